@@ -1,0 +1,76 @@
+"""Jupyter widgets for looking inside a live transformer language model.
+
+Names are loaded when they are first used: importing the package pulls in no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine.architecture import UnsupportedModel
+    from .engine.interventions import Ablate, CutEdge, Noise, Patch, Scale, Steer
+    from .engine.sites import Site
+    from .loading import load
+    from .methods.attention import attention_patterns
+    from .methods.lens import logit_lens
+    from .methods.patching import patch_sweep
+    from .session import Run, Session
+    from .widgets.attention_pattern import AttentionPattern
+    from .widgets.logit_lens import LogitLens
+    from .widgets.patching_heatmap import PatchingHeatmap
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Ablate",
+    "AttentionPattern",
+    "CutEdge",
+    "LogitLens",
+    "Noise",
+    "Patch",
+    "PatchingHeatmap",
+    "Run",
+    "Scale",
+    "Session",
+    "Site",
+    "Steer",
+    "UnsupportedModel",
+    "attention_patterns",
+    "load",
+    "logit_lens",
+    "patch_sweep",
+]
+
+_HOME = {
+    "Ablate": "engine.interventions",
+    "AttentionPattern": "widgets.attention_pattern",
+    "CutEdge": "engine.interventions",
+    "LogitLens": "widgets.logit_lens",
+    "Noise": "engine.interventions",
+    "Patch": "engine.interventions",
+    "PatchingHeatmap": "widgets.patching_heatmap",
+    "Run": "session",
+    "Scale": "engine.interventions",
+    "Session": "session",
+    "Site": "engine.sites",
+    "Steer": "engine.interventions",
+    "UnsupportedModel": "engine.architecture",
+    "attention_patterns": "methods.attention",
+    "load": "loading",
+    "logit_lens": "methods.lens",
+    "patch_sweep": "methods.patching",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""The engine: forward passes of an unmodified transformers model, read and edited from inside."""

@@ -1,0 +1,163 @@
+"""Our attention function: reads and edits q, k, v, scores, pattern and z of any model that asks the registry for one.
+
+transformers routes attention through `AttentionInterface`, by the name in the model's config. During a pass of ours
+that name is NAME; the functions here hand on to the model's own implementation wherever nothing is asked of them,
+also for a call that the user makes from another thread meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .context import Pass, current_pass
+
+NAME = "interpwidgets"
+
+# id(config) -> (config, the implementation that the user chose). Entries stay until the session closes, so that a call
+# which began under NAME can end after the name was put back.
+chosen: dict[int, tuple[Any, str]] = {}
+
+
+class Implementation:
+    """Sets the attention implementation of a model's configs to ours for the time of a pass."""
+
+    def __init__(self, model: nn.Module) -> None:
+        configs: dict[int, Any] = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+        self._configs = [c for c in configs.values() if hasattr(c, "_attn_implementation_internal")]
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        self._depth += 1
+        if self._depth > 1:
+            return
+        for config in self._configs:
+            own = config._attn_implementation_internal
+            if own != NAME:
+                chosen[id(config)] = (config, own)
+                config._attn_implementation_internal = NAME
+
+    def __exit__(self, *exc: object) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
+        for config in self._configs:
+            if config._attn_implementation_internal == NAME:
+                config._attn_implementation_internal = chosen[id(config)][1]
+
+    def names(self) -> tuple[str, ...]:
+        """The implementations that the user chose."""
+        return tuple(
+            _own_name(c) if c._attn_implementation_internal == NAME else str(c._attn_implementation_internal)
+            for c in self._configs
+        )
+
+    def close(self) -> None:
+        for config in self._configs:
+            chosen.pop(id(config), None)
+
+
+def _own_name(config: Any) -> str:
+    entry = chosen.get(id(config))
+    return (entry[1] if entry else None) or "eager"
+
+
+def _own_attention(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """The attention function that the model would call without us."""
+    name = _own_name(getattr(module, "config", None))
+    if name in ALL_ATTENTION_FUNCTIONS:
+        return ALL_ATTENTION_FUNCTIONS[name]
+    for cls in type(module).__mro__:
+        eager = getattr(sys.modules[cls.__module__], "eager_attention_forward", None)
+        if eager is not None:
+            return eager
+    raise NotImplementedError(f"{type(module).__name__} has no {name!r} attention function that could be found")
+
+
+def mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """The mask of the model's own implementation."""
+    return ALL_MASK_ATTENTION_FUNCTIONS[_own_name(kwargs.get("config"))](*args, **kwargs)
+
+
+def attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of one layer; query is (row, head, query, d_head), key and value are (row, kv head, key, d_head)."""
+    own = _own_attention(module)
+    running = current_pass.get()
+    layer = running.attention_layer(module) if running is not None else None
+    if running is None or layer is None:
+        return own(module, query, key, value, attention_mask, **kwargs)
+    query = running.visit("q", layer, query)
+    key = running.visit("k", layer, key)
+    value = running.visit("v", layer, value)
+    weights: Tensor | None
+    if running.wants("scores", layer) or running.wants("pattern", layer):
+        z, weights = _explicit(running, layer, module, query, key, value, attention_mask, kwargs)
+    else:
+        z, weights = own(module, query, key, value, attention_mask, **kwargs)
+    return running.visit("z", layer, z), weights
+
+
+def _explicit(
+    running: Pass,
+    layer: int,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    kwargs: dict[str, Any],
+) -> tuple[Tensor, Tensor]:
+    """Attention written out, so that scores and weights can be read and edited."""
+    groups = query.shape[1] // key.shape[1]
+    key = key.repeat_interleave(groups, dim=1)  # (row, head, key, d_head)
+    value = value.repeat_interleave(groups, dim=1)
+    scaling = kwargs.get("scaling")
+    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    # sdpa has no soft cap: a model that runs it computes without one, and so do we.
+    softcap = kwargs.get("softcap") if _own_name(module.config) == "eager" else None
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if kwargs.get("position_bias") is not None:
+        scores = scores + kwargs["position_bias"]
+    scores = _masked(scores, attention_mask, module, kwargs)
+    scores = running.visit("scores", layer, scores)  # (row, head, query, key)
+    sinks = kwargs.get("s_aux")
+    if sinks is not None:
+        extra = sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:3], 1).to(scores.dtype)
+        weights = torch.cat([scores, extra], -1).softmax(-1, dtype=torch.float32)[..., :-1]
+    else:
+        weights = scores.softmax(-1, dtype=torch.float32)
+    # A query that lost all of its keys attends to nothing; softmax over nothing is NaN.
+    weights = weights.nan_to_num(0.0).to(query.dtype)
+    weights = running.visit("pattern", layer, weights)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def _masked(scores: Tensor, attention_mask: Tensor | None, module: nn.Module, kwargs: dict[str, Any]) -> Tensor:
+    queries, keys = scores.shape[-2:]
+    if attention_mask is None:
+        causal = kwargs.get("is_causal")
+        causal = getattr(module, "is_causal", True) if causal is None else causal
+        if not causal or queries == 1:
+            return scores
+        allowed = torch.ones(queries, keys, dtype=torch.bool, device=scores.device).tril(keys - queries)
+        return scores.masked_fill(~allowed, float("-inf"))
+    attention_mask = attention_mask[..., :keys]
+    if attention_mask.dtype == torch.bool:
+        return scores.masked_fill(~attention_mask, float("-inf"))
+    # A float mask may carry a bias (ALiBi) beside its lowest value, which stands for "masked".
+    lowest = torch.finfo(attention_mask.dtype).min
+    return (scores + attention_mask).masked_fill(attention_mask <= lowest, float("-inf"))
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, mask)

@@ -1,0 +1,122 @@
+"""What a session proves about a model before anyone looks at it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from .architecture import TOLERANCE, UnsupportedModel
+from .edits import compile_edits
+from .forward import Edit, ForwardPass
+from .interventions import Patch
+from .sweep import sweep
+
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+@dataclass(frozen=True)
+class Item:
+    """One property that was tested: the largest error found, relative to the largest value compared."""
+
+    name: str
+    error: float
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of `session.check()`."""
+
+    items: tuple[Item, ...]
+    one_pass: bool  # rows of a sweep may join late and share a prefix
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return all(item.ok for item in self.items)
+
+    @property
+    def summary(self) -> str:
+        worst = self.items[0].error
+        return f"matches Hugging Face, {worst:.0e}" if self.ok else "; ".join(i.name for i in self.items if not i.ok)
+
+    def __str__(self) -> str:
+        lines = [f"{'ok  ' if i.ok else 'FAIL'} {i.name}: {i.error:.1e}" for i in self.items]
+        form = "sweeps: one pass" if self.one_pass else "sweeps: full batch (rows cannot join late in this attention)"
+        return "\n".join([*lines, form])
+
+
+def check(session: Session) -> Check:
+    """Run the probe plainly and instrumented, and compare.
+
+    Raises UnsupportedModel if what we would show is not what the model computes.
+    """
+    engine = session.engine
+    probe, tolerance = engine.probe, 10 * TOLERANCE.get(engine.dtype, 1e-5)
+    with torch.no_grad():
+        plain = engine.model(input_ids=probe, use_cache=False).logits
+    layers = range(engine.architecture.n_layers)
+    capture: set[tuple[str, int | None]] = {
+        (site, layer) for layer in layers for site in engine.sites(layer) if site in ("pattern", "resid_post")
+    }
+    forward = ForwardPass(engine, capture=capture)
+    logits = engine.run(probe, forward, use_cache=False)
+
+    def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float((a.float() - b.float()).abs().max() / b.float().abs().max().clamp_min(1e-12))
+
+    errors = {"instrumented logits equal plain logits": relative(logits, plain)}
+    last = forward.captured["resid_post", engine.architecture.n_layers - 1]
+    errors["unembedded last residual equals the logits"] = relative(engine.readout(last), plain[0])
+    sums = [p.sum(-1) for (site, _), p in forward.captured.items() if site == "pattern"]
+    if sums:
+        sums_ = torch.cat([s.flatten() for s in sums])
+        # Attention sinks take part of a row's weight: such rows sum to at most 1.
+        over = (sums_ - 1).clamp_min(0) if _has_sinks(session) else (sums_ - 1).abs()
+        errors["rows of attention sum to 1"] = float(over.max())
+    ids = tuple(probe[0].tolist())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        itself = session.run(ids, interventions=[Patch("resid_pre", layer=layer, source=ids) for layer in layers])
+    patched = torch.from_numpy(itself.logits.values)
+    errors["patching a run with itself changes nothing"] = relative(patched, plain[0].cpu())
+    items = tuple(Item(name, error, error <= tolerance) for name, error in errors.items())
+    if not all(item.ok for item in items):
+        failed = "; ".join(f"{i.name}: off by {i.error:.1e}" for i in items if not i.ok)
+        raise UnsupportedModel(f"{type(engine.model).__name__} failed the session's check: {failed}")
+    return Check(items, one_pass=_one_pass_holds(session, tolerance))
+
+
+def _has_sinks(session: Session) -> bool:
+    return any(hasattr(b.attention, "sinks") for b in session.engine.architecture.blocks)
+
+
+def _one_pass_holds(session: Session, tolerance: float) -> bool:
+    """Compare the one-pass sweep, with prefix and late rows, to the full batch on the probe."""
+    engine = session.engine
+    ids = engine.probe
+    n_layers = engine.architecture.n_layers
+    other = (*ids[0, :3].tolist(), *ids[0, :3].tolist())
+    rows: list[list[Edit]] = [
+        compile_edits(
+            engine, [Patch("resid_pre", layer=layer, position=4, source=other)], 6, session.read(session.tokenize(ids))
+        )
+        for layer in sorted({0, n_layers // 2, n_layers - 1})
+    ]
+
+    def summary(logits: torch.Tensor) -> torch.Tensor:
+        return logits.float().std(-1)
+
+    try:
+        prefix = session.prefix(tuple(ids[0].tolist()), 3)
+        one = sweep(engine, ids, rows, summary, prefix=prefix, budget=1 << 40)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
+        # Attention that cannot take a growing batch or our cache fails in as many ways as there are models.
+        return False
+    full = sweep(engine, ids, rows, summary, budget=1 << 40, shared=False)
+    both = torch.tensor([[one.base, *one.values], [full.base, *full.values]])
+    return bool((both[0] - both[1]).abs().max() <= tolerance * both[1].abs().max())

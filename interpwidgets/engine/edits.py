@@ -1,0 +1,193 @@
+"""Turns interventions, which are data, into edits of one prompt's forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .forward import Edit, Engine, Write
+from .interventions import Ablate, CutEdge, Intervention, Noise, Patch, Prompt, Scale, Steer
+from .sites import SITES, resolve
+
+Read = Callable[[Prompt | None, str, int | None], Tensor]
+"""(prompt, or None for the prompt being run; site; layer) -> that site's (position, [head,] width) undisturbed."""
+
+
+def compile_edits(
+    engine: Engine, interventions: Iterable[Intervention], length: int, read: Read, row: int | None = None
+) -> list[Edit]:
+    """Spell interventions out for a prompt of `length` tokens.
+
+    Raises ValueError for a layer, head or position that the model or prompt does not have, and for a width that
+    does not fit.
+    """
+    edits = []
+    for owner, intervention in enumerate(interventions):
+        positions = (
+            None if intervention.position is None else sorted(resolve(intervention.position, length, "position"))
+        )
+        for layer in _layers(engine, intervention):
+            heads = _heads(engine, intervention, layer)
+            write, limit = _write(engine, intervention, layer, length, positions, read)
+            where = list(range(limit)) if positions is None and limit is not None else positions
+            edits.append(Edit(intervention.site, layer, write, heads, where, row, owner))
+    return edits
+
+
+def _layers(engine: Engine, intervention: Intervention) -> list[int | None]:
+    site = intervention.site
+    if not SITES[site].per_layer:
+        return [None]
+    n_layers = engine.architecture.n_layers
+    layers = resolve(intervention.layer, n_layers, "layer")
+    having = [layer for layer in layers if site in engine.sites(layer)]
+    if (intervention.layer is not None and having != layers) or not having:
+        absent = next(layer for layer in layers if layer not in having)
+        raise ValueError(f"layer {absent} of this model has no {site!r}; it has {', '.join(engine.sites(absent))}")
+    return list(having)
+
+
+def _heads(engine: Engine, intervention: Intervention, layer: int | None) -> list[int] | None:
+    kind = SITES[intervention.site].heads
+    if kind is None or intervention.head is None or layer is None:
+        return None
+    counts = engine.architecture.n_kv_heads if kind == "kv" else engine.architecture.n_heads
+    return resolve(intervention.head, counts[layer], "key/value head" if kind == "kv" else "head")
+
+
+def _write(
+    engine: Engine, intervention: Intervention, layer: int | None, length: int, positions: list[int] | None, read: Read
+) -> tuple[Write, int | None]:
+    """The write function, and how many positions it reaches if that is limited (by a source's length)."""
+    match intervention:
+        case Ablate(how="zero"):
+            return (lambda old, at, head: torch.zeros_like(old)), None
+        case Ablate(how="mean"):
+            prompts = intervention.references() or (None,)
+            stacked = torch.cat([read(p, intervention.site, layer) for p in prompts])
+            return _constant(stacked.mean(0, keepdim=True)), None
+        case Ablate():
+            (prompt,) = intervention.references() or ()
+            source = read(prompt, intervention.site, layer)
+            _require_same_length(intervention, source, length, positions)
+            return _aligned(source), length
+        case Patch():
+            return _patch(intervention, layer, length, positions, read)
+        case Scale():
+            return (lambda old, at, head: old * intervention.factor), None
+        case Steer():
+            return _steer(intervention), None
+        case Noise():
+            return _noise(intervention, layer), None
+        case CutEdge():
+            return _cut(intervention, length), None
+    raise TypeError(f"{intervention!r} is not an intervention")
+
+
+def _constant(value: Tensor) -> Write:
+    """Write one (1, [head,] width) value to every position."""
+
+    def write(old: Tensor, at: Sequence[int], head: int | None) -> Tensor:
+        chosen = value if head is None else value[:, head : head + 1]
+        return chosen.to(old).expand_as(old)
+
+    return write
+
+
+def _aligned(source: Tensor) -> Write:
+    """Write a source's (position, [head,] width) values to the same positions."""
+
+    def write(old: Tensor, at: Sequence[int], head: int | None) -> Tensor:
+        chosen = source[list(at)]
+        chosen = chosen if head is None else chosen[:, head : head + 1]
+        return chosen.to(old).expand_as(old)
+
+    return write
+
+
+def _patch(
+    patch: Patch, layer: int | None, length: int, positions: list[int] | None, read: Read
+) -> tuple[Write, int | None]:
+    if isinstance(patch.source, np.ndarray):
+        return _array(patch, positions), None
+    from_layer = layer if patch.source_layer is None else patch.source_layer
+    source = read(patch.source, patch.source_site or patch.site, from_layer)
+    if patch.source_position is not None:
+        (where,) = resolve(patch.source_position, source.shape[0], "source position")
+        if patch.site == "pattern" or patch.site == "scores":
+            raise ValueError(f"a row of {patch.site!r} cannot be moved to another position: its keys would differ")
+        return _constant(source[where : where + 1]), None
+    _require_same_length(patch, source, length, positions)
+    return _aligned(source), length
+
+
+def _require_same_length(intervention: Intervention, source: Tensor, length: int, positions: list[int] | None) -> None:
+    keys_too = intervention.site in ("scores", "pattern")
+    reached = source.shape[0] == length if positions is None or keys_too else max(positions) < source.shape[0]
+    if not reached:
+        raise ValueError(
+            f"the prompt has {length} tokens and the source prompt {source.shape[0]}: the same positions cannot "
+            "be read from both; give prompts of the same length, or the positions meant"
+        )
+
+
+def _array(patch: Patch, positions: list[int] | None) -> Write:
+    value = torch.from_numpy(np.array(patch.source))
+
+    def write(old: Tensor, at: Sequence[int], head: int | None) -> Tensor:
+        chosen = value
+        if value.dim() >= 2 and value.shape[0] > 1:
+            addressed = list(range(value.shape[0])) if positions is None else positions
+            if len(addressed) != value.shape[0]:
+                raise ValueError(f"the array has {value.shape[0]} positions, {len(addressed)} are addressed")
+            chosen = value[[addressed.index(p) for p in at]]
+        if head is not None and chosen.dim() < old.dim() - 1:
+            chosen = chosen.unsqueeze(-2)
+        try:
+            return chosen.to(old).expand_as(old)
+        except RuntimeError:
+            raise ValueError(
+                f"an array of shape {tuple(value.shape)} does not fit {patch.site!r}, "
+                f"whose addressed part is (position, [head,] width) = {tuple(old.shape[1:])}"
+            ) from None
+
+    return write
+
+
+def _steer(steer: Steer) -> Write:
+    direction = torch.from_numpy(np.array(steer.direction)) * steer.strength
+
+    def write(old: Tensor, at: Sequence[int], head: int | None) -> Tensor:
+        if direction.shape[0] != old.shape[-1]:
+            raise ValueError(
+                f"the direction has {direction.shape[0]} entries; {steer.site!r} has width {old.shape[-1]}"
+            )
+        return old + direction.to(old)
+
+    return write
+
+
+def _noise(noise: Noise, layer: int | None) -> Write:
+    def write(old: Tensor, at: Sequence[int], head: int | None) -> Tensor:
+        drawn = []
+        for position in at:
+            # One stream per place, so that noise is the same whatever else is computed beside it.
+            stream = np.random.default_rng([noise.seed, 0 if layer is None else layer + 1, position, head or 0])
+            drawn.append(stream.standard_normal(tuple(old.shape[2:]), dtype=np.float32))
+        return old + noise.std * torch.from_numpy(np.stack(drawn)).to(old)
+
+    return write
+
+
+def _cut(cut: CutEdge, length: int) -> Write:
+    keys = None if cut.key is None else resolve(cut.key, length, "key")
+
+    def write(old: Tensor, at: Sequence[int], head: int | None) -> Tensor:
+        new = old.clone()  # (row, query, head, key)
+        new[..., slice(None) if keys is None else keys] = float("-inf") if cut.renormalize else 0.0
+        return new
+
+    return write

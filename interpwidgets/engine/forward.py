@@ -1,0 +1,386 @@
+"""One forward pass with captures and interventions; the hooks are installed once and inert outside of it."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .architecture import Architecture, Block, discover
+from .attention import Implementation
+from .context import current_pass
+from .sites import SITES
+
+Write = Callable[[Tensor, list[int], int | None], Tensor]
+"""(addressed part (row, position, [head,] width), its absolute positions, its head) -> what to write there."""
+
+
+class _BeforeUnembedding(Exception):
+    """Leaves a pass whose caller wants some tokens' logits only; carries what would have been unembedded."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+
+class Cancelled(Exception):
+    """The pass was stopped between two blocks because a newer request came or the user pressed Stop."""
+
+
+@dataclass(eq=False)
+class Edit:
+    """One intervention at one site of one layer, ready to run."""
+
+    site: str
+    layer: int | None
+    write: Write
+    heads: list[int] | None = None
+    positions: list[int] | None = None  # absolute; None for all, also those that are generated later
+    row: int | None = None  # None for every row of the batch
+    owner: int = 0  # index of the intervention that it came from
+    changed: Tensor | float = 0.0  # largest |difference| that it made
+
+
+class ForwardPass:
+    """What one forward pass captures and edits. Values are viewed as (row, position, [head,] width) everywhere.
+
+    `start` is the absolute position of the first position that is computed (those before it come from a cache).
+    `grow` says how many rows, copies of row 0, join the batch at each block.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        edits: list[Edit] | None = None,
+        capture: set[tuple[str, int | None]] | None = None,
+        start: int = 0,
+        grow: dict[int, int] | None = None,
+        check: Callable[[], None] | None = None,
+        on_block: Callable[[int], None] | None = None,
+        watch: bool = False,
+        unembed: bool = True,
+    ) -> None:
+        self.engine = engine
+        self.start = start
+        self.rows = 1
+        self.captured: dict[tuple[str, int | None], Tensor] = {}
+        self._capture = capture or set()
+        self._edits: dict[tuple[str, int | None], list[Edit]] = {}
+        for edit in edits or []:
+            self._edits.setdefault((edit.site, edit.layer), []).append(edit)
+        self._grow = grow or {}
+        self._check = check
+        self._on_block = on_block
+        self._watch = watch
+        self.unembed = unembed
+
+    def attention_layer(self, module: nn.Module) -> int | None:
+        return self.engine.attention_layers.get(id(module))
+
+    def wants(self, site: str, layer: int | None) -> bool:
+        return (site, layer) in self._capture or (site, layer) in self._edits
+
+    def enter_block(self, layer: int, x: Tensor) -> Tensor:
+        if self._check is not None:
+            self._check()
+        if self._on_block is not None:
+            self._on_block(layer)
+        self.rows = x.shape[0]
+        new = self._grow.get(layer, 0)
+        if new:
+            x = torch.cat([x, x[:1].expand(new, *x.shape[1:])])
+            self.rows = x.shape[0]
+        return self.visit("resid_pre", layer, x)
+
+    def visit(self, site: str, layer: int | None, x: Tensor) -> Tensor:
+        """Edit and capture the value of a site; gives back the value that the model goes on with."""
+        edits = self._edits.get((site, layer))
+        if edits:
+            x = x.clone()
+            view = _standard(site, x, self.rows)
+            # Keys and values hold the cached positions too, the readout perhaps the last position only.
+            offset = self.start + self.engine.length - view.shape[1]
+            for edit in edits:
+                self._apply(edit, view, offset)
+        if (site, layer) in self._capture:
+            self.captured[site, layer] = _standard(site, x, self.rows)[0].detach().clone()
+        return x
+
+    def _apply(self, edit: Edit, view: Tensor, offset: int) -> None:
+        if edit.row is not None:
+            view = view[edit.row : edit.row + 1]
+        positions = range(offset, offset + view.shape[1])
+        local: slice | list[int] = slice(None)
+        absolute = list(positions)
+        if edit.positions is not None:
+            absolute = [p for p in edit.positions if p in positions]
+            if not absolute:
+                return
+            first, last = absolute[0] - offset, absolute[-1] - offset
+            consecutive = absolute == list(range(absolute[0], absolute[-1] + 1))
+            local = slice(first, last + 1) if consecutive else [p - offset for p in absolute]
+        for head in edit.heads if edit.heads is not None else [None]:
+            at = (slice(None), local) if head is None else (slice(None), local, slice(head, head + 1))
+            old = view[at]
+            new = edit.write(old, absolute, head).to(view.dtype)
+            if self._watch:
+                change = (new - old).abs().nan_to_num(0.0, posinf=torch.inf).max()
+                edit.changed = torch.maximum(torch.as_tensor(edit.changed, device=change.device), change)
+            view[at] = new
+
+
+def _standard(site: str, x: Tensor, rows: int) -> Tensor:
+    """View a site's raw tensor as (row, position, [head,] width); for scores and pattern, (row, query, head, key)."""
+    if site in ("q", "k", "v", "scores", "pattern"):
+        return x.transpose(1, 2)
+    if x.dim() == 2:  # positions flattened into the batch, as in OPT's MLP
+        return x.view(rows, -1, x.shape[-1])
+    return x
+
+
+class Engine:
+    """Hooks, lock and structure of one model; shared by all sessions on that model."""
+
+    _engines: ClassVar[weakref.WeakValueDictionary[int, Engine]] = weakref.WeakValueDictionary()
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Engine:
+        """The engine of this model: the existing one, or a new one. Raises UnsupportedModel."""
+        engine = cls._engines.get(id(model))
+        if engine is None or engine.model is not model or engine._sessions == 0:
+            engine = cls(model)
+            cls._engines[id(model)] = engine
+        engine._sessions += 1
+        return engine
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.lock = threading.RLock()
+        self.implementation = Implementation(model)
+        self.length = 0  # positions computed by the running pass
+        self._sessions = 0
+        self._handles: list[Any] = []
+        vocabulary = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+        self.probe = (torch.arange(1, 7, device=self.device) * (vocabulary // 7))[None]
+        with self.lock:
+            self.architecture: Architecture = discover(model, self.implementation, self.probe)
+        self.attention_layers = {
+            id(b.attention): layer for layer, b in enumerate(self.architecture.blocks) if b.attention is not None
+        }
+        self._install()
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.get_input_embeddings().weight.device  # type: ignore[operator]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that the model computes in."""
+        return self.model.get_input_embeddings().weight.dtype  # type: ignore[operator]
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def version(self) -> tuple[Any, ...] | None:
+        """Changes with every weight and the attention implementation; None if that cannot be told.
+
+        It cannot for weights made in inference mode.
+        Edits through `parameter.data` are not seen by torch's counters; edit under `torch.no_grad()` instead.
+        """
+        held = (t for m in modules(self.model) for t in (*m._parameters.values(), *m._buffers.values()))
+        tensors = [t for t in held if t is not None]
+        if any(t.is_inference() for t in tensors):
+            return None
+        return (self.implementation.names(), *((t.data_ptr(), t._version) for t in tensors))
+
+    @property
+    def last_logits_only(self) -> dict[str, int]:
+        """The argument that spares unembedding all positions but the last, where the model knows it."""
+        known = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        return {"logits_to_keep": 1} if known else {}
+
+    def close(self) -> None:
+        """Give up one session's hold; the last one removes our hooks."""
+        self._sessions -= 1
+        if self._sessions == 0:
+            for handle in self._handles:
+                handle.remove()
+            self._handles.clear()
+            self.implementation.close()
+
+    def sites(self, layer: int) -> list[str]:
+        """The canonical sites that this layer has."""
+        block = self.architecture.blocks[layer]
+        has = {
+            "attn_out": block.attn_out, "resid_mid": block.after_mid, "mlp_out": block.mlp_out,
+            "mlp_pre": block.activation, "mlp_post": block.down,
+            "result": block.projection,
+        }  # fmt: skip
+        heads = dict.fromkeys(("q", "k", "v", "scores", "pattern", "z"), block.attention)
+        return [s for s in SITES if SITES[s].per_layer and (has | heads).get(s, block.module) is not None]
+
+    @contextmanager
+    def running(self, forward: ForwardPass) -> Iterator[None]:
+        """Make `forward` the pass that this thread is inside of."""
+        with self.lock, self.implementation, torch.no_grad():
+            token = current_pass.set(forward)
+            try:
+                yield
+            finally:
+                current_pass.reset(token)
+
+    def run(self, ids: Tensor, forward: ForwardPass, **arguments: Any) -> Tensor:
+        """Run the model on (row, position) ids inside `forward`; gives the logits."""
+        with self.running(forward):
+            forward.rows = ids.shape[0]
+            self.length = ids.shape[1]
+            return self.model(input_ids=ids.to(self.device), **arguments).logits
+
+    def run_for_tokens(self, ids: Tensor, forward: ForwardPass, tokens: list[int], **arguments: Any) -> Tensor:
+        """`run`, but only these tokens' logits (row, position, token) are computed, if the unembedding allows it."""
+        head = self.architecture.readout[-1]
+        if not isinstance(head, nn.Linear):
+            return self.run(ids, forward, **arguments)[..., tokens]
+        forward.unembed = False
+        try:
+            self.run(ids, forward, **arguments)
+        except _BeforeUnembedding as reached:
+            with torch.no_grad():
+                bias = None if head.bias is None else head.bias[tokens]
+                return self.architecture.finish(nn.functional.linear(reached.x, head.weight[tokens], bias))
+        raise RuntimeError("the model did not reach its unembedding")
+
+    def readout(self, residual: Tensor, check: Callable[[], None] | None = None) -> Tensor:
+        """Final norm (each vector by its own statistics), unembedding, soft cap and scale of (..., d_model)."""
+        with torch.no_grad():
+            if check is not None:
+                check()
+            x = residual
+            for module in self.architecture.readout:
+                x = module(x)
+            return self.architecture.finish(x)
+
+    def _install(self) -> None:
+        architecture = self.architecture
+        self._after(architecture.embedding, "embed", None)
+        for layer, block in enumerate(architecture.blocks):
+            self._install_block(layer, block)
+        self._before(architecture.readout[-1], "ln_final", None)
+        self._leave_early(architecture.readout[-1])
+
+    def _install_block(self, layer: int, block: Block) -> None:
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            running = self._mine()
+            if running is None:
+                return None
+            if args:
+                return (running.enter_block(layer, args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": running.enter_block(layer, kwargs["hidden_states"])}
+
+        self._handles.append(block.module.register_forward_pre_hook(enter, with_kwargs=True))
+        self._after(block.module, "resid_post", layer)
+        if block.projection is not None:
+            self._handles.append(block.projection.register_forward_hook(self._result(layer)))
+        for module, site in ((block.attn_out, "attn_out"), (block.mlp_out, "mlp_out")):
+            if module is not None:
+                self._after(module, site, layer)
+        for module, site in ((block.activation, "mlp_pre"), (block.down, "mlp_post")):
+            if module is not None:
+                self._before(module, site, layer)
+        if block.after_mid is not None:
+            self._handles.append(block.after_mid.register_forward_pre_hook(self._middle(layer), with_kwargs=True))
+
+    def _leave_early(self, module: nn.Module) -> None:
+        # Hooks are plain functions: a user's deepcopy of the model copies bound methods, and with them all of this.
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            running = self._mine()
+            if running is not None and not running.unembed:
+                raise _BeforeUnembedding(args[0])
+
+        self._handles.append(module.register_forward_pre_hook(hook))
+
+    def _mine(self) -> ForwardPass | None:
+        running = current_pass.get()
+        return running if isinstance(running, ForwardPass) and running.engine is self else None
+
+    def _after(self, module: nn.Module, site: str, layer: int | None) -> None:
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            running = self._mine()
+            if running is None or not running.wants(site, layer):
+                return None
+            if isinstance(output, tuple):
+                return (running.visit(site, layer, output[0]), *output[1:])
+            return running.visit(site, layer, output)
+
+        self._handles.append(module.register_forward_hook(hook))
+
+    def _before(self, module: nn.Module, site: str, layer: int | None) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> Any:
+            running = self._mine()
+            if running is None or not running.wants(site, layer):
+                return None
+            return (running.visit(site, layer, args[0]), *args[1:])
+
+        self._handles.append(module.register_forward_pre_hook(hook))
+
+    def _middle(self, layer: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            running = self._mine()
+            if running is None or not running.wants("resid_mid", layer):
+                return
+            stream = args[0] if args else kwargs["hidden_states"]
+            # In place: the block adds the MLP's output to this very tensor, which only it holds.
+            stream.copy_(running.visit("resid_mid", layer, stream))
+
+        return hook
+
+    def _result(self, layer: int) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+            running = self._mine()
+            if running is None or not running.wants("result", layer):
+                return None
+            heads = self.architecture.n_heads[layer]
+            z = args[0].view(running.rows, -1, heads, args[0].shape[-1] // heads)  # (row, position, head, d_head)
+            token = current_pass.set(None)
+            try:
+                old = per_head(module, z)
+            finally:
+                current_pass.reset(token)
+            new = running.visit("result", layer, old)
+            return None if new is old else output + (new - old).sum(2).view(output.shape)
+
+        return hook
+
+
+def modules(model: nn.Module) -> Iterator[nn.Module]:
+    """Every module once, in no order; ten times as fast as `Module.modules`, for it is asked at each click."""
+    seen: set[int] = set()
+    waiting: list[nn.Module | None] = [model]
+    while waiting:
+        module = waiting.pop()
+        if module is not None and id(module) not in seen:
+            seen.add(id(module))
+            yield module
+            waiting.extend(module._modules.values())
+
+
+def per_head(projection: nn.Module, z: Tensor) -> Tensor:
+    """What each head adds: z (row, position, head, d_head) -> (row, position, head, d_model), without the bias.
+
+    The projection itself is run on one head at a time, so a quantised or adapted one is right too.
+    """
+    rows, positions, heads, width = z.shape
+    alone = z.new_zeros(rows * positions, heads, heads, width)
+    index = torch.arange(heads, device=z.device)
+    alone[:, index, index] = z.reshape(rows * positions, heads, width)
+    alone = alone.view(rows * positions, heads, heads * width)
+    bias = projection(torch.zeros_like(alone[:1, :1]))
+    return (projection(alone) - bias).view(rows, positions, heads, -1)

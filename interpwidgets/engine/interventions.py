@@ -1,0 +1,272 @@
+"""What can be done to an activation, as plain frozen data.
+
+Interventions act in the order in which a forward pass reaches their sites (`sites.ORDER`, block by block); at the
+same site of the same layer, in the order of the list. Captures see the value after the interventions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from .sites import Index, _freeze, check_axes, parse_name
+
+Prompt = str | tuple[Any, ...]
+"""Text, token ids, or a list of either, as `Session` takes them (frozen to tuples inside an intervention)."""
+
+
+def freeze_prompt(prompt: Any) -> Prompt:
+    """Turn a prompt (text, ids, array of ids) into hashable data."""
+    if isinstance(prompt, str):
+        return prompt
+    return tuple(prompt.tolist() if hasattr(prompt, "tolist") else (int(i) for i in prompt))
+
+
+def _freeze_array(value: Any) -> Any:
+    """Copy an array so that later edits of the caller's cannot change the intervention."""
+    if hasattr(value, "detach"):
+        value = value.detach().to("cpu").float().numpy()
+    array = np.array(getattr(value, "values", value), dtype=np.float32)
+    array.setflags(write=False)
+    return array
+
+
+class Intervention:
+    """Base of all interventions: compared and hashed by content, printed as the Python that makes them."""
+
+    site: str
+    layer: Index
+    head: Index
+    position: Index
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.identity() == self.identity()
+
+    def __hash__(self) -> int:
+        return hash(self.identity())
+
+    def identity(self) -> tuple[Any, ...]:
+        """Content as a hashable tuple: what the result cache compares."""
+        return (type(self).__name__, *(_hashable(getattr(self, f.name)) for f in fields(self)))  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        parts = []
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if _hashable(value) != _hashable(f.default):
+                shown = f"<array {value.shape}>" if isinstance(value, np.ndarray) else repr(value)
+                parts.append(shown if f.name == "site" else f"{f.name}={shown}")
+        return f"iw.{type(self).__name__}({', '.join(parts)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Serialise; arrays by reference ({"array": sha256 of their bytes, "shape": ...})."""
+        out: dict[str, Any] = {"type": type(self).__name__}
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if isinstance(value, np.ndarray):
+                value = {"array": _digest(value), "shape": list(value.shape)}
+            elif isinstance(value, slice):
+                value = {"slice": [value.start, value.stop, value.step]}
+            out[f.name] = value
+        return out
+
+    def _settle(self) -> None:
+        name, layer = parse_name(self.site)
+        if layer is not None and self.layer is not None and self.layer != layer:
+            raise ValueError(f"{self.site!r} already names layer {layer}, but layer={self.layer!r} was given too")
+        object.__setattr__(self, "site", name)
+        for axis in ("layer", "head", "position"):
+            object.__setattr__(self, axis, _freeze(getattr(self, axis), axis))
+        if layer is not None:
+            object.__setattr__(self, "layer", layer)
+        check_axes(name, self.layer, self.head)
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, slice):
+        return ("slice", value.start, value.stop, value.step)
+    if isinstance(value, np.ndarray):
+        return ("array", value.shape, _digest(value))
+    return value
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Ablate(Intervention):
+    """Replace an activation by something that carries no information about its input.
+
+    `how="zero"` writes 0. `how="mean"` writes the mean over all positions of this prompt's undisturbed run, or of all
+    positions of the `reference` prompts if given. `how="resample"` writes the activation of one other prompt
+    (`reference`) at the same positions; it must have as many tokens.
+    Terms: zero, mean and resample ablation as in Chan et al. 2022, "Causal scrubbing", and Zhang & Nanda 2309.16042.
+
+    Example: `iw.Ablate("z", layer=9, head=6, how="mean")`
+    """
+
+    site: str
+    layer: Index = None
+    head: Index = None
+    position: Index = None
+    how: Literal["zero", "mean", "resample"] = "zero"
+    reference: Any = None
+
+    def __post_init__(self) -> None:
+        self._settle()
+        if self.how not in ("zero", "mean", "resample"):
+            raise ValueError(f"how={self.how!r}: one of 'zero', 'mean', 'resample' is needed")
+        if self.how == "resample" and self.reference is None:
+            raise ValueError("how='resample' needs reference=, the other prompt to take the activation from")
+        if self.how == "zero" and self.reference is not None:
+            raise ValueError("how='zero' takes no reference; did you mean how='mean'?")
+        if self.how != "zero" and self.site in ("scores", "pattern"):
+            raise ValueError(f"{self.site!r} can be ablated to zero only: its rows depend on the prompt's length")
+        if self.reference is not None:
+            single = isinstance(self.reference, str) or not isinstance(next(iter(self.reference)), str | list | tuple)
+            prompts = [self.reference] if single else list(self.reference)
+            if self.how == "resample" and len(prompts) != 1:
+                raise ValueError(f"how='resample' takes one reference prompt, {len(prompts)} were given")
+            frozen = tuple(freeze_prompt(p) for p in prompts)
+            object.__setattr__(self, "reference", frozen[0] if len(frozen) == 1 else frozen)
+
+    def references(self) -> tuple[Prompt, ...] | None:
+        """The reference prompts as a tuple, or None for this prompt itself."""
+        if self.reference is None:
+            return None
+        many = isinstance(self.reference, tuple) and isinstance(self.reference[0], str | tuple)
+        return self.reference if many else (self.reference,)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Patch(Intervention):
+    """Replace an activation by one from another run: activation patching, or a transplant.
+
+    `source` is a prompt (its undisturbed run is read) or an array. Without `source_*`, the activation is read at the
+    same site, layer, head and positions, and the prompts must have as many tokens. With `source_layer`,
+    `source_position` (ints) and `source_site`, it is read there instead and written to the addressed places: a
+    transplant (Ghandeharioun et al. 2024, "Patchscopes"). An array must broadcast to (position, [head,] width).
+
+    Example: `iw.Patch("resid_pre", layer=3, position=5, source="The capital of France is")`
+    """
+
+    site: str
+    layer: Index = None
+    head: Index = None
+    position: Index = None
+    source: Any = None
+    source_layer: int | None = None
+    source_position: int | None = None
+    source_site: str | None = None
+
+    def __post_init__(self) -> None:
+        self._settle()
+        if self.source is None:
+            raise ValueError("Patch needs source=: a prompt (text or token ids) or an array")
+        if self.source_site is not None:
+            object.__setattr__(self, "source_site", parse_name(self.source_site)[0])
+        if isinstance(self.source, str) or _is_ids(self.source):
+            object.__setattr__(self, "source", freeze_prompt(self.source))
+            return
+        object.__setattr__(self, "source", _freeze_array(self.source))
+        if any(v is not None for v in (self.source_layer, self.source_position, self.source_site)):
+            raise ValueError("source_layer, source_position and source_site are read from a prompt's run, not an array")
+
+
+def _is_ids(source: Any) -> bool:
+    if isinstance(source, list | tuple):
+        return all(isinstance(i, int) or getattr(i, "ndim", 1) == 0 for i in source)
+    return getattr(source, "ndim", 0) == 1 and "int" in str(getattr(source, "dtype", ""))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Steer(Intervention):
+    """Add `strength * direction` to an activation. `direction` has the site's width (d_model, d_head or d_mlp).
+
+    Activation addition: Turner et al. 2308.10248. The direction is used as given, not normalised.
+    """
+
+    site: str
+    direction: Any = None
+    layer: Index = None
+    head: Index = None
+    position: Index = None
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._settle()
+        if self.site in ("scores", "pattern"):
+            raise ValueError(f"{self.site!r} has no fixed width to add a direction to")
+        direction = _freeze_array(self.direction)
+        if direction.ndim != 1:
+            raise ValueError(f"direction must be one vector, got shape {direction.shape}")
+        object.__setattr__(self, "direction", direction)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scale(Intervention):
+    """Multiply an activation by `factor` (1 changes nothing, 0 is zero ablation, -1 flips it)."""
+
+    site: str
+    factor: float = 1.0
+    layer: Index = None
+    head: Index = None
+    position: Index = None
+
+    def __post_init__(self) -> None:
+        self._settle()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Noise(Intervention):
+    """Add Gaussian noise of standard deviation `std` (the activation's own units), the same for the same seed.
+
+    Each (seed, layer, position) has its own stream, so noise does not depend on what else is computed with it.
+    Causal tracing (Meng et al. 2202.05262) uses 3 times the standard deviation of the subjects' embeddings.
+    """
+
+    site: str
+    std: float = 1.0
+    layer: Index = None
+    head: Index = None
+    position: Index = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._settle()
+        if self.site in ("scores", "pattern"):
+            raise ValueError(f"noise cannot be added to {self.site!r}; add it to 'q' or 'k' instead")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CutEdge(Intervention):
+    """Cut attention edges: the query positions no longer read the key positions in these heads.
+
+    `renormalize=True` masks the score, so that the rest of the row still sums to 1 (attention knockout, Geva et al.
+    2304.14767); `renormalize=False` zeroes the weight and leaves the rest as it was. A query that has lost every key
+    reads nothing (a row of zeros).
+
+    Example: `iw.CutEdge(layer=23, head=3, query=14, key=10)`
+    """
+
+    layer: Index = None
+    head: Index = None
+    query: Index = None
+    key: Index = None
+    renormalize: bool = True
+
+    def __post_init__(self) -> None:
+        for axis in ("layer", "head", "query", "key"):
+            object.__setattr__(self, axis, _freeze(getattr(self, axis), axis))
+
+    @property
+    def site(self) -> str:  # type: ignore[override]
+        return "scores" if self.renormalize else "pattern"
+
+    @property
+    def position(self) -> Index:  # type: ignore[override]
+        return self.query

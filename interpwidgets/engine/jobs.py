@@ -1,0 +1,120 @@
+"""The worker of a session: one thread; the newest request of a widget wins; a pass stops between blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from contextvars import ContextVar
+
+from .forward import Cancelled
+
+_current: ContextVar[Ticket | None] = ContextVar("interpwidgets_job", default=None)
+
+
+def check_cancelled() -> None:
+    """Raise Cancelled if the job that this thread is running has been cancelled. Called between blocks."""
+    ticket = _current.get()
+    if ticket is not None and ticket.cancelled:
+        raise Cancelled
+
+
+class Ticket:
+    """One submitted job."""
+
+    def __init__(self, job: Callable[[Ticket], None], priority: int = 0) -> None:
+        self.priority = priority
+        self._job = job
+        self._cancelled = threading.Event()
+        self._ended = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    def finish(self) -> None:
+        """Count as ended from here on: the job has its result and is about to hand it over."""
+        self._ended.set()
+
+    def cancel(self) -> None:
+        """Ask the job to stop: at once if it has not begun, else within one block's time."""
+        self._cancelled.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the job has ended in any way; False on timeout."""
+        return self._ended.wait(timeout)
+
+    def run(self) -> None:
+        token = _current.set(self)
+        try:
+            if not self.cancelled:
+                self._job(self)
+        finally:
+            _current.reset(token)
+            self._ended.set()
+
+
+class Worker:
+    """Runs jobs one after another on a thread of its own; a newer job of the same key cancels the older one.
+
+    Jobs must not raise: they report their own errors to whoever asked.
+    """
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._waiting: dict[Hashable, Ticket] = {}
+        self._running: dict[Hashable, Ticket] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, key: Hashable, job: Callable[[Ticket], None], priority: int = 0) -> Ticket:
+        """Queue a job; the waiting and the running job of the same key are cancelled. Lower priorities go first."""
+        ticket = Ticket(job, priority)
+        with self._condition:
+            if self._closed:
+                raise RuntimeError("this session is closed: make a new Session to go on")
+            self._cancel(key)
+            self._waiting[key] = ticket
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._loop, name="interpwidgets-worker", daemon=True)
+                self._thread.start()
+            self._condition.notify()
+        return ticket
+
+    def cancel(self, key: Hashable) -> None:
+        """Cancel the waiting and the running job of this key."""
+        with self._condition:
+            self._cancel(key)
+
+    def close(self) -> None:
+        """Cancel everything and end the thread."""
+        with self._condition:
+            self._closed = True
+            for key in [*self._waiting, *self._running]:
+                self._cancel(key)
+            self._condition.notify()
+
+    def _cancel(self, key: Hashable) -> None:
+        if ticket := self._running.get(key):
+            ticket.cancel()
+        if ticket := self._waiting.pop(key, None):
+            ticket.cancel()
+            ticket.run()
+
+    def _loop(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                key = min(self._waiting, key=lambda k: self._waiting[k].priority)
+                ticket = self._waiting.pop(key)
+                self._running[key] = ticket
+            try:
+                ticket.run()
+            finally:
+                with self._condition:
+                    self._running.pop(key, None)

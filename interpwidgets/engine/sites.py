@@ -1,0 +1,165 @@
+"""The names of activations, their shapes, and every spelling people use for them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+Index = int | slice | tuple[int, ...] | None
+"""Which entries of an axis: one, a slice, several, or all (None)."""
+
+
+@dataclass(frozen=True)
+class SiteInfo:
+    """What one site holds. `dims` are the dimensions of one layer's value, without batch."""
+
+    name: str
+    dims: tuple[str, ...]
+    what: str
+    per_layer: bool = True
+    heads: str | None = None  # "query" or "kv": which kind of head the head axis counts
+
+
+_TABLE = (
+    SiteInfo("embed", ("position", "d_model"), "output of the token embedding", per_layer=False),
+    SiteInfo("resid_pre", ("position", "d_model"), "residual stream entering the block"),
+    SiteInfo("q", ("position", "head", "d_head"), "queries as they enter q·k: after QK-norm and rotary", heads="query"),
+    SiteInfo("k", ("position", "head", "d_head"), "keys as they enter q·k: after QK-norm and rotary", heads="kv"),
+    SiteInfo("v", ("position", "head", "d_head"), "values", heads="kv"),
+    SiteInfo("scores", ("head", "query", "key"), "attention scores, scaled, capped and masked (-inf)", heads="query"),
+    SiteInfo("pattern", ("head", "query", "key"), "attention weights, after softmax", heads="query"),
+    SiteInfo("z", ("position", "head", "d_head"), "attention-weighted values, before W_O", heads="query"),
+    SiteInfo("result", ("position", "head", "d_model"), "what each head adds: z times its slice of W_O", heads="query"),
+    SiteInfo("attn_out", ("position", "d_model"), "what attention adds to the residual stream"),
+    SiteInfo("resid_mid", ("position", "d_model"), "residual stream between attention and MLP"),
+    SiteInfo("mlp_pre", ("position", "d_mlp"), "MLP before its nonlinearity (the gate, in a gated MLP)"),
+    SiteInfo("mlp_post", ("position", "d_mlp"), "input of the MLP's down projection"),
+    SiteInfo("mlp_out", ("position", "d_model"), "what the MLP adds to the residual stream"),
+    SiteInfo("resid_post", ("position", "d_model"), "residual stream leaving the block"),
+    SiteInfo("ln_final", ("position", "d_model"), "what enters the unembedding", per_layer=False),
+)  # fmt: skip
+
+SITES: dict[str, SiteInfo] = {info.name: info for info in _TABLE}
+"""Every canonical site, in the order in which a forward pass reaches them."""
+
+ORDER: dict[str, int] = {name: i for i, name in enumerate(SITES)}
+
+# Other spellings: TransformerLens hook names and short names, nnterp accessors, pyvene components.
+_ALIASES = {
+    "hook_embed": "embed", "attn_scores": "scores", "pre": "mlp_pre", "post": "mlp_post",
+    "layers_input": "resid_pre", "layers_output": "resid_post", "attentions_output": "attn_out",
+    "mlps_output": "mlp_out", "attention_probabilities": "pattern", "token_embeddings": "embed",
+    "block_input": "resid_pre", "block_output": "resid_post", "attention_output": "attn_out",
+    "mlp_output": "mlp_out", "mlp_activation": "mlp_post", "head_attention_value_output": "z",
+    "head_query_output": "q", "head_key_output": "k", "head_value_output": "v",
+    "ln_final.hook_out": "ln_final", "rot_q": "q", "rot_k": "k",
+}  # fmt: skip
+_HOOK = re.compile(r"^blocks\.(\d+)\.(?:(attn|mlp)\.)?hook_(\w+)$")
+_INDEXED = re.compile(r"^(\w+)\[(\d+)\]$")
+
+
+def _freeze(value: Any, axis: str) -> Index:
+    if value is None or isinstance(value, slice):
+        return value
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return tuple(int(v) for v in value)
+    try:
+        return value.__index__()
+    except AttributeError:
+        raise TypeError(f"{axis}={value!r}: an int, a slice, a sequence of ints or None (all) is needed") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """An addressed activation: a site's name and which layers, heads and positions of it.
+
+    `name` takes the canonical names (`SITES`) and the spellings of TransformerLens, nnterp and pyvene
+    ("blocks.3.attn.hook_z", "layers_output[3]"). `layer`, `head` and `position` are an int, a slice, a
+    sequence of ints or None for all; negative ints count from the end. For `k` and `v`, heads are key/value
+    heads; for `scores` and `pattern`, `position` is the query.
+
+    Example: `session.run(prompt, capture=[iw.Site("z", layer=3, head=0, position=slice(2, 5))])`
+    """
+
+    name: str
+    layer: Index = None
+    head: Index = None
+    position: Index = None
+
+    def __post_init__(self) -> None:
+        name, layer = parse_name(self.name)
+        if layer is not None and self.layer is not None and self.layer != layer:
+            raise ValueError(f"{self.name!r} already names layer {layer}, but layer={self.layer!r} was given too")
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "layer", _freeze(self.layer if layer is None else layer, "layer"))
+        object.__setattr__(self, "head", _freeze(self.head, "head"))
+        object.__setattr__(self, "position", _freeze(self.position, "position"))
+        check_axes(name, self.layer, self.head)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and _key(other) == _key(self)
+
+    def __hash__(self) -> int:
+        return hash(_key(self))
+
+    @property
+    def info(self) -> SiteInfo:
+        return SITES[self.name]
+
+
+def _key(site: Any) -> tuple[Any, ...]:
+    # Slices cannot be hashed before Python 3.12.
+    values = (getattr(site, f.name) for f in fields(site))
+    return tuple(("slice", v.start, v.stop, v.step) if isinstance(v, slice) else v for v in values)
+
+
+def parse_name(spelling: str) -> tuple[str, int | None]:
+    """Give the canonical site name and the layer, if the spelling names one.
+
+    Raises ValueError with the nearest canonical name for an unknown spelling.
+    """
+    if spelling in SITES:
+        return spelling, None
+    if spelling in _ALIASES:
+        return _ALIASES[spelling], None
+    if match := _HOOK.match(spelling):
+        layer, part, name = match.groups()
+        name = f"mlp_{name}" if part == "mlp" else _ALIASES.get(name, name)
+        if name in SITES:
+            return name, int(layer)
+    if match := _INDEXED.match(spelling):
+        name = _ALIASES.get(match[1], match[1])
+        if name in SITES:
+            return name, int(match[2])
+    near = difflib.get_close_matches(spelling, [*SITES, *_ALIASES], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown site {spelling!r}{hint} Known sites: {', '.join(SITES)}.")
+
+
+def check_axes(name: str, layer: Index, head: Index) -> None:
+    """Raise ValueError when a layer or head is given to a site that has none."""
+    info = SITES[name]
+    if layer is not None and not info.per_layer:
+        raise ValueError(f"{name!r} exists once in the model, not per layer: leave layer out (got {layer!r})")
+    if head is not None and info.heads is None:
+        with_heads = ", ".join(s.name for s in SITES.values() if s.heads)
+        raise ValueError(f"{name!r} has no heads (got head={head!r}); sites with heads: {with_heads}")
+
+
+def resolve(index: Index, size: int, axis: str) -> list[int]:
+    """Spell an index out as non-negative ints below `size`.
+
+    Raises ValueError, naming the axis and its size, for an entry that is out of range.
+    """
+    if index is None:
+        return list(range(size))
+    if isinstance(index, slice):
+        return list(range(size))[index]
+    entries = [index] if isinstance(index, int) else list(index)
+    for entry in entries:
+        if not -size <= entry < size:
+            raise ValueError(f"{axis} {entry} is out of range: there are {size} ({axis}s 0 to {size - 1})")
+    return [entry % size for entry in entries]

@@ -1,0 +1,317 @@
+"""Activation patching: which activations carry the difference between a clean and a corrupted prompt.
+
+Conventions follow Heimersheim & Nanda 2404.15255 and TransformerLens' `patching.py`: denoising patches the clean
+run's activations into the corrupted run and asks what restores the answer; noising patches the corrupted run's into
+the clean run and asks what breaks it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..engine.interventions import Ablate, Intervention, Patch
+from ..engine.sites import SITES, Site, parse_name
+from ..engine.sweep import Metric, Progress
+from ..session import Session
+from ..tokens import Tokens, align
+
+METRICS = {
+    "logit_diff": "logits",
+    "log_probability": "nats",
+    "probability": "",
+    "kl": "nats",
+}
+"""The metrics and their units."""
+
+RESIDUAL_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+HEAD_SITES = ("z", "q", "k", "v")
+
+
+class ZeroGapWarning(UserWarning):
+    """The clean and the corrupted run score the same, so that effects cannot be normalised."""
+
+
+@dataclass(frozen=True)
+class LogitDifference:
+    """The answer's logit minus the foil's, of logits (row, token); of only these two, `of_tokens`."""
+
+    answer: int
+    foil: int
+
+    @property
+    def tokens(self) -> list[int]:
+        return [self.answer, self.foil]
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return self.of_tokens(logits[:, self.tokens])
+
+    def of_tokens(self, logits: Tensor) -> Tensor:
+        return logits[:, 0].float() - logits[:, 1].float()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pair of prompts and what is measured on them; `clean_value` and `corrupted_value` are the metric of each."""
+
+    clean: Tokens
+    corrupted: Tokens
+    answer: int
+    foil: int
+    metric: str
+    measure: Metric
+    clean_value: float
+    corrupted_value: float
+    interventions: tuple[Intervention, ...] = ()
+
+    @property
+    def first_difference(self) -> int:
+        """The first position whose tokens differ; the prompts' length if none does."""
+        pairs = zip(self.clean.ids, self.corrupted.ids, strict=True)
+        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(self.clean))
+
+    @property
+    def gap(self) -> float:
+        return self.clean_value - self.corrupted_value
+
+    @property
+    def gap_is_zero(self) -> bool:
+        return abs(self.gap) <= 1e-6 * max(abs(self.clean_value), abs(self.corrupted_value), 1e-6)
+
+
+def patching_task(
+    session: Session,
+    clean: Any,
+    corrupted: Any,
+    answer: int | str | None = None,
+    foil: int | str | None = None,
+    metric: str = "logit_diff",
+    interventions: tuple[Intervention, ...] = (),
+    capture: tuple[Site, ...] = (),
+) -> Task:
+    """Run both prompts and fix what is measured.
+
+    `answer` defaults to the clean run's top prediction, `foil` to the corrupted run's likeliest other token; both
+    runs undisturbed. Raises ValueError if the prompts differ in token length (showing both tokenisations), or for
+    an unknown metric.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}: one of {', '.join(METRICS)} is needed")
+    tokens = prompt_pair(session, clean, corrupted)
+    logits = [session.ask(t, capture, interventions).last_logits.float() for t in tokens]  # (token,) each
+    # An experiment must not change the question: defaults are what the model says undisturbed.
+    answer_id, foil_id = (None if given is None else session.token_id(given) for given in (answer, foil))
+    if answer_id is None:
+        answer_id = int(session.ask(tokens[0]).last_logits.argmax())
+    if foil_id is None:
+        likeliest = session.ask(tokens[1]).last_logits.topk(2).indices.tolist()
+        foil_id = likeliest[likeliest[0] == answer_id]
+    measure = _measure(metric, answer_id, foil_id, logits[0])
+    return Task(
+        clean=tokens[0],
+        corrupted=tokens[1],
+        answer=answer_id,
+        foil=foil_id,
+        metric=metric,
+        measure=measure,
+        clean_value=float(measure(logits[0][None])[0]),
+        corrupted_value=float(measure(logits[1][None])[0]),
+        interventions=interventions,
+    )
+
+
+def prompt_pair(session: Session, clean: Any, corrupted: Any) -> tuple[Tokens, Tokens]:
+    """Both prompts tokenised. Raises ValueError, showing them aligned, if they differ in token length."""
+    a, b = session.tokenize(clean), session.tokenize(corrupted)
+    if len(a) != len(b):
+        raise ValueError(
+            f"the prompts must have the same number of tokens: clean has {len(a)}, corrupted has {len(b)}\n"
+            f"{align(a, b)}"
+        )
+    return a, b
+
+
+def _measure(metric: str, answer: int, foil: int, clean: Tensor) -> Metric:
+    """The metric as a function of last-position logits (row, token)."""
+    reference = clean.log_softmax(-1)
+
+    def log_probability(x: Tensor) -> Tensor:
+        return x.float().log_softmax(-1)[:, answer]
+
+    def probability(x: Tensor) -> Tensor:
+        return log_probability(x).exp()
+
+    def kl(x: Tensor) -> Tensor:
+        return (reference.exp() * (reference - x.float().log_softmax(-1))).sum(-1)
+
+    measures: dict[str, Metric] = {"log_probability": log_probability, "probability": probability, "kl": kl}
+    return LogitDifference(answer, foil) if metric == "logit_diff" else measures[metric]
+
+
+def patch_sweep(
+    session: Session,
+    clean: Any,
+    corrupted: Any,
+    site: str = "resid_pre",
+    answer: int | str | None = None,
+    foil: int | str | None = None,
+    metric: str = "logit_diff",
+    direction: Literal["denoise", "noise"] = "denoise",
+    normalize: bool = True,
+    progress: Progress | bool | None = None,
+    *,
+    layer: int | None = None,
+    interventions: tuple[Intervention, ...] = (),
+) -> xr.DataArray:
+    """Patch one activation at a time from one run into the other, and measure the last position's prediction.
+
+    Residual sites (resid_pre, resid_mid, resid_post, attn_out, mlp_out): one patch a cell, (layer, position). Head
+    sites (z, q, k, v): a head at all positions, (layer, head); with `layer`, one head at one position, (head,
+    position) of that layer.
+
+    `direction`: "denoise" writes clean activations into the corrupted run, "noise" corrupted ones into the clean
+    run. `metric`: "logit_diff" (answer minus foil), "log_probability" or "probability" of the answer, "kl" (of the
+    clean prediction from the patched one). `normalize=True` gives `(patched - corrupted) / (clean - corrupted)`,
+    for which 1 is the clean run and 0 the corrupted one in either direction; where that gap is zero, warns and
+    gives raw values. `answer` and `foil` are one token each, text or id; by default the clean run's top prediction
+    and the corrupted run's likeliest other token. `progress`: True for a bar, or a function (done, total).
+    `interventions` act in all runs.
+
+    All cells share one forward pass (`Session.sweep`). Raises ValueError for prompts of different token length,
+    showing both.
+    """
+    site = parse_name(site)[0]
+    if direction not in ("denoise", "noise"):
+        raise ValueError(f"direction={direction!r}: 'denoise' or 'noise' is needed")
+    task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, sources(site))
+    bar = tqdm(total=1, desc=f"patching {site}", unit="cell") if progress is True else None
+
+    def report(done: int, total: int) -> None:
+        if bar is not None:
+            bar.total = total
+            bar.update(done - bar.n)
+        elif callable(progress):
+            progress(done, total)
+
+    values = run_patches(session, task, site, direction, layer=layer, progress=report)
+    if bar is not None:
+        bar.close()
+    return label(session, task, site, direction, values, normalize, layer)
+
+
+def sources(site: str) -> tuple[Site, ...]:
+    """What both runs capture: the site, and the keys and values that the sweep's rows share."""
+    return (Site(site), Site("k"), Site("v"))
+
+
+def run_patches(
+    session: Session,
+    task: Task,
+    site: str,
+    direction: str,
+    *,
+    layer: int | None = None,
+    progress: Progress | None = None,
+    partial: Callable[[np.ndarray], None] | None = None,
+) -> np.ndarray:
+    """The raw metric of each patched run, shaped as `patch_sweep` says."""
+    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+    cells, shape = patch_cells(session, site, len(base), layer)
+    # Before the first differing token both runs are the same, so a patch there changes nothing.
+    first = task.first_difference if _shares_prefix(task.interventions) else 0
+    rows = [_row(site, source, first, *cell) for cell in cells]
+    shares = 0 < first < len(base) and session.checked.one_pass
+    prefix = session.prefix(source, first, task.interventions) if shares else None
+    untouched = np.array([not row for row in rows])
+    unpatched = task.corrupted_value if direction == "denoise" else task.clean_value
+
+    def shaped(values: np.ndarray) -> np.ndarray:
+        return np.where(untouched, unpatched, values).reshape(shape)
+
+    result = session.sweep(
+        base, rows, task.measure, interventions=task.interventions, prefix=prefix, progress=progress,
+        partial=None if partial is None else lambda values: partial(shaped(values)),
+    )  # fmt: skip
+    return shaped(result.values)
+
+
+def _shares_prefix(interventions: tuple[Intervention, ...]) -> bool:
+    """Whether runs of both prompts under these agree before the first differing token, cached keys too."""
+    for i in interventions:
+        over_own_prompt = isinstance(i, Ablate) and i.how == "mean" and i.reference is None
+        # Cached keys and values are edited already; a pass that reads them would edit them again.
+        if over_own_prompt or i.site in ("k", "v"):
+            return False
+    return True
+
+
+def patch_cells(
+    session: Session, site: str, length: int, layer: int | None
+) -> tuple[list[tuple[int, int | None, int | None]], tuple[int, int]]:
+    """The (layer, head, position) of every cell, and the map's shape; ValueError if the site cannot be swept."""
+    if site not in RESIDUAL_SITES + HEAD_SITES:
+        raise ValueError(f"{site!r} cannot be swept; one of {', '.join(RESIDUAL_SITES + HEAD_SITES)} is needed")
+    a = session.engine.architecture
+    if site in RESIDUAL_SITES:
+        layers = range(a.n_layers)
+        return [(i, None, p) for i in layers for p in range(length)], (a.n_layers, length)
+    heads = a.n_kv_heads if SITES[site].heads == "kv" else a.n_heads
+    if layer is None:
+        return [(i, h, None) for i in range(a.n_layers) for h in range(max(heads))], (a.n_layers, max(heads))
+    return [(layer, h, p) for h in range(heads[layer]) for p in range(length)], (heads[layer], length)
+
+
+def _row(
+    site: str, source: Tokens, first: int, layer: int, head: int | None, position: int | None
+) -> list[Intervention]:
+    if position is not None and position < first:
+        return []
+    where = slice(first, None) if position is None else position
+    return [] if first == len(source) else [Patch(site, layer=layer, head=head, position=where, source=source.ids)]
+
+
+def label(
+    session: Session, task: Task, site: str, direction: str, values: np.ndarray, normalize: bool, layer: int | None
+) -> xr.DataArray:
+    """Name the axes of raw metric values, normalised if asked and possible."""
+    if normalize and task.gap_is_zero:
+        warnings.warn(
+            f"clean and corrupted score the same ({task.clean_value:.4g} {METRICS[task.metric]}), so effects cannot be "
+            "normalised; raw values are given. Are the prompts, answer and foil the intended ones?",
+            ZeroGapWarning,
+            stacklevel=3,
+        )
+        normalize = False
+    if normalize:
+        values = (values - task.corrupted_value) / task.gap
+    dims = (
+        ("layer", "position")
+        if site in RESIDUAL_SITES
+        else ("layer", "head")
+        if layer is None
+        else ("head", "position")
+    )
+    data = xr.DataArray(
+        values, dims=dims, coords={d: np.arange(n) for d, n in zip(dims, values.shape, strict=True)}, name=site
+    )
+    if "position" in dims:
+        data = data.assign_coords(clean_token=("position", list(task.clean.strings)))
+        data = data.assign_coords(corrupted_token=("position", list(task.corrupted.strings)))
+    data.attrs = {
+        "metric": task.metric,
+        "units": "share of the clean-corrupted gap" if normalize else METRICS[task.metric],
+        "direction": direction,
+        "normalized": normalize,
+        "clean": task.clean_value,
+        "corrupted": task.corrupted_value,
+        "answer": task.answer,
+        "foil": task.foil,
+    }
+    return data

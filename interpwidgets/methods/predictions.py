@@ -1,0 +1,29 @@
+"""What a model predicts next, compared between runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..session import Run, Session
+
+
+def compare_predictions(
+    session: Session, runs: dict[str, Run], top_k: int = 10
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """The likeliest next tokens of several runs, side by side.
+
+    Gives rows {"id", "text", run name: probability, ...} for the `top_k` tokens that are likeliest in any of the
+    runs, in the order of that probability, and KL(first run || run) in nats for each run.
+    """
+    log_p = {name: run.last_logits.float().log_softmax(-1) for name, run in runs.items()}
+    best = torch.stack(list(log_p.values())).max(0).values
+    top = best.topk(min(top_k, best.shape[0])).indices.tolist()
+    rows = []
+    for token in top:
+        probabilities = {name: float(values[token].exp()) for name, values in log_p.items()}
+        rows.append({"id": token, "text": session.show_token(token), **probabilities})
+    first = next(iter(log_p.values()))
+    kl = {name: float((first.exp() * (first - values)).sum()) for name, values in log_p.items()}
+    return rows, kl

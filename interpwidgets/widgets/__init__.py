@@ -1,0 +1,1 @@
+"""Views of a live session: no torch, no arithmetic on activations."""

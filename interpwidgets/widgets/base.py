@@ -1,0 +1,393 @@
+"""LiveWidget: what every widget of a session shares - binding, request and status, results, history, errors, code."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import anywidget
+import numpy as np
+import traitlets as t
+
+from ..engine.forward import Cancelled
+from ..engine.interventions import Intervention
+from ..engine.jobs import Ticket
+from ..experiments import Experiments
+from ..session import Session
+from ..tokens import Tokens
+from .labels import short_label
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_PROGRESS_SECONDS = 0.1  # at most ten updates a second reach the browser
+_FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its static picture
+
+Wire = dict[str, Any]
+
+
+def to_wire(array: np.ndarray | None) -> Wire | None:
+    """An array as the front end decodes it: bytes, dtype and shape; floats as float32, ints as int32."""
+    if array is None:
+        return None
+    kind = {"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype)
+    array = np.ascontiguousarray(array, dtype=kind)
+    return {"view": memoryview(array.tobytes()), "dtype": str(array.dtype), "shape": list(array.shape)}
+
+
+class LiveWidget(anywidget.AnyWidget):
+    """A view that asks its session to run again.
+
+    Every click in the view arrives as a request {id, op, ...} and calls the public method named `op`; from Python
+    the same method does the same. Methods return at once; `wait()` blocks until the picture is up to date.
+    """
+
+    title: ClassVar[str]
+    operations: ClassVar[tuple[str, ...]] = ()
+    """Public methods that the front end may call, beside those of the history."""
+    priority: ClassVar[int] = 0
+    """Of several waiting jobs of a session, the lowest runs first: quick views before long sweeps."""
+
+    linked = t.Bool(True, read_only=True).tag(sync=True)
+    """Whether the widget shares `session.interventions` with the others; otherwise it has a list of its own."""
+
+    _title = t.Unicode().tag(sync=True)
+    _header = t.Dict().tag(sync=True)
+    _request = t.Dict().tag(sync=True)
+    _status = t.Dict().tag(sync=True)
+    _experiments: t.List[Wire] = t.List().tag(sync=True)
+    _history = t.Dict().tag(sync=True)
+    _code = t.Unicode().tag(sync=True)
+
+    def __init__(self, session: Session, *, linked: bool = True, **settings: Any) -> None:
+        self.session = session
+        self.experiments = session.interventions if linked else Experiments()
+        """The interventions that act in this widget."""
+        self._tickets: dict[str, Ticket] = {}
+        self._error: Exception | None = None
+        self._last_progress = 0.0
+        self._idle_experiments: frozenset[Intervention] = frozenset()
+        self._dormant = False
+        super().__init__(_title=self.title, _header=_header(session), **settings)
+        self.set_trait("linked", linked)
+        # Turns the counting of views on: a widget whose outputs were cleared stops computing.
+        self._view_count = 0
+        session.widgets.add(self)
+        self.experiments.observe(self._on_experiments)
+        self.observe(self._on_request, names="_request")
+        self.observe(self._on_views, names="_view_count")
+        self._show_experiments()
+
+    # -- what subclasses give ----------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Run again what is on the screen."""
+        raise NotImplementedError
+
+    def code(self) -> str:
+        """Python that rebuilds this view, given the session."""
+        return _experiments_code(self.experiments, self.linked) + self._code_of_view()
+
+    def figure(self) -> go.Figure:
+        """What is on the screen as a plotly figure; waits until nothing is running."""
+        raise NotImplementedError
+
+    def _code_of_view(self) -> str:
+        raise NotImplementedError
+
+    def _static_picture(self) -> str:
+        """HTML for places without a kernel; at most 100 KB."""
+        raise NotImplementedError
+
+    # -- history, the same in every widget ---------------------------------------------------------------------------
+
+    def undo(self) -> None:
+        """Take back the last change of the experiments."""
+        self.experiments.undo()
+
+    def redo(self) -> None:
+        """Do the last undone change again."""
+        self.experiments.redo()
+
+    def toggle(self, index: int) -> None:
+        """Switch the experiment at `index` off or on."""
+        self.experiments.toggle(index)
+
+    def remove(self, index: int) -> None:
+        """Remove the experiment at `index`."""
+        self.experiments.pop(index)
+
+    def clear(self) -> None:
+        """Remove all experiments."""
+        self.experiments.clear()
+
+    def stop(self) -> None:
+        """Stop what is running; the last picture stays."""
+        for ticket in list(self._tickets.values()):
+            ticket.cancel()
+        self._tell("cancelled", message="stopped")
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until nothing is running. Raises the run's error, or TimeoutError."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while running := [ticket for ticket in list(self._tickets.values()) if not ticket.ended]:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not running[0].wait(left):
+                raise TimeoutError(f"{self.title} is still running after {timeout} s")
+        with self.session.publishing:  # a job counts as ended while it hands its results over
+            if self._error is not None:
+                raise self._error
+
+    def close(self) -> None:
+        """Let go of the session and remove the widget from the page."""
+        for ticket in list(self._tickets.values()):
+            ticket.cancel()
+        if self in self.session.widgets:
+            self.session.widgets.discard(self)
+            self.experiments.unobserve(self._on_experiments)
+            self._tell("closed", message="This widget is closed: make a new one to go on")
+            # The page would go on counting views of a model that has no channel any more.
+            self.set_trait("_view_count", None)
+        super().close()
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def set_state(self, sync_data: Any) -> None:
+        # Messages may come on another thread than the worker's, and ipywidgets keeps its sync state in attributes.
+        with self.session.publishing:
+            super().set_state(sync_data)
+
+    def _on_request(self, change: Any) -> None:
+        request = dict(change["new"])
+        operation = request.pop("op", None)
+        number = request.pop("id", None)
+        history = ("undo", "redo", "toggle", "remove", "clear", "stop")
+        self._error = None
+        try:
+            if operation not in (*history, *self.operations):
+                raise ValueError(f"unknown request {operation!r}")
+            getattr(self, operation)(**request)
+        except Exception as error:  # noqa: BLE001 - drawn; in a callback it would be lost in the log
+            self._fail(error)
+        # What started a run has been acknowledged as queued; anything else is done already.
+        if self._status["id"] != number:
+            self._tell("running" if self._running() else "idle")
+
+    def _on_experiments(self) -> None:
+        self._show_experiments()
+        self._renew()
+
+    def _on_views(self, change: Any) -> None:
+        if change["new"] == 0 and change["old"]:
+            self._dormant = True
+        elif change["new"] and self._dormant:
+            self._dormant = False
+            self.refresh()
+
+    def _renew(self) -> None:
+        if not self._dormant:
+            self.refresh()
+
+    # -- jobs and results --------------------------------------------------------------------------------------------
+
+    def _submit(self, compute: Callable[[], Wire], lane: str = "view") -> None:
+        """Compute on the session's worker and publish the traits that come back, and a "message" for the status line.
+
+        Newer work in a lane replaces older.
+        """
+
+        def job(ticket: Ticket) -> None:
+            started = time.perf_counter()
+            self._tell("running")
+            try:
+                results = compute()
+            except Cancelled:
+                if self._tickets.get(lane) is ticket:  # stopped, not replaced by a newer one
+                    self._tell("cancelled", message="stopped")
+            except Exception as error:  # noqa: BLE001 - drawn where the user looks, and raised by wait()
+                if not ticket.cancelled:
+                    self._fail(error)
+            else:
+                if not ticket.cancelled:
+                    self._publish(results, ticket, round(1000 * (time.perf_counter() - started)))
+
+        self._error = None
+        with self.session.publishing:  # so that "queued" is said before the worker says more
+            try:
+                self._tickets[lane] = self.session.worker.submit((id(self), lane), job, self.priority)
+            except RuntimeError as error:
+                self._tell("closed", message=str(error))
+            else:
+                self._tell("queued")
+
+    def _running(self) -> bool:
+        return any(not ticket.ended for ticket in list(self._tickets.values()))
+
+    def _publish(self, results: Wire, ticket: Ticket, milliseconds: int) -> None:
+        with self.session.publishing, self.hold_sync():
+            ticket.finish()
+            message = results.pop("message", "")
+            for name, value in results.items():
+                self.set_trait(name, value)
+            self._code = self.code()
+            self._tell("running" if self._running() else "idle", ms=milliseconds, message=message)
+
+    def _publish_part(self, results: Callable[[], Wire]) -> None:
+        """Publish what is known so far, at most ten times a second."""
+        now = time.perf_counter()
+        if now - self._last_progress >= _PROGRESS_SECONDS:
+            self._last_progress = now
+            with self.session.publishing, self.hold_sync():
+                for name, value in results().items():
+                    self.set_trait(name, value)
+
+    def _progress(self, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if now - self._last_progress >= _PROGRESS_SECONDS or done == total:
+            self._last_progress = now
+            self._tell("running", done=done, total=total)
+
+    def _result_id(self) -> int:
+        return int(self._request.get("id", 0))
+
+    def _tell(self, state: str, *, message: str = "", ms: int = 0, done: int = 0, total: int = 0) -> None:
+        with self.session.publishing:
+            self._status = {
+                "id": self._result_id(), "state": state, "message": message,
+                "ms": ms, "done": done, "total": total, "error": None,
+            }  # fmt: skip
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error
+        text = str(error) or type(error).__name__
+        with self.session.publishing:
+            self._status = {
+                "id": self._result_id(), "state": "error", "message": "", "ms": 0, "done": 0, "total": 0,
+                "error": {"title": _error_title(error), "text": text, "hint": _error_hint(error, self.experiments)},
+            }  # fmt: skip
+
+    def _show_experiments(self) -> None:
+        with self.session.publishing, self.hold_sync():
+            self._experiments = [
+                {
+                    "label": short_label(e.intervention),
+                    "code": repr(e.intervention),
+                    "on": e.on,
+                    "note": "changed nothing here" if e.on and e.intervention in self._idle_experiments else "",
+                }
+                for e in self.experiments.entries
+            ]
+            self._history = {"undo": self.experiments.can_undo, "redo": self.experiments.can_redo}
+            self._code = self.code()
+
+    def _note_idle(self, acting: tuple[Intervention, ...], idle: tuple[int, ...]) -> None:
+        """Mark the experiments that changed nothing on this widget's prompt."""
+        self._idle_experiments = frozenset(acting[i] for i in idle)
+        self._show_experiments()
+
+    # -- display -----------------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.session.name})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        return {**data, "text/html": self.static_frame()}, metadata
+
+    def static_frame(self) -> str:
+        """What is on the screen as plain HTML, for places where no kernel runs."""
+        for ticket in list(self._tickets.values()):
+            ticket.wait(_FIRST_FRAME_SECONDS)
+        with self.session.publishing:
+            return self._frame_as_html()
+
+    def _frame_as_html(self) -> str:
+        facts = " · ".join(
+            [*(str(self._header[k]) for k in ("model", "dtype", "device")), self._header["check"]["summary"]]
+        )
+        acting = ", ".join(short_label(i) for i in self.experiments)
+        experiments = f"<div>experiments: {html.escape(acting)}</div>" if acting else ""
+        return (
+            '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
+            f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>"
+            f"{experiments}{self._static_picture()}"
+            '<div style="color:#888">A still picture: run the cell to click in it.</div></div>'
+        )
+
+
+def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
+    """A prompt as the front end shows it."""
+    raw = [session.token_text(i) for i in tokens.ids]
+    return {
+        "text": tokens.text,
+        "bos": tokens.bos,
+        "tokens": [
+            {"id": i, "text": s, "raw": r, "special": special}
+            for i, s, r, special in zip(tokens.ids, tokens.strings, raw, tokens.special, strict=True)
+        ],
+    }
+
+
+def parse_prompt(session: Session, prompt: Any) -> Any:
+    """A prompt as typed: text, or ids separated by commas or spaces where the session has no tokenizer."""
+    if not isinstance(prompt, str) or session.tokenizer is not None:
+        return prompt
+    try:
+        return [int(part) for part in prompt.replace(",", " ").split()]
+    except ValueError:
+        raise ValueError(f"this session has no tokenizer: type token ids, such as 5, 17, 3; got {prompt!r}") from None
+
+
+def prompt_code(tokens: Tokens) -> str:
+    """A prompt as Python: its text, or its ids where it has none."""
+    return repr(list(tokens.ids) if tokens.text is None else tokens.text)
+
+
+def _header(session: Session) -> Wire:
+    a = session.engine.architecture
+    checked = session.checked
+    details = [{"name": i.name, "text": f"largest error {i.error:.1e}", "ok": i.ok} for i in checked.items]
+    form = "one pass for all cells" if checked.one_pass else "full batch: this attention cannot let rows join late"
+    return {
+        "model": session.name,
+        "dtype": session.engine.dtype_name,
+        "device": str(session.engine.device),
+        "attention": " / ".join(sorted(set(session.engine.implementation.names()))),
+        "layers": a.n_layers,
+        "heads": max(a.n_heads),
+        "kv_heads": max(a.n_kv_heads),
+        "note": session.note,
+        "check": {
+            "ok": checked.ok,
+            "summary": checked.summary,
+            "details": [*details, {"name": "sweeps", "text": form, "ok": True}],
+        },
+    }
+
+
+def _error_title(error: Exception) -> str:
+    if isinstance(error, ValueError | TypeError | KeyError):
+        return "This cannot be run"
+    return f"The run failed: {type(error).__name__}"
+
+
+def _error_hint(error: Exception, experiments: Experiments) -> str:
+    if "out of range" in str(error) and len(experiments):
+        return "An experiment addresses a place that this prompt does not have: remove it, or choose another prompt."
+    if type(error).__name__ == "OutOfMemoryError":
+        return "Shorten the prompt, or lower session.memory_budget."
+    return ""
+
+
+def _experiments_code(experiments: Experiments, linked: bool) -> str:
+    acting = list(experiments)
+    if not acting:
+        return ""
+    name = "session.interventions" if linked else "widget.experiments"
+    lines = "\n".join(f"    {i!r}," for i in acting)
+    return f"{name}.extend([\n{lines}\n])\n"

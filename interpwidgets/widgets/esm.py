@@ -1,0 +1,61 @@
+"""Makes of a widget's ES modules the one text that anywidget sends, and of the style sheets likewise."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import re
+from functools import cache
+from importlib.resources import files
+
+_STATIC = files("interpwidgets.widgets") / "static"
+_IMPORT = re.compile(r'^import\s+\{[^}]*\}\s+from\s+"\./([\w.-]+)";\n', re.M)
+_EXPORT = re.compile(r"^export (?!default)", re.M)
+
+# Every instance of a widget sends its module again, and a page reload sends all of them at once.
+_UNPACK = """\
+const packed = Uint8Array.from(atob("{data}"), (character) => character.charCodeAt(0));
+const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+const module = new Blob([await new Response(unpacked).text()], {{ type: "text/javascript" }});
+const url = URL.createObjectURL(module);
+const {{ default: widget }} = await import(url);
+URL.revokeObjectURL(url);
+export default widget;
+"""
+
+
+@cache
+def bundle(entry: str) -> str:
+    """What is sent for `entry`, a file of `static/`: a module that unpacks and imports `joined(entry)`."""
+    data = gzip.compress(joined(entry).encode(), mtime=0)
+    return _UNPACK.format(data=base64.b64encode(data).decode())
+
+
+@cache
+def joined(entry: str) -> str:
+    """One self-contained ES module: `entry` preceded by the modules that it imports.
+
+    The modules must import by name only, without renaming, one import a line, and share no top-level name.
+    """
+    order: list[str] = []
+    _collect(entry, order)
+    *libraries, main = (_IMPORT.sub("", _read(name)) for name in order)
+    return "\n".join([*(_EXPORT.sub("", library) for library in libraries), main])
+
+
+@cache
+def stylesheet(own: str) -> str:
+    """A widget's own style sheet after the shared ones; the theme first, because the others read its variables."""
+    return "\n".join(_read(name) for name in ("theme.css", "frame.css", own))
+
+
+def _collect(name: str, order: list[str]) -> None:
+    for dependency in _IMPORT.findall(_read(name)):
+        if dependency not in order:
+            _collect(dependency, order)
+    order.append(name)
+
+
+@cache
+def _read(name: str) -> str:
+    return (_STATIC / name).read_text(encoding="utf-8")

@@ -1,0 +1,245 @@
+"""LogitLens: what the model would say after each layer; replace a token, transplant a hidden state, track a word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import traitlets as t
+import xarray as xr
+
+from ..engine.interventions import Patch
+from ..methods.lens import UNITS, lens_run, read_stack, residual_stack
+from ..session import Session
+from ..tokens import Tokens
+from . import static
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire
+from .esm import bundle, stylesheet
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_CHEAP = ("probability", "log_probability", "entropy", "rank", "cross_entropy")
+
+
+class LogitLens(LiveWidget):
+    """The logit lens of a prompt, layer by position, with the top token in each cell.
+
+    Click a cell for its ten likeliest tokens; click one of them to track it over the layers; click a token of the
+    prompt to replace it; transplant a hidden state from one cell to another, and a second grid shows what changed.
+    Layers count as in `iw.logit_lens`: -1 is the embedding.
+
+    Example: `iw.LogitLens(session, "The Eiffel Tower is in the city of")`
+    """
+
+    title = "Logit lens"
+    operations = ("run", "replace", "transplant_cells", "track", "untrack", "compute")
+    priority = 1
+    _esm = bundle("logit_lens.js")
+    _css = stylesheet("logit_lens.css")
+
+    metric = t.Enum(tuple(UNITS), "probability").tag(sync=True)
+    """What colours the cells."""
+    cell = t.List(t.Int(), default_value=[]).tag(sync=True)
+    """The selected cell, [row, position]; row 0 is the embedding."""
+    tracked = t.List(t.Int(), default_value=[]).tag(sync=True)
+    """Ids of the tokens that are followed over the layers."""
+
+    _prompt = t.Dict().tag(sync=True)
+    _grid = t.Dict().tag(sync=True)
+    _now = t.Dict(None, allow_none=True).tag(sync=True)
+    _tracks = t.Dict(None, allow_none=True).tag(sync=True)
+
+    def __init__(self, session: Session, prompt: Any, *, linked: bool = True, **settings: Any) -> None:
+        self._tokens = session.tokenize(parse_prompt(session, prompt))
+        self._reading: xr.Dataset | None = None
+        self._metrics = set(_CHEAP)
+        super().__init__(session, linked=linked, **settings)
+        self._metrics.add(self.metric)
+        self._prompt = prompt_to_wire(self._tokens, session)
+        self.observe(self._on_metric, names="metric")
+        self.refresh()
+
+    def run(self, prompt: Any) -> None:
+        """Show another prompt."""
+        self._tokens = self.session.tokenize(parse_prompt(self.session, prompt))
+        self.refresh()
+
+    def replace(self, position: int, token: int | None = None, text: str | None = None) -> None:
+        """Replace the token at `position` by another one (`token`, an id) or by text, which may be several tokens."""
+        ids = list(self._tokens.ids)
+        if not 0 <= position < len(ids):
+            raise ValueError(f"position {position} is out of range: the prompt has {len(ids)} tokens")
+        if token is None:
+            token_ids = self.session.text_ids(text or "")
+            if not token_ids:
+                raise ValueError("the replacement is empty: type at least one character")
+        else:
+            token_ids = [token]
+        ids[position : position + 1] = token_ids
+        self._tokens = self.session.tokenize_ids(ids)
+        self.refresh()
+
+    def transplant(self, source: tuple[int, int], target: tuple[int, int]) -> None:
+        """Write the residual vector at `source`, (layer, position) of this prompt, over the one at `target`.
+
+        Layer -1 is the embedding. Raises ValueError for a place that the grid does not have.
+        """
+        n_layers, length = self.session.engine.architecture.n_layers, len(self._tokens)
+        for layer, position in (source, target):
+            if not (-1 <= layer < n_layers and 0 <= position < length):
+                have = f"layers are -1 to {n_layers - 1}, positions 0 to {length - 1}"
+                raise ValueError(f"no cell at layer {layer}, position {position}: {have}")
+        (from_site, from_layer), (site, layer) = _stream(source[0]), _stream(target[0])
+        prompt = self._tokens.text if self._tokens.text is not None else self._tokens.ids
+        moved = Patch(
+            site, layer=layer, position=target[1], source=prompt, source_layer=from_layer, source_position=source[1],
+            source_site=None if from_site == site else from_site,
+        )  # fmt: skip
+        self.experiments.append(moved)
+
+    def transplant_cells(self, source: list[int], target: list[int]) -> None:
+        """`transplant` by cells [row, position] of the grid, row 0 being the embedding."""
+        self.transplant((source[0] - 1, source[1]), (target[0] - 1, target[1]))
+
+    def track(self, token: int | str) -> None:
+        """Follow a token's probability and rank over the layers."""
+        token_id = self.session.token_id(token)
+        if token_id not in self.tracked:
+            self.tracked = [*self.tracked, token_id]
+            self.refresh()
+
+    def untrack(self, token: int | str) -> None:
+        """Stop following a token."""
+        token_id = self.session.token_id(token)
+        self.tracked = [i for i in self.tracked if i != token_id]
+        self.refresh()
+
+    def compute(self, metric: str) -> None:
+        """Add a metric to the grid."""
+        if metric not in self._metrics:
+            self._metrics.add(metric)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Run the prompt again, with the experiments that act, and read every layer."""
+        tokens, acting = self._tokens, tuple(self.experiments)
+        metrics = tuple(m for m in UNITS if m in self._metrics)
+        track = tuple(self.tracked)
+
+        def compute() -> Wire:
+            run = lens_run(self.session, tokens)
+            stack = residual_stack(run)
+            if self._same_reading(tokens, metrics, track):
+                reading = self._reading
+                assert reading is not None
+            else:
+                first = {"_prompt": prompt_to_wire(tokens, self.session), "_now": None}
+
+                def part(so_far: xr.Dataset) -> None:
+                    self._publish_part(lambda: first | {"_grid": self._grid_to_wire(so_far)})
+
+                reading = read_stack(self.session, run, 10, track, metrics, partial=part)
+                self._reading, self._read_for = reading, self._question(tokens, metrics, track)
+            results = {
+                "_prompt": prompt_to_wire(tokens, self.session),
+                "_grid": self._grid_to_wire(reading),
+                "_now": None,
+                "_tracks": self._tracks_to_wire(reading, None),
+            }
+            if not acting:
+                return results
+            disturbed = lens_run(self.session, tokens, acting)
+            self._note_idle(acting, disturbed.idle)
+            now = read_stack(self.session, disturbed, 10, track, metrics, known=(stack, reading))
+            touched = (residual_stack(disturbed) != stack).any(-1).cpu().numpy().astype(np.uint8)
+            results["_now"] = self._grid_to_wire(now) | {"touched": to_wire(touched)}
+            results["_tracks"] = self._tracks_to_wire(reading, now)
+            return results
+
+        self._submit(compute)
+
+    def _on_metric(self, change: Any) -> None:
+        self.compute(change["new"])
+
+    def _question(self, tokens: Tokens, metrics: tuple[str, ...], track: tuple[int, ...]) -> tuple[Any, ...]:
+        return tokens.ids, metrics, track, self.session.engine.version()
+
+    def _same_reading(self, tokens: Tokens, metrics: tuple[str, ...], track: tuple[int, ...]) -> bool:
+        """Whether the baseline grid that is shown still answers this question."""
+        question = self._question(tokens, metrics, track)
+        return self._reading is not None and question[-1] is not None and question == self._read_for
+
+    def _grid_to_wire(self, reading: xr.Dataset) -> Wire:
+        target = reading["target"].values
+        used = np.unique(np.concatenate([reading["top_token"].values.ravel(), target]))
+        return {
+            "id": self._result_id(),
+            "rows": ["emb", *(str(i) for i in reading["layer"].values[1:])],
+            "top": to_wire(reading["top_token"].values),
+            "p": to_wire(reading["top_probability"].values),
+            "metrics": {name: to_wire(reading[name].values) for name in UNITS if name in reading},
+            "units": UNITS,
+            "target": to_wire(target),
+            "texts": {str(i): self.session.show_token(int(i)) for i in used if i >= 0},
+        }
+
+    def _tracks_to_wire(self, reading: xr.Dataset, now: xr.Dataset | None) -> Wire | None:
+        if "token" not in reading.coords:
+            return None
+        return {
+            "id": self._result_id(),
+            "tokens": [{"id": int(i), "text": self.session.show_token(int(i))} for i in reading["token"].values],
+            "probability": to_wire(reading["tracked_probability"].values),
+            "rank": to_wire(reading["tracked_rank"].values.astype(np.int32)),
+            "now_probability": None if now is None else to_wire(now["tracked_probability"].values),
+            "now_rank": None if now is None else to_wire(now["tracked_rank"].values.astype(np.int32)),
+        }
+
+    def _code_of_view(self) -> str:
+        extra = "" if self.metric == "probability" else f", metric={self.metric!r}"
+        extra += f", tracked={list(self.tracked)}" if self.tracked else ""
+        extra += "" if self.linked else ", linked=False"
+        return f"iw.LogitLens(session, {prompt_code(self._tokens)}{extra})"
+
+    def figure(self) -> go.Figure:
+        """The grid, (layer, position), coloured by the metric, with the top tokens written in."""
+        self.wait()
+        from .figures import heatmap
+
+        reading = self._reading
+        assert reading is not None
+        tokens = reading["top_token"].values[..., 0]
+        text = np.array([[static.elide(self.session.show_token(int(i)), 8) for i in row] for row in tokens])
+        rows = ["emb", *(f"L{i}" for i in reading["layer"].values[1:])]
+        return heatmap(
+            reading[self.metric].values, rows, self._tokens.strings, title=self.title, row_title="layer",
+            column_title="position", unit=f"{self.metric} {UNITS[self.metric]}".strip(), signed=False, upward=True,
+            text=text,
+        )  # fmt: skip
+
+    def _static_picture(self) -> str:
+        reading = self._reading
+        if reading is None:
+            return "<div>The model is still running.</div>"
+        n_layers, length = reading.sizes["layer"], reading.sizes["position"]
+        step = max(1, -(-n_layers * length // 700))
+        rows = list(range(n_layers - 1, -1, -step))
+        shown = min(length, 40)
+        text = [[self.session.show_token(int(i)) for i in reading["top_token"].values[r, :shown, 0]] for r in rows]
+        p = reading["top_probability"].values[..., 0]
+
+        def colour(i: int, j: int) -> str:
+            return static.shade(float(p[rows[i], j - 1]), 1.0)
+
+        names = ["emb" if r == 0 else f"L{r - 1}" for r in rows]
+        body = [[name, *(static.elide(w, 8) for w in words)] for name, words in zip(names, text, strict=True)]
+        note = "" if step == 1 else f" (every {step}. layer)"
+        note += "" if shown == length else f" (the first {shown} of {length} positions)"
+        head = ["", *(static.elide(s, 8) for s in self._tokens.strings[:shown])]
+        return f"<div>top token after each layer, darker is more probable{note}</div>{static.table(head, body, colour)}"
+
+
+def _stream(layer: int) -> tuple[str, int]:
+    """The site and layer of a row of the lens: -1 is the embedding, which enters block 0."""
+    return ("resid_pre", 0) if layer < 0 else ("resid_post", layer)

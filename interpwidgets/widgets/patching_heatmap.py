@@ -1,0 +1,323 @@
+"""PatchingHeatmap: which activations carry the difference between two prompts; a click shows that patched run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import traitlets as t
+
+from ..engine.edits import Read
+from ..engine.interventions import Patch
+from ..methods.patching import (
+    HEAD_SITES,
+    METRICS,
+    RESIDUAL_SITES,
+    Task,
+    patching_task,
+    prompt_pair,
+    run_patches,
+    sources,
+)
+from ..methods.predictions import compare_predictions
+from ..session import Run, Session
+from ..tokens import Tokens
+from . import static
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire
+from .esm import bundle, stylesheet
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_SITES = (*(s for s in RESIDUAL_SITES if s != "resid_post"), *HEAD_SITES)
+
+
+_Map = tuple[Task, str, str, np.ndarray]
+"""What a finished map shows: the task, site, direction and raw metric values."""
+
+
+class PatchingHeatmap(LiveWidget):
+    """Activation patching between a clean and a corrupted prompt, as a heatmap that fills while it is computed.
+
+    Residual sites by layer and position, head sites by layer and head. Click a cell to see that patched run's
+    predictions beside the clean and corrupted ones; shift-click to patch several cells jointly; from an attention
+    row, descend to the heads of that layer by position. `answer` defaults to the clean run's top
+    prediction, `foil` to the corrupted run's likeliest other token.
+
+    Example: `iw.PatchingHeatmap(session, clean="... Mary gave the bag to", corrupted="... John gave the bag to")`
+    """
+
+    title = "Patching heatmap"
+    operations = ("run", "set", "patch", "drill")
+    priority = 2
+    _esm = bundle("patching_heatmap.js")
+    _css = stylesheet("patching_heatmap.css")
+
+    site = t.Enum(_SITES, "resid_pre").tag(sync=True)
+    """The activation that is patched."""
+    metric = t.Enum(tuple(METRICS), "logit_diff").tag(sync=True)
+    """What is measured at the last position."""
+    direction = t.Enum(("denoise", "noise"), "denoise").tag(sync=True)
+    """Whether clean activations restore the corrupted run, or corrupted ones break the clean run."""
+    normalize = t.Bool(True).tag(sync=True)
+    """Whether effects are shown as shares of the gap between the clean and the corrupted run."""
+
+    _sites: t.List[str] = t.List().tag(sync=True)
+    _prompts = t.Dict().tag(sync=True)
+    _task = t.Dict().tag(sync=True)
+    _sweep = t.Dict().tag(sync=True)
+    _drill: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
+    _patched: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        clean: Any,
+        corrupted: Any,
+        answer: int | str | None = None,
+        foil: int | str | None = None,
+        linked: bool = True,
+        **settings: Any,
+    ) -> None:
+        self._answer = None if answer is None else session.token_id(answer)
+        self._foil = None if foil is None else session.token_id(foil)
+        self._clean, self._corrupted = _pair(session, clean, corrupted)
+        self._cells: list[dict[str, Any]] = []
+        self._drilled: int | None = None
+        self._map: _Map | None = None
+        super().__init__(session, linked=linked, **settings)
+        here = [set(session.engine.sites(layer)) for layer in range(session.engine.architecture.n_layers)]
+        self._sites = [site for site in _SITES if all(site in sites for sites in here)]
+        self._check_site(self.site)
+        self._prompts = self._prompts_to_wire()
+        self.refresh()
+
+    def run(self, clean: Any, corrupted: Any) -> None:
+        """Show another pair of prompts. Raises ValueError, showing both tokenisations, if their lengths differ."""
+        self._clean, self._corrupted = _pair(self.session, clean, corrupted)
+        self._cells, self._drilled = [], None
+        self.refresh()
+
+    def set(
+        self,
+        site: str | None = None,
+        metric: str | None = None,
+        direction: Literal["denoise", "noise"] | None = None,
+        normalize: bool | None = None,
+        answer: int | str | None = None,
+        foil: int | str | None = None,
+    ) -> None:
+        """Change what is patched and measured; the map is computed anew if it must be."""
+        if site is not None:
+            self._check_site(site)
+        answer_id = self._answer if answer is None else self.session.token_id(answer)
+        foil_id = self._foil if foil is None else self.session.token_id(foil)
+        given = {"site": site, "metric": metric, "direction": direction, "normalize": normalize}
+        changes = {k: v for k, v in given.items() if v is not None and v != getattr(self, k)}
+        recompute = bool(changes.keys() - {"normalize"}) or (answer_id, foil_id) != (self._answer, self._foil)
+        with self.session.publishing, self.hold_sync():
+            for name, value in changes.items():
+                self.set_trait(name, value)
+            self._answer, self._foil = answer_id, foil_id
+            if "site" in changes:
+                self._cells, self._drilled, self._patched, self._drill = [], None, None, None
+            self._code = self.code()
+        if recompute:
+            self.refresh()
+
+    def patch(self, cells: list[dict[str, Any]]) -> None:
+        """Patch these cells jointly and show the predictions.
+
+        Each cell is {"site", "layer", "head", "position"}; None stands for all.
+        """
+        for cell in cells:
+            self._check_site(cell["site"])
+        self._cells = [dict(cell) for cell in cells]
+        self._patch_cells()
+
+    def drill(self, layer: int | None = None) -> None:
+        """Show a layer's heads by position: z, or the head site that is on screen. None closes the panel."""
+        if layer is not None and not 0 <= layer < self.session.engine.architecture.n_layers:
+            raise ValueError(f"layer {layer} is out of range: there are {self.session.engine.architecture.n_layers}")
+        self._drilled = layer
+        self._drill_heads()
+
+    def refresh(self) -> None:
+        """Compute the map again."""
+        acting = tuple(self.experiments)
+        site, direction, metric = self.site, self.direction, self.metric
+        clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
+
+        def compute() -> Wire:
+            task = patching_task(self.session, clean, corrupted, answer, foil, metric, acting, sources(site))
+            first = {"_prompts": self._prompts_to_wire(), "_task": self._task_to_wire(task)}
+
+            def part(values: np.ndarray) -> None:
+                self._publish_part(lambda: first | {"_sweep": self._map_to_wire(task, site, direction, values, None)})
+
+            values = run_patches(self.session, task, site, direction, progress=self._progress, partial=part)
+            self._map = (task, site, direction, values)
+            shown = {"_sweep": self._map_to_wire(task, site, direction, values, None)}
+            return first | shown | {"message": f"{values.size} cells"}
+
+        self._submit(compute)
+        self._patch_cells()
+        self._drill_heads()
+
+    def _patch_cells(self) -> None:
+        acting = tuple(self.experiments)
+        cells, direction, metric = list(self._cells), self.direction, self.metric
+        clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
+        if not cells:
+            self._patched = None
+            return
+
+        def compute() -> Wire:
+            task = patching_task(self.session, clean, corrupted, answer, foil, metric, acting)
+            base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+            read = self.session.read(source, acting)
+            patches = [_patch(cell, source, read) for cell in cells]
+            patched = self.session.ask(base, (), (*acting, *patches))
+            runs: dict[str, Run] = {
+                "clean": self.session.ask(task.clean, (), acting),
+                "corrupted": self.session.ask(task.corrupted, (), acting),
+                "patched": patched,
+            }
+            rows, _ = compare_predictions(self.session, runs)
+            value = float(task.measure(patched.last_logits[None])[0])
+            baseline = task.corrupted_value if direction == "denoise" else task.clean_value
+            return {
+                "_patched": {
+                    "id": self._result_id(),
+                    "cells": cells,
+                    "rows": rows,
+                    "value": value,
+                    "baseline": baseline,
+                }
+            }
+
+        self._submit(compute, lane="patch")
+
+    def _drill_heads(self) -> None:
+        layer = self._drilled
+        if layer is None:
+            self._drill = None
+            return
+        acting = tuple(self.experiments)
+        site, direction, metric = self.site if self.site in HEAD_SITES else "z", self.direction, self.metric
+        clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
+
+        def compute() -> Wire:
+            task = patching_task(self.session, clean, corrupted, answer, foil, metric, acting, sources(site))
+            values = run_patches(self.session, task, site, direction, layer=layer, progress=self._progress)
+            return {"_drill": self._map_to_wire(task, site, direction, values, layer)}
+
+        self._submit(compute, lane="drill")
+
+    def _check_site(self, site: str) -> None:
+        if site not in self._sites:
+            raise ValueError(f"{site!r} cannot be patched here; this model has {', '.join(self._sites)}")
+
+    def _prompts_to_wire(self) -> Wire:
+        clean, corrupted = self._clean, self._corrupted
+        differing = [i for i, (a, b) in enumerate(zip(clean.ids, corrupted.ids, strict=True)) if a != b]
+        return {
+            "clean": prompt_to_wire(clean, self.session),
+            "corrupted": prompt_to_wire(corrupted, self.session),
+            "differing": differing,
+        }
+
+    def _task_to_wire(self, task: Task) -> Wire:
+        return {
+            "answer": {"id": task.answer, "text": self.session.show_token(task.answer)},
+            "foil": {"id": task.foil, "text": self.session.show_token(task.foil)},
+            "clean": task.clean_value,
+            "corrupted": task.corrupted_value,
+            "units": METRICS[task.metric],
+            "gap_is_zero": task.gap_is_zero,
+        }
+
+    def _map_to_wire(self, task: Task, site: str, direction: str, values: np.ndarray, layer: int | None) -> Wire:
+        over = "position" if site in RESIDUAL_SITES else "head"
+        return {
+            "id": self._result_id(),
+            "site": site,
+            "layer": layer,
+            "dims": ["layer", over] if layer is None else ["head", "position"],
+            "values": to_wire(values),
+            "clean": task.clean_value,
+            "corrupted": task.corrupted_value,
+            "baseline": task.corrupted_value if direction == "denoise" else task.clean_value,
+            "direction": direction,
+            "metric": task.metric,
+            "units": METRICS[task.metric],
+            "gap_is_zero": task.gap_is_zero,
+            "labels": {"position": list(task.clean.strings), "corrupted": list(task.corrupted.strings)},
+        }
+
+    def _code_of_view(self) -> str:
+        prompts = (("clean", self._clean), ("corrupted", self._corrupted))
+        parts = [f"{name}={prompt_code(p)}" for name, p in prompts]
+        for name, token in (("answer", self._answer), ("foil", self._foil)):
+            if token is not None:
+                parts.append(f"{name}={token}")
+        defaults = {"site": "resid_pre", "metric": "logit_diff", "direction": "denoise", "normalize": True}
+        parts += [f"{k}={getattr(self, k)!r}" for k, v in defaults.items() if getattr(self, k) != v]
+        parts += [] if self.linked else ["linked=False"]
+        text = f"widget = iw.PatchingHeatmap(session, {', '.join(parts)})"
+        text += f"\nwidget.patch({self._cells!r})" if self._cells else ""
+        text += f"\nwidget.drill({self._drilled})" if self._drilled is not None else ""
+        return text
+
+    def figure(self) -> go.Figure:
+        """The map, (layer, position) or (layer, head): the change that each patch makes."""
+        self.wait()
+        from .figures import heatmap
+
+        assert self._map is not None
+        effect, columns, unit = self._effect(self._map)
+        rows = [f"L{i}" for i in range(len(effect))]
+        _, site, direction, _ = self._map
+        return heatmap(
+            effect, rows, columns, title=f"patching {site}, {direction}", row_title="layer",
+            column_title="position" if site in RESIDUAL_SITES else "head", unit=unit, signed=True, upward=True,
+        )  # fmt: skip
+
+    def _effect(self, shown: _Map) -> tuple[np.ndarray, Sequence[str], str]:
+        """What each patch changes, its columns' names and its unit."""
+        task, site, direction, values = shown
+        baseline = task.corrupted_value if direction == "denoise" else task.clean_value
+        normalized = self.normalize and not task.gap_is_zero
+        effect = (values - baseline) / (task.gap if normalized else 1.0)
+        columns = task.clean.strings if site in RESIDUAL_SITES else [f"H{i}" for i in range(effect.shape[1])]
+        change = f"change in {task.metric} {METRICS[task.metric]}".rstrip()
+        return effect, columns, "share of the clean–corrupted gap" if normalized else change
+
+    def _static_picture(self) -> str:
+        if self._map is None:
+            return "<div>The model is still running.</div>"
+        task, site, _, _ = self._map
+        effect, columns, unit = self._effect(self._map)
+        pairs = enumerate(zip(task.clean.strings, task.corrupted.strings, strict=True))
+        differing = ", ".join(f"{i}: {a} / {b}" for i, (a, b) in pairs if a != b)
+        caption = f"{site}, layer (row) by {'position' if site in RESIDUAL_SITES else 'head'}; {unit}"
+        note = static.table(["position: clean / corrupted token"], [[differing or "the prompts are the same"]])
+        rows = [f"L{i}" for i in range(len(effect))]
+        return note + static.matrix(effect, rows, columns, caption, upward=True)
+
+
+def _pair(session: Session, clean: Any, corrupted: Any) -> tuple[Tokens, Tokens]:
+    return prompt_pair(session, parse_prompt(session, clean), parse_prompt(session, corrupted))
+
+
+def _patch(cell: dict[str, Any], source: Tokens, read: Read) -> Patch:
+    """The patch of one cell, its values read from the source prompt's run."""
+    site: str = cell["site"]
+    layer, head, position = cell["layer"], cell.get("head"), cell.get("position")
+    values = read(source.ids, site, layer)  # (position, [head,] width)
+    values = values if head is None else values[:, head]
+    return Patch(
+        site, layer=layer, head=head, position=position, source=values if position is None else values[position]
+    )

@@ -1,0 +1,110 @@
+// The numbers of a patching map: effects from raw metric values, how they are written, which cell is which patch.
+
+/**
+ * @typedef {{site: string, layer: number, head: number | null, position: number | null}} PatchCell null: all of them
+ * @typedef {{id: number, site: string, layer: number | null, dims: string[], values: import("./wire.js").Decoded, clean: number,
+ *   corrupted: number, baseline: number, direction: "denoise" | "noise", metric: string, units: string, gap_is_zero: boolean,
+ *   labels: {position?: string[], corrupted?: string[]}}} Sweep `values` (row, column): the raw metric of each patched run, NaN where
+ *   it has not run yet; `layer` is set when the rows are that layer's heads
+ */
+
+/** @type {Record<string, string>} */
+export const METRIC_NAMES = { logit_diff: "logit difference", log_probability: "log-probability", probability: "probability", kl: "KL from the clean run" };
+
+/**
+ * What a patch did, in the metric's units or as a share of the gap between the clean and the corrupted run.
+ * @param {Pick<Sweep, "clean" | "corrupted" | "baseline">} sweep @param {number} value @param {boolean} share
+ */
+export function effectOf({ clean, corrupted, baseline }, value, share) {
+  // A sum in another order differs in the last bits of a float32: that is no effect.
+  const change = Math.abs(value - baseline) <= 1e-6 * Math.abs(baseline) ? 0 : value - baseline;
+  return share ? change / (clean - corrupted) : change;
+}
+
+/**
+ * The value at the ends of the palette: the whole gap, so that colours hold still while a map fills; more if an effect is larger.
+ * @param {Sweep[]} sweeps maps that share one scale @param {boolean} share
+ */
+export function effectBound(sweeps, share) {
+  let most = 0;
+  for (const sweep of sweeps) {
+    most = Math.max(most, share ? 1 : Math.abs(sweep.clean - sweep.corrupted));
+    for (const value of sweep.values.data) {
+      const size = Math.abs(effectOf(sweep, value, share));
+      if (size > most && size < Infinity) most = size;
+    }
+  }
+  return most || 1;
+}
+
+/** @param {Sweep} sweep @returns {number} the row with the largest effect known so far */
+export function strongestRow({ values, baseline }) {
+  let [most, row] = [-1, 0];
+  values.data.forEach((value, index) => {
+    const size = Math.abs(value - baseline);
+    if (size > most) [most, row] = [size, Math.floor(index / values.shape[1])];
+  });
+  return row;
+}
+
+/** @param {Sweep} sweep @returns {number} how many cells have not run */
+export function countUnknown({ values }) {
+  let count = 0;
+  for (const value of values.data) if (Number.isNaN(value)) count++;
+  return count;
+}
+
+/**
+ * @param {number} value
+ * @param {boolean} [signed] a plus as well
+ */
+export function writeNumber(value, signed = false) {
+  if (Number.isNaN(value)) return "–";
+  const size = Math.abs(value);
+  const digits = size === Infinity ? "∞" : size !== 0 && size < 1e-3 ? size.toExponential(1).replace("-", "−") : size.toFixed(size >= 100 ? 1 : size >= 10 ? 2 : 3);
+  return (value < 0 ? "−" : signed && value > 0 ? "+" : "") + digits;
+}
+
+/**
+ * A number short enough for a cell, within a tenth of itself, or nothing: half a number would be another number.
+ * @param {number} value @param {number} letters
+ */
+export function writeShort(value, letters) {
+  const size = Math.abs(value);
+  for (const digits of [2, 1, 0]) {
+    const text = size.toFixed(digits);
+    const short = (value < 0 ? "−" : "") + text.replace(/^0\./, ".");
+    if (short.length <= letters) return Math.abs(Number(text) - size) <= 0.1 * size ? short : "";
+  }
+  return "";
+}
+
+/** @param {Sweep} sweep @param {number} effect @param {boolean} share */
+export function effectWords({ direction, units }, effect, share) {
+  if (!share) return `${writeNumber(effect, true)}${units ? ` ${units}` : " in the metric"}`;
+  return `${writeNumber(effect)} of the gap${direction === "denoise" ? " restored" : ""}`;
+}
+
+/** @param {Sweep} sweep @param {number} row @param {number} col @returns {PatchCell} */
+export function cellOf({ site, layer, dims }, row, col) {
+  if (layer !== null) return { site, layer, head: row, position: col };
+  return dims[1] === "head" ? { site, layer: row, head: col, position: null } : { site, layer: row, head: null, position: col };
+}
+
+/** @param {Sweep} sweep @param {PatchCell} cell @returns {{row: number, col: number} | null} where a patch stands on this map, if it does */
+export function placeOf({ site, layer, dims }, cell) {
+  if (site !== cell.site) return null;
+  if (layer !== null) return layer === cell.layer && cell.head !== null && cell.position !== null ? { row: cell.head, col: cell.position } : null;
+  const [col, none] = dims[1] === "head" ? [cell.head, cell.position] : [cell.position, cell.head];
+  return col !== null && none === null ? { row: cell.layer, col } : null;
+}
+
+/** @param {PatchCell} one @param {PatchCell} other */
+export function sameCell(one, other) {
+  return one.site === other.site && one.layer === other.layer && one.head === other.head && one.position === other.position;
+}
+
+/** @param {PatchCell} cell */
+export function cellName({ layer, head, position }) {
+  return `L${layer}${head === null ? "" : `H${head}`}${position === null ? "" : ` · position ${position}`}`;
+}

@@ -1,0 +1,221 @@
+// The frame of every widget: header, prompt, experiments, body, status; theme, errors and the link to the kernel.
+import { h, fill, attribute, keepFocus } from "./dom.js";
+import { connect } from "./wire.js";
+import { followTheme, readPalette } from "./color.js";
+
+/**
+ * @typedef {import("./wire.js").Model} Model
+ * @typedef {{model: Model, el: HTMLElement, signal?: AbortSignal}} RenderArguments what an anywidget host passes to `render`
+ * @typedef {ReturnType<typeof createFrame>} Frame
+ */
+
+/**
+ * Draw the frame into `el`. The caller appends to `frame.prompts` and `frame.body`, draws when `onTheme` says so, and returns
+ * `frame.dispose` from `render`, for hosts that pass no signal.
+ * @param {RenderArguments} host
+ * @param {{name: string, onTheme: () => void}} spec
+ */
+export function createFrame(host, { name, onTheme }) {
+  const ending = new AbortController();
+  host.signal?.addEventListener("abort", () => ending.abort(), { once: true, signal: ending.signal });
+  const { signal } = ending;
+  const wire = connect(host.model, signal);
+  const live = h("div", { class: "iw-hidden", "aria-live": "polite", role: "status" });
+  const prompts = h("div", { class: "iw-prompts" });
+  const body = h("div", { class: "iw-body" });
+  const parts = [header(wire), prompts, experiments(wire), alerts(wire)];
+  const foot = statusLine(wire, (text) => fill(live, text));
+  const root = h("div", { class: `iw-root iw-${name}`, role: "figure", "data-lm-suppress-shortcuts": "true" },
+    ...parts.map((part) => ("el" in part ? part.el : part)), body, foot.el, live);
+
+  /** @type {import("./color.js").Palette | null} */
+  let palette = null;
+  const look = followTheme(root, () => {
+    palette = null;
+    if (root.isConnected) onTheme();
+  }, signal);
+  // The first size is the first moment at which the host's ancestors and computed colours can be seen.
+  const attached = new ResizeObserver(() => {
+    palette = null;
+    look();
+    onTheme();
+    attached.disconnect();
+  });
+  attached.observe(root);
+  signal.addEventListener("abort", () => attached.disconnect());
+
+  const refresh = () => {
+    attribute(root, "aria-label", wire.model.get("_title") || name);
+    attribute(root, "data-state", wire.pending() ? "pending" : wire.failed() || !wire.connected() ? "stale" : "fresh");
+    attribute(body, "aria-busy", wire.pending() && wire.connected() ? "true" : "false");
+    for (const part of [...parts, foot]) if ("update" in part) part.update();
+  };
+  wire.watch(refresh);
+  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_history", "_code", "linked"], refresh);
+  root.onkeydown = (event) => {
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || /** @type {Element} */ (event.target).matches("input, textarea, select")) return;
+    const key = event.key.toLowerCase();
+    if (key !== "z" && key !== "y") return;
+    event.preventDefault();
+    wire.request(key === "y" || event.shiftKey ? "redo" : "undo");
+  };
+  refresh();
+  host.el.append(root);
+  signal.addEventListener("abort", () => root.remove());
+
+  return {
+    root,
+    prompts,
+    body,
+    wire,
+    signal,
+    palette() {
+      if (palette) return palette;
+      const read = readPalette(root);
+      if (root.isConnected && read.fg) palette = read;
+      return read;
+    },
+    /** @param {string} text says it to a screen reader, once it is quiet */
+    announce: (text) => fill(live, text),
+    dispose: () => ending.abort(),
+  };
+}
+
+/** @param {import("./wire.js").Wire} wire */
+function header(wire) {
+  const ask = (/** @type {string} */ op, /** @type {string} */ text) =>
+    h("button", { type: "button", class: "iw-button", onclick: () => wire.request(op) }, text);
+  const title = h("span", { class: "iw-header__title", role: "heading", "aria-level": "3" });
+  const about = h("span", { class: "iw-header__about" });
+  const [undo, redo] = [ask("undo", "Undo"), ask("redo", "Redo")];
+  const code = h("code", { class: "iw-code__text" });
+  const said = h("span", { class: "iw-hint", role: "status" });
+  const panel = h("div", { class: "iw-code", hidden: true },
+    h("pre", { class: "iw-code__pre", tabindex: "0", "aria-label": "Python that rebuilds this view" }, code),
+    h("button", { type: "button", class: "iw-button", onclick: () => copy() }, "Copy"), said);
+  const show = h("button", { type: "button", class: "iw-button", "aria-expanded": "false", title: "The Python that rebuilds this view",
+    onclick: () => {
+      panel.hidden = !panel.hidden;
+      attribute(show, "aria-expanded", panel.hidden ? "false" : "true");
+    } }, "Code");
+  const checkSummary = h("summary", { class: "iw-check__summary" });
+  const checkList = h("ul", { class: "iw-pop" });
+  const check = h("details", { class: "iw-check" }, checkSummary, checkList);
+  check.onkeydown = (event) => {
+    if (event.key === "Escape") check.open = false;
+  };
+  async function copy() {
+    // Outside secure contexts there is no clipboard: the selection lets the reader copy by hand.
+    getSelection()?.selectAllChildren(code);
+    try {
+      await navigator.clipboard.writeText(code.textContent ?? "");
+      fill(said, "copied");
+    } catch {
+      fill(said, "selected: press Ctrl+C");
+    }
+  }
+  return {
+    el: h("div", { class: "iw-top" },
+      h("div", { class: "iw-header" }, title, about, check,
+        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History and code" }, undo, redo, show)), panel),
+    update() {
+      const model = wire.model;
+      const { check: result, ...facts } = model.get("_header") ?? {};
+      const prompt = model.get("_prompt") ?? model.get("_prompts")?.clean ?? {};
+      const read = prompt.tokens?.length ? `${prompt.tokens.length} tokens` : null;
+      const shape = facts.layers ? `${facts.layers} layers of ${facts.heads} heads` : null;
+      const shared = facts.kv_heads && facts.kv_heads !== facts.heads ? `${facts.kv_heads} key/value heads` : null;
+      fill(title, model.get("_title") || "");
+      fill(about, ...[facts.model, facts.dtype, facts.device, read, prompt.bos].filter(Boolean).map((fact) => h("span", { class: "iw-fact" }, fact)));
+      check.hidden = !result?.summary;
+      attribute(check, "data-ok", result?.ok ? "true" : "false");
+      fill(checkSummary, result?.ok ? "✓ " : "✗ ", result?.summary ?? "");
+      fill(checkList, ...(result?.details ?? []).map((/** @type {{name: string, text: string, ok: boolean}} */ line) =>
+        h("li", { "data-ok": line.ok ? "true" : "false" }, line.ok ? "✓ " : "✗ ", h("b", {}, line.name), ` ${line.text}`)),
+        h("li", {}, [shape, shared, facts.attention && `${facts.attention} attention`, facts.note].filter(Boolean).join(" · ")));
+      const history = model.get("_history") ?? {};
+      undo.disabled = !history.undo;
+      redo.disabled = !history.redo;
+      fill(code, model.get("_code") || "");
+    },
+  };
+}
+
+/** @param {import("./wire.js").Wire} wire */
+function experiments(wire) {
+  const list = h("div", { class: "iw-chips", role: "list", "aria-label": "Experiments" });
+  return {
+    el: h("div", { class: "iw-row" }, h("span", { class: "iw-row__label" }, "experiments"), list),
+    update() {
+      /** @type {{label: string, code: string, on: boolean, note: string}[]} */
+      const all = wire.model.get("_experiments") ?? [];
+      const apart = wire.model.get("linked") === false ? h("span", { class: "iw-hint" }, "detached: other widgets' experiments do not act here") : null;
+      keepFocus(list, () => fill(list, ...all.map((experiment, index) =>
+        h("span", { class: "iw-chip", role: "listitem", "data-on": experiment.on ? "true" : "false" },
+          h("button", { type: "button", class: "iw-chip__name", title: experiment.code, "aria-pressed": experiment.on ? "true" : "false",
+            "data-key": `toggle ${index}`, onclick: () => wire.request("toggle", { index }) }, experiment.label),
+          experiment.note ? h("span", { class: "iw-chip__note" }, experiment.note) : null,
+          h("button", { type: "button", class: "iw-chip__remove", "aria-label": `Remove ${experiment.label}`, "data-key": `remove ${index}`,
+            onclick: () => wire.request("remove", { index }) }, "×"))),
+        all.length > 1 ? h("button", { type: "button", class: "iw-button", "data-key": "clear", onclick: () => wire.request("clear") }, "Remove all") : null,
+        all.length ? null : h("span", { class: "iw-hint" }, "none: this is the model as it is"), apart));
+    },
+  };
+}
+
+/** @param {import("./wire.js").Wire} wire */
+function alerts(wire) {
+  const el = h("div", { class: "iw-alerts" });
+  let shown = "";
+  return {
+    el,
+    update() {
+      const { error, state, message } = wire.status();
+      const gone = !wire.connected();
+      const key = JSON.stringify([error, gone, state === "closed"]);
+      // Rebuilding an alert reads it out again.
+      if (key === shown) return;
+      shown = key;
+      fill(el,
+        gone ? h("div", { class: "iw-alert", role: "alert" }, "Not connected to a kernel: re-run the cell to bring this widget back to life") : null,
+        state === "closed" ? h("div", { class: "iw-alert", role: "alert" }, message || "This session is closed: make a new one to go on") : null,
+        error ? h("div", { class: "iw-alert", role: "alert" }, h("b", {}, error.title),
+          h("pre", { class: "iw-alert__text", tabindex: "0" }, error.text), error.hint ? h("div", {}, error.hint) : null) : null);
+    },
+  };
+}
+
+/**
+ * @param {import("./wire.js").Wire} wire
+ * @param {(text: string) => void} announce
+ */
+function statusLine(wire, announce) {
+  const bar = h("div", { class: "iw-progress", role: "progressbar", "aria-label": "Progress", "aria-valuemin": "0" }, h("div", { class: "iw-progress__fill" }));
+  const text = h("span", { class: "iw-status__text" });
+  const stop = h("button", { type: "button", class: "iw-button iw-status__stop", onclick: () => wire.request("stop") }, "Stop");
+  let waited = false;
+  return {
+    el: h("div", { class: "iw-status" }, text, bar, stop),
+    update() {
+      const status = wire.status();
+      const pending = wire.pending();
+      const gone = !wire.connected();
+      const running = pending && !gone;
+      const counted = running && status.total > 0;
+      bar.hidden = stop.hidden = !running;
+      attribute(bar, "aria-valuemax", counted ? status.total : null);
+      attribute(bar, "aria-valuenow", counted ? status.done : null);
+      bar.style.setProperty("--iw-share", counted ? String(status.done / status.total) : "");
+      attribute(bar, "data-counted", counted ? "true" : "false");
+      const time = status.ms > 0 ? `ran in ${status.ms < 10 ? status.ms.toFixed(1) : Math.round(status.ms)} ms` : "";
+      const words = gone ? "no kernel"
+        : running ? [status.state === "queued" ? "queued" : "running", counted ? `${status.done} of ${status.total}` : "", status.message].filter(Boolean).join(" · ")
+        : status.error ? "failed: the picture is from the run before"
+        : status.state === "cancelled" ? "stopped: the picture is from the run before"
+        : [time, status.message].filter(Boolean).join(" · ");
+      fill(text, words);
+      if (waited && !pending) announce(words);
+      waited = pending;
+    },
+  };
+}

@@ -1,0 +1,68 @@
+// A logit lens as it came over the wire: what stands in a cell, and the two runs' predictions side by side.
+import { decode } from "./wire.js";
+
+/**
+ * @typedef {{row: number, col: number}} Cell row 0 is the embedding, col the position
+ * @typedef {{id: number, rows: string[], cols: number, k: number, top: Int32Array, p: Float32Array, metrics: Record<string, Float32Array>,
+ *   units: Record<string, string>, target: Int32Array, texts: Record<string, string>, touched: Uint8Array | null}} Reading
+ *   `top` and `p` are (row, position, k), metrics and `touched` (row, position), `target` (position)
+ */
+
+/**
+ * @param {any} result the trait as it came
+ * @returns {Reading | null} null when nothing was sent
+ */
+export function readLens(result) {
+  const [top, p, target, touched] = [decode(result?.top), decode(result?.p), decode(result?.target), decode(result?.touched)];
+  if (!top || !p || !target) return null;
+  const metrics = Object.entries(result.metrics ?? {}).map(([name, array]) => [name, decode(array)?.data]);
+  return {
+    id: result.id, rows: result.rows, cols: top.shape[1], k: top.shape[2], top: /** @type {Int32Array} */ (top.data), p: /** @type {Float32Array} */ (p.data),
+    metrics: Object.fromEntries(metrics.filter(([, data]) => data)), units: result.units ?? {}, target: /** @type {Int32Array} */ (target.data),
+    texts: result.texts ?? {}, touched: /** @type {Uint8Array | null} */ (touched?.data ?? null),
+  };
+}
+
+/** @param {string[]} rows @param {number} row @returns {string} `emb` or `L12` */
+export function rowName(rows, row) {
+  const name = rows[row] ?? String(row);
+  return /^\d+$/.test(name) ? `L${name}` : name;
+}
+
+/** @param {Reading} reading @param {number} token */
+export function wordOf(reading, token) {
+  return reading.texts[token] ?? `[${token}]`;
+}
+
+/** @param {Reading} reading @param {Cell} cell @returns {number} the likeliest token there, -1 while it is not known */
+export function topToken(reading, { row, col }) {
+  return reading.top[(row * reading.cols + col) * reading.k];
+}
+
+/** @param {Reading} reading @param {Cell} cell @returns {boolean} whether an experiment reaches this cell at all */
+export function isTouched(reading, { row, col }) {
+  return !reading.touched || reading.touched[row * reading.cols + col] === 1;
+}
+
+/**
+ * The likeliest tokens of a cell in both runs, those of either first by their larger probability.
+ * @param {Reading} baseline @param {Reading | null} now @param {Cell} cell
+ * @returns {import("./predictions.js").Row[]} a probability is null where the token is not among that run's top k
+ */
+export function topTokens(baseline, now, { row, col }) {
+  /** @type {Map<number, {id: number, text: string, baseline: number | null, now: number | null}>} */
+  const rows = new Map();
+  const add = (/** @type {Reading} */ reading, /** @type {"baseline" | "now"} */ key) => {
+    const from = (row * reading.cols + col) * reading.k;
+    for (let at = from; at < from + reading.k; at++) {
+      const id = reading.top[at];
+      if (id < 0) continue;
+      const known = rows.get(id) ?? { id, text: wordOf(reading, id), baseline: null, now: null };
+      rows.set(id, { ...known, [key]: reading.p[at] });
+    }
+  };
+  add(baseline, "baseline");
+  if (now) add(now, "now");
+  const most = (/** @type {{baseline: number | null, now: number | null}} */ line) => Math.max(line.baseline ?? 0, line.now ?? 0);
+  return [...rows.values()].sort((a, b) => most(b) - most(a)).slice(0, baseline.k);
+}

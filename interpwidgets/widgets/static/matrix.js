@@ -1,0 +1,366 @@
+// One matrix on one canvas, for every widget: coloured cells, labels on both axes, crosshair, marks, keyboard.
+import { colourAt, inkOn } from "./color.js";
+import { createSurface } from "./surface.js";
+import { elide } from "./tokens.js";
+
+/**
+ * @typedef {import("./surface.js").Cell} Cell
+ * @typedef {import("./color.js").Rgb} Rgb
+ * @typedef {import("./color.js").Palette} Palette
+ * @typedef {{text: string, title?: string, strong?: boolean, warn?: boolean, faint?: boolean, index?: number}} Label `warn`: differs from another prompt's; `index`: a column's number,
+ *   written small between its label and its cells (with `labelsOnTop`)
+ * @typedef {{row: number, col: number, kind: "selected" | "ring" | "cross" | "hatch" | "corner" | "shade", colour?: string, span?: number}} Mark
+ *   `colour` in place of the kind's own; `span`: columns, 1 if not given
+ * @typedef {{rows: number, cols: number, colour: (row: number, col: number) => Rgb | null, text?: (row: number, col: number, letters: number) => string,
+ *   rowLabels: Label[], colLabels: Label[], rowTitle: string, colTitle: string, marks?: Mark[],
+ *   describe: (row: number, col: number) => string}} MatrixData `colour` null leaves a cell blank;
+ *   `text` is told how many letters fit: longer text is elided, so a number that does not fit must be rounded or left out
+ * @typedef {{signal: AbortSignal, palette: () => Palette, cellWidth: () => [min: number, max: number], cellHeight?: number | (() => number),
+ *   upward?: boolean, labelsOnTop?: boolean, maxHeight?: number, maxLabel?: number,
+ *   onPoint?: (cell: Cell | null, source: "pointer" | "keyboard") => void,
+ *   onActivate?: (cell: Cell, event: MouseEvent | KeyboardEvent) => void}} MatrixSpec
+ *   without `cellHeight` cells are square; `upward` draws row 0 lowest; heights above `maxHeight` scroll
+ * @typedef {{left: number, top: number, bottom: number, right: number, cell: number, tall: number, angle: 0 | 45 | 90}} Plan
+ */
+
+const LABEL_SIZE = 11;
+const TITLE_SIZE = 14;
+const NUMBER_SIZE = 9;
+
+/** @param {MatrixSpec} spec */
+export function createMatrix(spec) {
+  const { signal, palette, upward = false, labelsOnTop = false, maxLabel = 96 } = spec;
+  /** @type {MatrixData} */
+  let data = { rows: 0, cols: 0, colour: () => null, rowLabels: [], colLabels: [], rowTitle: "", colTitle: "", describe: () => "" };
+  /** @type {Plan} */
+  let plan = { left: 0, top: 0, bottom: 0, right: 0, cell: 1, tall: 1, angle: 0 };
+  /** @type {number | null} */
+  let emphasis = null;
+  /** @type {number | null} */
+  let emphasisedRow = null;
+  const image = document.createElement("canvas");
+  const measure = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
+  const labelFont = () => `${LABEL_SIZE}px ${palette().mono}`;
+  const numbers = () => (labelsOnTop && data.colLabels[0]?.index !== undefined ? NUMBER_SIZE + 2 : 0);
+  const drawnRow = (/** @type {number} */ row) => (upward ? data.rows - 1 - row : row);
+
+  /** @param {number} available */
+  const layout = (available) => {
+    measure.font = labelFont();
+    const widest = (/** @type {Label[]} */ labels) => labels.reduce((most, label) => Math.max(most, measure.measureText(label.text).width), 0);
+    const limit = Math.min(maxLabel, available * 0.3);
+    const [rowWidth, colWidth] = [Math.min(limit, widest(data.rowLabels)), Math.min(maxLabel, widest(data.colLabels))];
+    const left = Math.ceil(rowWidth) + 8;
+    const [least, most] = spec.cellWidth();
+    const snap = (/** @type {number} */ size) => Math.floor(size * devicePixelRatio) / devicePixelRatio;
+    const sized = (/** @type {number} */ before, /** @type {number} */ after) => Math.max(least, Math.min(most, snap((available - before - after) / Math.max(1, data.cols))));
+    let cell = sized(left, 0);
+    const angle = colWidth + 6 <= cell ? 0 : cell >= 16 ? 45 : 90;
+    const lean = angle === 45 ? colWidth * 0.71 : 0;
+    const right = labelsOnTop ? Math.ceil(lean) : 2;
+    // Leaning labels of the first columns reach left of their cells.
+    const reach = angle !== 45 || labelsOnTop ? 0 : data.colLabels.reduce((most, label, col) =>
+      Math.max(most, Math.min(maxLabel, measure.measureText(label.text).width) * 0.71 + 4 - (col + 0.5) * cell), 0);
+    const start = Math.max(left, Math.ceil(reach));
+    cell = sized(start, right);
+    const across = Math.ceil(angle === 0 ? LABEL_SIZE + 6 : angle === 45 ? lean + LABEL_SIZE + 4 : colWidth + 8) + numbers();
+    const tall = (typeof spec.cellHeight === "function" ? spec.cellHeight() : spec.cellHeight) ?? cell;
+    plan = { left: start, right, cell, tall, angle, top: TITLE_SIZE + 4 + (labelsOnTop ? across : 0), bottom: labelsOnTop ? 2 : across };
+    return { width: plan.left + data.cols * cell + right, height: plan.top + data.rows * tall + plan.bottom };
+  };
+
+  /** @param {Cell} cell */
+  const boxOf = ({ row, col }) => ({ x: plan.left + col * plan.cell, y: plan.top + drawnRow(row) * plan.tall, width: plan.cell, height: plan.tall });
+
+  const surface = createSurface({
+    signal,
+    maxHeight: spec.maxHeight,
+    layout,
+    boxOf,
+    grid: () => ({ rows: data.rows, cols: data.cols, upward }),
+    sticky: () => ({ left: plan.left, top: plan.top, bottom: plan.bottom }),
+    describe: ({ row, col }) => data.describe(row, col),
+    cellAt(x, y) {
+      const [col, drawn] = [Math.floor((x - plan.left) / plan.cell), Math.floor((y - plan.top) / plan.tall)];
+      const row = drawnRow(drawn);
+      return x >= plan.left && y >= plan.top && row >= 0 && row < data.rows && col < data.cols && col >= 0 ? { row, col } : null;
+    },
+    onPoint: spec.onPoint,
+    onActivate: spec.onActivate,
+    draw,
+  });
+
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {import("./surface.js").View} view
+   * @param {Cell | null} active
+   */
+  function draw(context, view, active) {
+    const colours = palette();
+    const area = { x: plan.left, y: plan.top, width: Math.min(view.width - plan.left, data.cols * plan.cell - view.left), height: view.height - plan.top - plan.bottom };
+    context.save();
+    context.beginPath();
+    context.rect(area.x - 1, area.y - 1, area.width + 2, area.height + 2);
+    context.clip();
+    context.translate(-view.left, -view.top);
+    drawCells(context, colours, view);
+    for (const mark of data.marks ?? []) {
+      const box = { ...boxOf(mark), width: plan.cell * (mark.span ?? 1) };
+      if (outside(box, view)) continue;
+      drawMark(context, box, mark.kind, mark.colour ? { ...colours, fg: mark.colour, faint: mark.colour, accent: mark.colour } : colours);
+    }
+    if (active) drawCrosshair(context, boxOf(active), colours);
+    context.restore();
+    drawLabels(context, view, active, colours);
+  }
+
+  /** @param {CanvasRenderingContext2D} context @param {Palette} colours @param {import("./surface.js").View} view */
+  function drawCells(context, colours, view) {
+    context.imageSmoothingEnabled = false;
+    if (image.width) context.drawImage(image, plan.left, plan.top, data.cols * plan.cell, data.rows * plan.tall);
+    if (Math.min(plan.cell, plan.tall) >= 6) {
+      context.fillStyle = colours.bg;
+      for (let col = 1; col < data.cols; col++) context.fillRect(plan.left + col * plan.cell - 0.5, plan.top, 1, data.rows * plan.tall);
+      for (let row = 1; row < data.rows; row++) context.fillRect(plan.left, plan.top + row * plan.tall - 0.5, data.cols * plan.cell, 1);
+    }
+    const { text } = data;
+    if (!text || plan.cell < 22 || plan.tall < 12) return;
+    const size = Math.min(11, Math.floor(plan.tall * 0.72));
+    context.font = `${size}px ${colours.mono}`;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    const letters = Math.floor((plan.cell - 4) / (context.measureText("0").width || 6));
+    for (let row = 0; row < data.rows; row++) {
+      const y = plan.top + (drawnRow(row) + 0.5) * plan.tall;
+      if (y < view.top || y > view.top + view.height) continue;
+      for (let col = 0; col < data.cols; col++) {
+        if (outside(boxOf({ row, col }), view)) continue;
+        const written = text(row, col, letters);
+        const behind = written ? data.colour(row, col) : null;
+        if (!behind) continue;
+        context.fillStyle = inkOn(behind);
+        context.fillText(elide(written, letters), plan.left + (col + 0.5) * plan.cell, y + 0.5);
+      }
+    }
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {import("./surface.js").View} view
+   * @param {Cell | null} active
+   * @param {Palette} colours
+   */
+  function drawLabels(context, view, active, colours) {
+    const { cell, tall, left, top, bottom, angle } = plan;
+    const letter = measureLetter(context, labelFont());
+    const floor = view.height - bottom;
+    const right = Math.min(view.width - (labelsOnTop ? 0 : plan.right), left + data.cols * cell);
+    context.textBaseline = "middle";
+    /** @param {Label} label @param {boolean} on */
+    const style = (label, on) => {
+      context.fillStyle = on || label.strong ? colours.accent : label.warn ? colours.warn : label.faint ? colours.faint : colours.fg;
+      context.font = (on ? "600 " : "") + labelFont();
+    };
+    context.textAlign = "right";
+    const everyRow = Math.ceil(LABEL_SIZE / tall);
+    data.rowLabels.forEach((label, row) => {
+      const y = top + (drawnRow(row) + 0.5) * tall - view.top;
+      const on = active?.row === row || emphasisedRow === row;
+      if (y < top || y > floor || !(on || (row % everyRow === 0 && !crowded(active?.row, row, everyRow)))) return;
+      style(label, on);
+      context.fillText(elide(label.text, Math.floor((left - 8) / letter)), left - 5, y);
+    });
+    const everyCol = angle === 90 ? Math.ceil((LABEL_SIZE + 1) / cell) : 1;
+    const room = Math.floor((angle === 0 ? cell : maxLabel) / letter);
+    data.colLabels.forEach((label, col) => {
+      const x = left + (col + 0.5) * cell - view.left;
+      const on = active?.col === col || emphasis === col;
+      if (x < left || x > right || !(on || (col % everyCol === 0 && !crowded(active?.col, col, everyCol)))) return;
+      style(label, on);
+      context.save();
+      context.translate(x, labelsOnTop ? top - 5 - numbers() : floor + (angle === 0 ? 9 : 5));
+      if (angle) context.rotate((-angle * Math.PI) / 180);
+      context.textAlign = angle === 0 ? "center" : labelsOnTop ? "left" : "right";
+      // Slanted labels lean over the view's right edge when it scrolls.
+      const leaning = angle === 45 && labelsOnTop ? Math.floor(((view.width - x) / 0.71 - 6) / letter) : room;
+      context.fillText(elide(label.text, Math.min(room, leaning)), 0, angle === 0 && labelsOnTop ? -4 : 0);
+      context.restore();
+      if (!numbers()) return;
+      context.font = `${NUMBER_SIZE}px ${colours.ui}`;
+      context.fillStyle = on ? colours.accent : colours.faint;
+      context.textAlign = "center";
+      context.fillText(String(label.index), x, top - 6);
+    });
+    context.font = `10.5px ${colours.ui}`;
+    context.fillStyle = colours.mute;
+    context.textAlign = "left";
+    context.fillText(`${data.rowTitle}   ${data.colTitle}`, 2, 8);
+  }
+
+  return {
+    el: surface.el,
+    canvas: surface.canvas,
+    /**
+     * @param {string} label what the grid is, for screen readers
+     * @param {MatrixData} next
+     */
+    update(label, next) {
+      data = next;
+      surface.label(label);
+      paintImage(image, next, drawnRow);
+      surface.refresh();
+    },
+    /**
+     * @param {number | null} index emphasises a label on both axes: the same token as query and as key
+     * @param {boolean} [columnsOnly] when rows are not positions
+     */
+    emphasise(index, columnsOnly = false) {
+      emphasis = index;
+      emphasisedRow = columnsOnly ? null : index;
+      surface.repaint();
+    },
+    /** @param {Mark[]} marks drawn from now on; the cells stay */
+    mark(marks) {
+      data = { ...data, marks };
+      surface.repaint();
+    },
+    repaint: surface.repaint,
+    moveTo: surface.moveTo,
+    focus: surface.focus,
+    active: surface.active,
+  };
+}
+
+/** @param {number | undefined} active @param {number} index @param {number} every keeps the pointed label's place free */
+function crowded(active, index, every) {
+  return active !== undefined && every > 1 && index !== active && Math.abs(index - active) < every;
+}
+
+/** @param {import("./surface.js").Box} box @param {import("./surface.js").View} view */
+function outside(box, view) {
+  return box.x + box.width < view.left || box.x > view.left + view.width || box.y + box.height < view.top || box.y > view.top + view.height;
+}
+
+/** @param {CanvasRenderingContext2D} context @param {string} font */
+function measureLetter(context, font) {
+  context.font = font;
+  return context.measureText("m").width || 7;
+}
+
+/**
+ * One pixel a cell; the canvas scales it up.
+ * @param {HTMLCanvasElement} image
+ * @param {MatrixData} data
+ * @param {(row: number) => number} drawnRow
+ */
+function paintImage(image, data, drawnRow) {
+  image.width = data.cols;
+  image.height = data.rows;
+  if (!data.cols || !data.rows) return;
+  const context = /** @type {CanvasRenderingContext2D} */ (image.getContext("2d"));
+  const pixels = context.createImageData(data.cols, data.rows);
+  for (let row = 0; row < data.rows; row++) {
+    for (let col = 0; col < data.cols; col++) {
+      const rgb = data.colour(row, col);
+      if (!rgb) continue;
+      const at = 4 * (drawnRow(row) * data.cols + col);
+      [pixels.data[at], pixels.data[at + 1], pixels.data[at + 2], pixels.data[at + 3]] = [rgb[0], rgb[1], rgb[2], 255];
+    }
+  }
+  context.putImageData(pixels, 0, 0);
+}
+
+/** @param {CanvasRenderingContext2D} context @param {import("./surface.js").Box} box @param {Palette} colours */
+function drawCrosshair(context, box, colours) {
+  context.strokeStyle = colours.accent;
+  context.lineWidth = 1;
+  context.globalAlpha = 0.35;
+  context.strokeRect(-9, box.y + 0.5, 1e5, box.height - 1);
+  context.strokeRect(box.x + 0.5, -9, box.width - 1, 1e5);
+  context.globalAlpha = 1;
+  drawRing(context, box, colours);
+}
+
+/**
+ * The mark of what is selected: accent over a halo, so that it shows on any colour.
+ * @param {CanvasRenderingContext2D} context
+ * @param {import("./surface.js").Box} box
+ * @param {Palette} colours
+ */
+export function drawRing(context, box, colours) {
+  context.strokeStyle = colours.halo;
+  context.lineWidth = 3;
+  context.strokeRect(box.x, box.y, box.width, box.height);
+  context.strokeStyle = colours.accent;
+  context.lineWidth = 1.5;
+  context.strokeRect(box.x, box.y, box.width, box.height);
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {import("./surface.js").Box} box
+ * @param {Mark["kind"]} kind
+ * @param {Palette} colours
+ */
+export function drawMark(context, box, kind, colours) {
+  const { x, y, width, height } = box;
+  context.save();
+  context.beginPath();
+  context.rect(x, y, width, height);
+  if (kind === "selected") drawRing(context, box, colours);
+  else if (kind === "ring") {
+    context.strokeStyle = colours.fg;
+    context.lineWidth = 1;
+    context.strokeRect(x + 0.5, y + 0.5, width - 1, height - 1);
+  } else if (kind === "hatch") {
+    context.clip();
+    context.strokeStyle = colours.faint;
+    context.lineWidth = 1;
+    context.beginPath();
+    // In steps of the page, not of the cell: neighbouring hatched cells join into one area.
+    const from = Math.floor((x + y) / 4) * 4;
+    for (let sum = from; sum < x + y + width + height; sum += 4) {
+      context.moveTo(sum - y, y);
+      context.lineTo(sum - y - height, y + height);
+    }
+    context.stroke();
+  } else if (kind === "cross") {
+    const inset = Math.max(1, Math.min(width, height) * 0.22);
+    for (const [colour, line] of /** @type {[string, number][]} */ ([[colours.halo, 3.5], [colours.warn, 1.75]])) {
+      context.strokeStyle = colour;
+      context.lineWidth = line;
+      context.beginPath();
+      context.moveTo(x + inset, y + inset);
+      context.lineTo(x + width - inset, y + height - inset);
+      context.moveTo(x + width - inset, y + inset);
+      context.lineTo(x + inset, y + height - inset);
+      context.stroke();
+    }
+  } else if (kind === "shade") {
+    context.globalAlpha = 0.14;
+    context.fillStyle = colours.accent;
+    context.fillRect(x, y, width, height);
+  } else {
+    const side = Math.min(7, height * 0.5);
+    context.fillStyle = colours.accent;
+    context.beginPath();
+    context.moveTo(x + width - side, y);
+    context.lineTo(x + width, y);
+    context.lineTo(x + width, y + side);
+    context.fill();
+  }
+  context.restore();
+}
+
+/**
+ * The colour of an effect: neutral at zero, symmetric.
+ * @param {Palette} palette @param {number} value @param {number} bound the value at the ends of the palette
+ */
+export function divergingColour(palette, value, bound) {
+  return colourAt(palette.diverging, 0.5 + value / (2 * bound || 1));
+}
+
+/** @param {number} length @returns {number} pixels of a cell when there is room: a short prompt does not fill the page */
+export function widestCell(length) {
+  return Math.min(40, Math.max(11, Math.floor(600 / Math.max(1, length))));
+}

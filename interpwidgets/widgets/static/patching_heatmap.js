@@ -1,0 +1,304 @@
+// PatchingHeatmap: what each activation carries of the difference between two prompts; run one patch, several, or a layer's heads.
+import { h, fill, attribute, coalesce } from "./dom.js";
+import { decode } from "./wire.js";
+import { legend } from "./color.js";
+import { cellName, cellOf, countUnknown, effectBound, effectOf, effectWords, METRIC_NAMES, sameCell, strongestRow, writeNumber } from "./effect.js";
+import { effectCells, emptySweep } from "./effect_map.js";
+import { createFrame } from "./frame.js";
+import { createMatrix } from "./matrix.js";
+import { predictionTable } from "./predictions.js";
+import { editableText, promptRow } from "./prompt.js";
+import { taskControls } from "./task.js";
+
+/**
+ * @typedef {import("./effect.js").PatchCell} PatchCell
+ * @typedef {import("./effect.js").Sweep} Sweep
+ * @typedef {import("./matrix.js").Cell} Cell
+ * @typedef {import("./prompt.js").Prompt} Prompt
+ * @typedef {"clean" | "corrupted"} Side
+ * @typedef {{id: number, cells: PatchCell[], rows: import("./predictions.js").Row[], value: number, effect_text?: string, baseline: number}} Patched
+ */
+
+export default { render };
+
+/** @type {Side[]} */
+const SIDES = ["clean", "corrupted"];
+const BY_HEAD = ["attn_out", "z", "q", "k", "v"];
+
+/** @param {import("./frame.js").RenderArguments} host */
+function render(host) {
+  const frame = createFrame(host, { name: "patching", onTheme: () => redraw() });
+  const { wire, signal } = frame;
+  const { model } = wire;
+  /** @type {Sweep | null} */
+  let sweep = null;
+  /** @type {Sweep | null} */
+  let drill = null;
+  /** @type {Patched | null} */
+  let patched = null;
+  /** @type {PatchCell[]} what is patched jointly, as last clicked */
+  let chosen = [];
+  let asked = 0;
+  /** @type {number | null} the layer that the keyboard or a click was last on */
+  let layer = null;
+  /** @type {Record<string, any>} settings asked for and not answered yet: a button shows at once that it was pressed */
+  let wanted = {};
+  /** @type {Partial<Record<Side, string>>} prompts that were asked for and have not run: a pair of another length is edited one by one */
+  let drafts = {};
+  const redraw = coalesce(draw, signal);
+  const redrawMaps = coalesce(drawMaps, signal);
+  const redrawControls = coalesce(drawControls, signal);
+
+  const prompts = Object.fromEntries(SIDES.map((side) => [side, promptRow({
+    label: side,
+    onSubmit(text) {
+      drafts = { ...drafts, [side]: text };
+      const [clean, corrupted] = SIDES.map((each) => drafts[each] ?? editableText(prompt(each)));
+      wire.request("run", { clean, corrupted });
+    },
+    onHover(position) {
+      if (sweep?.dims[1] === "position") map.emphasise(position);
+      inset.emphasise(position);
+      SIDES.forEach((each) => prompts[each].highlight(position === null ? [] : [position]));
+    },
+  })]));
+  const drafted = h("p", { class: "iw-hint iw-patching__draft" });
+  const task = taskControls({ onSet: set, byId: () => prompt("clean").text === null });
+  const look = { signal, palette: frame.palette };
+  /** @param {Sweep} grid @returns {[number, number]} */
+  const widths = (grid) => [12, Math.max(12, Math.min(64, Math.floor(natural() / grid.values.shape[1])))];
+  const map = createMatrix({
+    ...look, upward: true, maxHeight: 640, cellWidth: () => widths(shown()), cellHeight: () => Math.max(10, Math.min(24, Math.floor(480 / shown().values.shape[0]))),
+    onPoint(cell, source) {
+      if (cell && source === "keyboard") layer = cell.row;
+      point(shown(), readout, cell);
+      redrawControls();
+    },
+    onActivate: (cell, event) => patch(shown(), cell, event.shiftKey),
+  });
+  const inset = createMatrix({
+    ...look, maxHeight: 480, cellWidth: () => widths(drill ?? shown()), cellHeight: 16,
+    onPoint: (cell) => drill && point(drill, insetReadout, cell),
+    onActivate: (cell, event) => drill && patch(drill, cell, event.shiftKey),
+  });
+  const table = predictionTable({ label: "Next-token predictions" });
+
+  const warning = h("div", { class: "iw-alert", role: "note", hidden: true });
+  const [mapCaption, insetCaption, tableCaption] = [h("p", { class: "iw-caption" }), h("p", { class: "iw-caption" }), h("p", { class: "iw-caption" })];
+  const readouts = [h("p", { class: "iw-readout", "data-idle": "true" }), h("p", { class: "iw-readout", "data-idle": "true" })];
+  const [readout, insetReadout] = readouts;
+  const scale = legend();
+  const descend = h("button", { type: "button", class: "iw-button", "aria-keyshortcuts": "D", onclick: () => openDrill(drillLayer()) });
+  const clear = h("button", { type: "button", class: "iw-button", hidden: true, onclick: () => choose([]) }, "Clear");
+  const close = h("button", { type: "button", class: "iw-button", onclick: () => openDrill(null) }, "Close");
+  const filling = h("div", { class: "iw-patching__fill", "aria-hidden": "true" });
+  const holder = h("div", { onkeydown: (/** @type {KeyboardEvent} */ event) => keyOnMap(event) }, map.el);
+  const insetHolder = h("div", {}, inset.el);
+  const mapSection = h("section", { class: "iw-patching__map", "aria-label": "Patching map" },
+    h("div", { class: "iw-controls" }, mapCaption, descend), readout, filling, holder, scale.el);
+  const drillSection = h("section", { class: "iw-patching__drill", hidden: true,
+    onkeydown: (/** @type {KeyboardEvent} */ event) => {
+      if (event.key !== "Escape") return;
+      openDrill(null);
+    } }, h("div", { class: "iw-controls" }, insetCaption, close), insetReadout, insetHolder);
+
+  frame.prompts.append(prompts.clean.el, prompts.corrupted.el, drafted);
+  frame.body.append(
+    h("div", { class: "iw-patching__top" }, task.el, warning), mapSection, drillSection,
+    h("section", { class: "iw-patching__next", "aria-label": "Predictions of the patched run" },
+      h("div", { class: "iw-controls" }, tableCaption, clear), h("div", { class: "iw-veil" }, table.el)));
+  // A map of heads is less tall than one of tokens: the place of the taller is kept.
+  let [tallest, across] = [0, 0];
+  const keep = new ResizeObserver(() => {
+    const { width, height } = map.el.getBoundingClientRect();
+    tallest = Math.round(width) === across ? Math.max(tallest, height) : height;
+    across = Math.round(width);
+    holder.style.minHeight = `${tallest}px`;
+  });
+  keep.observe(map.el);
+  signal.addEventListener("abort", () => keep.disconnect());
+
+  /** @param {Side} side @returns {Prompt} */
+  const prompt = (side) => model.get("_prompts")?.[side] ?? { text: "", bos: "", tokens: [] };
+  const setting = (/** @type {string} */ name) => (name in wanted ? wanted[name] : model.get(name));
+  const share = (/** @type {Sweep} */ grid) => setting("normalize") !== false && !grid.gap_is_zero;
+  const positions = () => Math.max(1, prompt("clean").tokens.length);
+  const heads = () => Number(model.get("_header")?.heads ?? 1);
+  const natural = () => Math.max(300, positions() * (positions() > 20 ? 24 : 46), Math.min(12, heads()) * 36);
+  /** @returns {Sweep} the newest map, or the empty frame of the one to come */
+  const shown = () => sweep ?? emptySweep(setting("site") ?? "resid_pre", model.get("_header") ?? {}, SIDES.map((side) => prompt(side).tokens.map((token) => token.text)), setting("direction"));
+  const drillLayer = () => layer ?? chosen[chosen.length - 1]?.layer ?? (sweep?.dims[0] === "layer" ? strongestRow(sweep) : 0);
+
+  /** @param {Record<string, any>} changes */
+  function set(changes) {
+    wanted = { ...wanted, ...changes };
+    wire.request("set", changes);
+    redraw();
+  }
+  /** @param {Sweep} grid @param {Cell} cell @param {boolean} jointly */
+  function patch(grid, { row, col }, jointly) {
+    const cell = cellOf(grid, row, col);
+    layer = cell.layer;
+    const others = chosen.filter((each) => !sameCell(each, cell));
+    choose(!jointly ? [cell] : others.length < chosen.length ? others : [...chosen, cell]);
+  }
+  /** @param {PatchCell[]} cells */
+  function choose(cells) {
+    chosen = cells;
+    asked = wire.request("patch", { cells });
+    redraw();
+  }
+  /** @param {number | null} at */
+  function openDrill(at) {
+    wire.request("drill", { layer: at });
+    if (at === null) map.focus();
+  }
+  /** @param {KeyboardEvent} event */
+  function keyOnMap(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape" && chosen.length) choose([]);
+    else if (event.key.toLowerCase() === "d" && BY_HEAD.includes(shown().site)) openDrill(map.active()?.row ?? drillLayer());
+  }
+
+  /** @param {Sweep} grid @param {HTMLElement} line @param {Cell | null} cell */
+  function point(grid, line, cell) {
+    attribute(line, "data-idle", cell ? null : "true");
+    fill(line, cell ? sentence(grid, cell.row, cell.col) : "Point at a cell for its value. A click, or Enter, runs that patch; with Shift it joins those chosen before.");
+    const at = cell && grid.dims[1] === "position" ? [cell.col] : [];
+    // The map and its inset share the prompts: the one that is left alone does not wipe what the other points at.
+    if (cell || !(map.active() ?? inset.active())) SIDES.forEach((side) => prompts[side].highlight(at));
+  }
+  /** @param {Sweep} grid @param {number} row @param {number} col */
+  function sentence(grid, row, col) {
+    const cell = cellOf(grid, row, col);
+    const [clean, corrupted] = [grid.labels.position?.[col], grid.labels.corrupted?.[col]];
+    const tokens = cell.position === null || clean === undefined ? "" : clean === corrupted ? ` ${clean}` : ` clean ${clean}, corrupted ${corrupted}`;
+    const where = `${cellName(cell)}${tokens}${cell.position === null ? ", all positions" : ""}`;
+    const value = grid.values.data[row * grid.values.shape[1] + col];
+    if (Number.isNaN(value)) return `${where}: not run yet`;
+    const units = grid.units ? ` ${grid.units}` : "";
+    return `${where}: ${effectWords(grid, effectOf(grid, value, share(grid)), share(grid))}\n` +
+      `patched ${METRIC_NAMES[grid.metric] ?? grid.metric} ${writeNumber(value)}${units} · clean ${writeNumber(grid.clean)} · corrupted ${writeNumber(grid.corrupted)}`;
+  }
+
+  const describe = (/** @type {Sweep} */ grid) => (/** @type {number} */ row, /** @type {number} */ col) => sentence(grid, row, col).replace("\n", " · ");
+
+  function draw() {
+    const differing = new Set(/** @type {number[]} */ (model.get("_prompts")?.differing ?? []));
+    for (const side of SIDES) prompts[side].update({ ...prompt(side), text: drafts[side] ?? prompt(side).text }, differing);
+    drawControls();
+    drawMaps();
+    drawTable();
+  }
+
+  function drawControls() {
+    const asking = model.get("_request")?.op;
+    const status = wire.status();
+    const running = wire.pending() && wire.connected();
+    const own = asking === "patch" || asking === "drill";
+    const stale = !own && (running ? (sweep?.id ?? 0) < Math.max(status.id, Number(model.get("_request")?.id ?? 0)) : wire.failed() || !wire.connected());
+    for (const element of [holder, insetHolder]) element.classList.toggle("iw-veil", stale);
+    attribute(filling, "data-on", running && !own && status.total > 0 ? "true" : "false");
+    filling.style.setProperty("--iw-share", String(status.total > 0 ? status.done / status.total : 0));
+    const known = model.get("_task")?.answer ? model.get("_task") : null;
+    task.update({
+      site: setting("site") ?? "resid_pre", sites: model.get("_sites") ?? [], metric: setting("metric") ?? "logit_diff", direction: setting("direction") ?? "denoise",
+      normalize: setting("normalize") !== false, answer: wanted.answer ?? known?.answer.text ?? "", foil: wanted.foil ?? known?.foil.text ?? "", task: known,
+    });
+    const apart = SIDES.filter((side) => drafts[side] !== undefined && drafts[side] !== editableText(prompt(side)));
+    drafted.hidden = running || !apart.length;
+    fill(drafted, `The tokens above are still those of the run before. Edit ${apart.length === 1 ? SIDES.find((side) => side !== apart[0]) : "either prompt"} to go on: the edited ${apart.join(" and ")} prompt is kept.`);
+    descend.hidden = !BY_HEAD.includes(shown().site);
+    fill(descend, `L${drillLayer()}: heads by position`);
+  }
+
+  function drawMaps() {
+    const grid = shown();
+    const grids = drill ? [grid, drill] : [grid];
+    const bound = effectBound(grids, share(grid));
+    attribute(frame.root, "data-shape", positions() > 32 ? "wide" : "compact");
+    frame.root.style.setProperty("--iw-natural", `${natural() + 70}px`);
+    const style = { colours: frame.palette(), bound, share: share(grid), chosen };
+    map.update(`${grid.site} patching effect, ${grid.dims.join(" by ")}`, effectCells(grid, { ...style, upward: true, describe: describe(grid) }));
+    const unknown = sweep ? countUnknown(sweep) : 0;
+    const count = grid.values.data.length;
+    fill(mapCaption, h("b", {}, grid.site), `, ${grid.dims.join(" by ")}${unknown ? `: ${count - unknown} of ${count} cells` : ""}`);
+    const name = METRIC_NAMES[grid.metric] ?? grid.metric;
+    const end = String(Number(bound.toPrecision(bound < 10 ? 3 : 4)));
+    scale.update({
+      kind: "div", ticks: [{ at: 0, text: `−${end}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${end}` }],
+      unit: !share(grid) ? `change in ${name}${grid.units ? `, ${grid.units}` : ""}`
+        : grid.direction === "denoise" ? "share of the clean–corrupted gap: 1 = all restored" : "share of the clean–corrupted gap: −1 = all lost",
+      note: unknown || !sweep ? "hatched: not run yet" : undefined,
+    });
+    warning.hidden = !sweep?.gap_is_zero;
+    fill(warning, sweep?.gap_is_zero ? `Clean and corrupted score the same (${name} ${writeNumber(sweep.clean)}${sweep.units ? ` ${sweep.units}` : ""}): with no gap to divide by, raw changes are shown. Are these the prompts${grid.metric === "kl" ? "" : " and tokens"} you mean?` : "");
+    point(grid, readout, map.active());
+    drillSection.hidden = !drill;
+    if (drill) {
+      attribute(drillSection, "aria-label", `L${drill.layer} heads`);
+      fill(insetCaption, h("b", {}, `L${drill.layer} heads`), `: ${drill.site}, head by position, in the colours of the map above`);
+      inset.update(`${drill.site} patching effect of L${drill.layer}, head by position`, effectCells(drill, { ...style, describe: describe(drill) }));
+      point(drill, insetReadout, inset.active());
+    }
+    redrawControls();
+  }
+
+  function drawTable() {
+    const one = chosen.length === 1 ? chosen[0] : null;
+    const names = chosen.map((cell) => `${cell.site} ${cellName(cell)}`);
+    clear.hidden = !chosen.length;
+    attribute(clear, "aria-label", chosen.length > 1 ? `Clear the ${chosen.length} patched cells` : "Clear the patched cell");
+    attribute(tableCaption, "title", names.join("\n"));
+    fill(tableCaption, "next token after the last position ", one ? h("b", {}, `with ${names[0]} patched`)
+      : chosen.length ? h("b", {}, `with ${chosen.length} cells patched jointly`) : "· click a cell to run that patch");
+    const remark = patched && sweep ? patched.effect_text ?? effectText(patched, sweep) : "";
+    table.update(patched?.rows ?? [], [{ key: "clean", label: "clean", quiet: true }, { key: "corrupted", label: "corrupted", quiet: true }, { key: "patched", label: "patched" }], remark);
+  }
+  /** @param {Patched} result @param {Sweep} grid */
+  function effectText({ value, baseline }, grid) {
+    const effect = effectOf({ ...grid, baseline }, value, share(grid));
+    return `${METRIC_NAMES[grid.metric] ?? grid.metric} ${writeNumber(value)}${grid.units ? ` ${grid.units}` : ""}: ${effectWords(grid, effect, share(grid))}`;
+  }
+
+  /** @param {string} name @param {(result: any) => void} show is also told when Python takes the result back */
+  function follow(name, show) {
+    wire.results(name, show);
+    wire.on(name, () => {
+      if (model.get(name)?.id === undefined) show(null);
+    });
+  }
+  /** @param {any} result @returns {Sweep | null} */
+  const decoded = (result) => {
+    const values = decode(result?.values);
+    return values && { ...result, values };
+  };
+  follow("_sweep", (result) => {
+    const next = decoded(result);
+    if (next && (next.site !== sweep?.site || next.values.shape[0] !== sweep.values.shape[0])) layer = null;
+    sweep = next;
+    redrawMaps();
+  });
+  follow("_drill", (result) => {
+    drill = decoded(result);
+    redrawMaps();
+  });
+  follow("_patched", (/** @type {Patched | null} */ result) => {
+    patched = result;
+    if (!result || result.id >= asked) chosen = result?.cells ?? [];
+    if (result && asked) frame.announce(`${result.cells.map(cellName).join(", ")} patched${sweep ? `: ${effectText(result, sweep)}` : ""}`);
+    redraw();
+  });
+  wire.watch(() => {
+    if (!wire.pending() || !wire.connected()) wanted = {};
+    redrawControls();
+  });
+  wire.on(["_header", "_sites", "_task", "site", "metric", "direction", "normalize"], redraw);
+  wire.on("_prompts", () => {
+    drafts = {};
+    tallest = 0;
+    redraw();
+  });
+  redraw();
+  return frame.dispose;
+}

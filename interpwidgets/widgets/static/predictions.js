@@ -1,0 +1,51 @@
+// The next-token table: the most likely tokens, one column of probabilities for each run.
+import { h, fill } from "./dom.js";
+import { elide } from "./tokens.js";
+
+/**
+ * @typedef {{key: string, label: string, quiet?: boolean}} Column `quiet`: the run that others are compared with
+ * @typedef {{id: number, text: string} & Record<string, any>} Row a probability (0 to 1) or null under each column's key
+ */
+
+/**
+ * @param {number | null | undefined} probability
+ * @returns {string}
+ */
+export function percent(probability) {
+  if (probability === null || probability === undefined) return "–";
+  if (probability < 0.001) return "<0.1%";
+  return `${(100 * probability).toFixed(1)}%`;
+}
+
+/**
+ * @param {{label: string, size?: number, onRow?: (row: Row) => void}} spec `size` rows keep their place before anything came;
+ *   with `onRow` each token is a button
+ */
+export function predictionTable({ label, size = 10, onRow }) {
+  const head = h("tr");
+  const body = h("tbody");
+  const note = h("p", { class: "iw-note" });
+  const el = h("div", { class: "iw-predictions" },
+    h("table", { class: "iw-table", "aria-label": label }, h("thead", {}, head), body), note);
+  return {
+    el,
+    /** @param {Row[]} rows @param {Column[]} columns @param {string} [remark] */
+    update(rows, columns, remark = "") {
+      const most = Math.max(1e-9, ...rows.flatMap((row) => columns.map((column) => row[column.key] ?? 0)));
+      fill(head, h("th", { scope: "col" }, "next token"), ...columns.map((column) => h("th", { scope: "col" }, column.label)));
+      const lines = rows.map((row) => {
+        const token = onRow
+          ? h("button", { type: "button", class: "iw-table__token", title: `${row.text} · id ${row.id}`, "data-key": row.id, onclick: () => onRow(row) }, elide(row.text, 16))
+          : h("span", { class: "iw-table__token", title: `${row.text} · id ${row.id}` }, elide(row.text, 16));
+        return h("tr", {}, h("th", { scope: "row" }, token), ...columns.map((column) => {
+          const share = row[column.key];
+          const bar = h("span", { class: column.quiet ? "iw-bar iw-bar--quiet" : "iw-bar", style: `--iw-share:${(share ?? 0) / most}` });
+          return h("td", {}, h("span", { class: "iw-table__cell" }, share === null || share === undefined ? h("span", { class: "iw-bar--none" }) : bar, h("span", { class: "iw-table__number" }, percent(share))));
+        }));
+      });
+      while (lines.length < size) lines.push(h("tr", { "aria-hidden": "true" }, h("th", {}, "\u00a0"), ...columns.map(() => h("td"))));
+      fill(body, ...lines);
+      fill(note, remark);
+    },
+  };
+}

@@ -1,0 +1,86 @@
+// A prompt: its tokens, and in the same place the text to edit. Never trims what was typed.
+import { h, fill, attribute } from "./dom.js";
+import { tokenStrip } from "./tokens.js";
+
+/**
+ * @typedef {{text: string | null, bos: string, tokens: import("./tokens.js").Token[]}} Prompt `text` null: no tokenizer, the
+ *   prompt is written as token ids separated by commas
+ */
+
+/**
+ * @param {Prompt} prompt
+ * @returns {string} what the editor starts from
+ */
+export function editableText(prompt) {
+  return prompt.text ?? prompt.tokens.map((token) => token.id).join(", ");
+}
+
+/**
+ * @param {{label: string, onSubmit: (text: string) => void, onToken?: (position: number, element: HTMLElement) => void,
+ *   onHover?: (position: number | null) => void}} spec without `onToken` a click on a token opens the editor
+ */
+export function promptRow({ label, onSubmit, onToken, onHover }) {
+  /** @type {Prompt} */
+  let prompt = { text: "", bos: "", tokens: [] };
+  const strip = tokenStrip({ label: `${label} tokens`, onToken, onHover });
+  const edit = h("button", { type: "button", class: "iw-button iw-prompt__edit", "aria-label": `Edit ${label}`, onclick: () => open() }, "Edit");
+  const input = h("textarea", { class: "iw-prompt__input", rows: 1, spellcheck: "false", autocomplete: "off", "aria-label": label });
+  const hint = h("span", { class: "iw-hint" });
+  const editor = h("div", { class: "iw-prompt__editor", hidden: true }, input,
+    h("div", { class: "iw-prompt__actions" },
+      h("button", { type: "button", class: "iw-button iw-button--primary", onclick: () => submit() }, "Run"),
+      h("button", { type: "button", class: "iw-button", onclick: () => close() }, "Cancel"), hint));
+  const shown = h("div", { class: "iw-prompt__shown" }, strip.el, edit);
+  const el = h("div", { class: "iw-row iw-prompt", role: "group", "aria-label": label }, h("span", { class: "iw-row__label" }, label), shown, editor);
+
+  const grow = () => {
+    input.style.height = "auto";
+    input.style.height = `${input.scrollHeight + 2}px`;
+  };
+  function open() {
+    input.value = editableText(prompt);
+    fill(hint, prompt.text === null ? "token ids, separated by commas" : "Enter runs · Shift+Enter new line · Esc cancels");
+    shown.hidden = true;
+    editor.hidden = false;
+    grow();
+    input.focus();
+    input.setSelectionRange(input.value.length, input.value.length);
+  }
+  function close() {
+    editor.hidden = true;
+    shown.hidden = false;
+    edit.focus({ preventScroll: true });
+  }
+  function submit() {
+    onSubmit(input.value);
+    close();
+  }
+  input.oninput = grow;
+  input.onkeydown = (event) => {
+    event.stopPropagation();
+    // While an input method composes a character, Enter belongs to it.
+    if (event.isComposing) return;
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      submit();
+    } else if (event.key === "Escape") close();
+  };
+  if (!onToken) {
+    attribute(strip.el, "title", null);
+    strip.el.onclick = () => {
+      if (getSelection()?.isCollapsed ?? true) open();
+    };
+    strip.el.classList.add("iw-strip--editable");
+  }
+  return {
+    el,
+    /** @param {Prompt} next @param {Set<number>} [marked] positions that differ from another prompt */
+    update(next, marked) {
+      prompt = { ...prompt, ...next };
+      strip.update(prompt.tokens, marked);
+    },
+    highlight: strip.highlight,
+    item: strip.item,
+    edit: open,
+  };
+}

@@ -1,0 +1,215 @@
+// A canvas that is a grid to the keyboard and to screen readers: sizing, scrolling, pointing; what is drawn is the caller's.
+import { h, attribute, coalesce } from "./dom.js";
+
+/**
+ * @typedef {{row: number, col: number}} Cell
+ * @typedef {{left: number, top: number, width: number, height: number}} View the visible part, in content pixels
+ * @typedef {{x: number, y: number, width: number, height: number}} Box
+ * @typedef {ReturnType<typeof createSurface>} Surface
+ */
+
+/**
+ * Where a navigation key leads.
+ * @param {string} key
+ * @param {Cell} cell
+ * @param {{rows: number, cols: number, upward?: boolean}} grid `upward`: row 0 is drawn lowest
+ * @returns {Cell | null} null when the key is none of ours
+ */
+export function stepInGrid(key, { row, col }, { rows, cols, upward = false }) {
+  const down = upward ? -1 : 1;
+  /** @type {Record<string, [number, number]>} */
+  const steps = {
+    ArrowUp: [row - down, col], ArrowDown: [row + down, col], ArrowLeft: [row, col - 1], ArrowRight: [row, col + 1],
+    Home: [row, 0], End: [row, cols - 1], PageUp: [row - 10 * down, col], PageDown: [row + 10 * down, col],
+  };
+  if (!(key in steps)) return null;
+  const [nextRow, nextCol] = steps[key];
+  return { row: Math.max(0, Math.min(rows - 1, nextRow)), col: Math.max(0, Math.min(cols - 1, nextCol)) };
+}
+
+/**
+ * @param {{
+ *   signal: AbortSignal,
+ *   layout: (available: number) => {width: number, height: number},
+ *   draw: (context: CanvasRenderingContext2D, view: View, active: Cell | null) => void,
+ *   cellAt: (x: number, y: number, view: View) => Cell | null,
+ *   boxOf: (cell: Cell) => Box,
+ *   grid: () => {rows: number, cols: number, upward?: boolean},
+ *   describe: (cell: Cell) => string,
+ *   onPoint?: (cell: Cell | null, source: "pointer" | "keyboard") => void,
+ *   onActivate?: (cell: Cell, event: MouseEvent | KeyboardEvent) => void,
+ *   maxHeight?: number,
+ *   sticky?: () => {left: number, top: number, bottom: number},
+ * }} spec `layout` is asked for the content's size whenever the width changes; `cellAt` and `boxOf` are in content pixels
+ *   except that x and y inside `sticky` margins are the view's own
+ */
+export function createSurface(spec) {
+  const { signal, maxHeight = Infinity } = spec;
+  const canvas = h("canvas", { class: "iw-surface__canvas", "aria-hidden": "true" });
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  const sizer = h("div", { class: "iw-surface__sizer", role: "presentation" }, canvas);
+  const spoken = h("span", { role: "gridcell", class: "iw-hidden", id: `iw-cell-${crypto.getRandomValues(new Uint32Array(2)).join("-")}` });
+  const scroller = h("div", { class: "iw-surface__scroller", role: "grid", tabindex: "0", "aria-readonly": "true", "aria-activedescendant": spoken.id },
+    sizer, h("div", { role: "row", class: "iw-hidden" }, spoken));
+  // The probe's height never depends on ours, so that sizing the canvas cannot call the observer again.
+  const probe = h("div", { class: "iw-surface__probe", "aria-hidden": "true" });
+  const el = h("div", { class: "iw-surface" }, probe, scroller);
+
+  let width = 0;
+  /** @type {Cell} */
+  let cursor = { row: 0, col: 0 };
+  /** @type {Cell | null} */
+  let hover = null;
+  let focused = false;
+  let unseen = false;
+  const active = () => hover ?? (focused ? cursor : null);
+  /** @returns {View} */
+  const view = () => ({ left: scroller.scrollLeft, top: scroller.scrollTop, width: canvas.clientWidth, height: canvas.clientHeight });
+  const pixels = () => window.devicePixelRatio || 1;
+
+  const fit = () => {
+    let size = spec.layout(width);
+    const scrollsDown = size.height > maxHeight;
+    if (scrollsDown) size = spec.layout(width - 12);
+    const scrollsRight = size.width > width - (scrollsDown ? 12 : 0);
+    scroller.style.overflowX = scrollsRight ? "scroll" : "hidden";
+    scroller.style.overflowY = scrollsDown ? "scroll" : "hidden";
+    const [besides, below] = [scroller.offsetWidth - scroller.clientWidth, scroller.offsetHeight - scroller.clientHeight];
+    scroller.style.width = `${Math.min(width, size.width + besides)}px`;
+    scroller.style.height = `${Math.min(maxHeight, size.height) + below}px`;
+    sizer.style.width = `${size.width}px`;
+    sizer.style.height = `${size.height}px`;
+    const shown = { width: Math.min(size.width, scroller.clientWidth), height: Math.min(size.height, scroller.clientHeight) };
+    canvas.style.width = `${shown.width}px`;
+    canvas.style.height = `${shown.height}px`;
+    canvas.width = Math.round(shown.width * pixels());
+    canvas.height = Math.round(shown.height * pixels());
+  };
+  const paint = () => {
+    if (!canvas.width || !canvas.height) return;
+    context.setTransform(pixels(), 0, 0, pixels(), 0, 0);
+    const seen = view();
+    context.clearRect(0, 0, seen.width, seen.height);
+    spec.draw(context, seen, active());
+  };
+  const speak = () => {
+    const { rows, cols } = spec.grid();
+    const cell = active() ?? cursor;
+    attribute(scroller, "aria-rowcount", rows);
+    attribute(scroller, "aria-colcount", cols);
+    attribute(spoken, "aria-rowindex", cell.row + 1);
+    attribute(spoken, "aria-colindex", cell.col + 1);
+    spoken.textContent = rows && cols ? spec.describe(cell) : "";
+  };
+  /** A cell can be scrolled into view only once there is a layout to scroll. */
+  const show = () => {
+    if (!unseen || width <= 0) return;
+    unseen = false;
+    reveal(cursor);
+  };
+  const repaint = coalesce(() => {
+    show();
+    paint();
+    speak();
+  }, signal);
+  const refresh = coalesce(() => {
+    if (width <= 0) return;
+    const { rows, cols } = spec.grid();
+    cursor = { row: Math.max(0, Math.min(cursor.row, rows - 1)), col: Math.max(0, Math.min(cursor.col, cols - 1)) };
+    if (hover && (hover.row >= rows || hover.col >= cols)) hover = null;
+    fit();
+    show();
+    paint();
+    speak();
+  }, signal);
+  const observer = new ResizeObserver((entries) => {
+    width = entries[entries.length - 1].contentRect.width;
+    refresh();
+  });
+  observer.observe(probe);
+  signal.addEventListener("abort", () => observer.disconnect());
+
+  /** @param {Cell | null} cell @param {"pointer" | "keyboard"} source */
+  const point = (cell, source) => {
+    repaint();
+    spec.onPoint?.(cell, source);
+  };
+  /** @param {MouseEvent} event */
+  const under = (event) => {
+    const bounds = canvas.getBoundingClientRect();
+    const [x, y, seen] = [event.clientX - bounds.left, event.clientY - bounds.top, view()];
+    const { left, top, bottom } = spec.sticky?.() ?? { left: 0, top: 0, bottom: 0 };
+    return spec.cellAt(x < left ? x : x + seen.left, y < top || y > seen.height - bottom ? y : y + seen.top, seen);
+  };
+  /** @param {Cell} cell */
+  const reveal = (cell) => {
+    const box = spec.boxOf(cell);
+    const { left, top, bottom } = spec.sticky?.() ?? { left: 0, top: 0, bottom: 0 };
+    const seen = view();
+    if (box.x < seen.left + left) scroller.scrollLeft = box.x - left;
+    else if (box.x + box.width > seen.left + seen.width) scroller.scrollLeft = box.x + box.width - seen.width;
+    if (box.y < seen.top + top) scroller.scrollTop = box.y - top;
+    else if (box.y + box.height > seen.top + seen.height - bottom) scroller.scrollTop = box.y + box.height - seen.height + bottom;
+  };
+
+  scroller.onscroll = paint;
+  scroller.onpointermove = (event) => {
+    const cell = under(event);
+    if (cell?.row === hover?.row && cell?.col === hover?.col) return;
+    hover = cell;
+    point(active(), "pointer");
+  };
+  scroller.onpointerleave = () => {
+    if (!hover) return;
+    hover = null;
+    point(active(), "pointer");
+  };
+  scroller.onclick = (event) => {
+    const cell = under(event);
+    if (!cell) return;
+    cursor = cell;
+    repaint();
+    spec.onActivate?.(cell, event);
+  };
+  scroller.onfocus = () => {
+    focused = true;
+    if (!hover) point(cursor, "pointer");
+  };
+  scroller.onblur = () => {
+    focused = false;
+    if (!hover) point(null, "pointer");
+  };
+  scroller.onkeydown = (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const enter = event.key === "Enter" || event.key === " ";
+    const next = enter ? null : stepInGrid(event.key, cursor, spec.grid());
+    if (!enter && !next) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (enter) return spec.onActivate?.(cursor, event);
+    hover = null;
+    cursor = /** @type {Cell} */ (next);
+    reveal(cursor);
+    point(cursor, "keyboard");
+  };
+
+  return {
+    el,
+    canvas,
+    /** Lay out and draw again: sizes or data changed. */
+    refresh,
+    /** Draw again at the same size. */
+    repaint,
+    active,
+    /** @param {string} label */
+    label: (label) => attribute(scroller, "aria-label", label),
+    /** @param {Cell} cell moves the keyboard's place without telling the caller */
+    moveTo(cell) {
+      if (cell.row === cursor.row && cell.col === cursor.col) return;
+      cursor = cell;
+      unseen = true;
+      repaint();
+    },
+    focus: () => scroller.focus({ preventScroll: true }),
+  };
+}

@@ -1,0 +1,82 @@
+// Tokens: how one is written, and the strip that shows what the model really reads.
+import { h, fill, attribute } from "./dom.js";
+
+/** @typedef {{id: number, text: string, raw?: string, special?: boolean}} Token */
+
+/**
+ * Shorten from the middle, where tokens of one word family differ least.
+ * @param {string} text
+ * @param {number} length characters to keep, with the ellipsis
+ * @returns {string}
+ */
+export function elide(text, length) {
+  const characters = [...text];
+  if (characters.length <= length) return text;
+  if (length < 2) return "…";
+  const head = Math.ceil((length - 1) / 2);
+  return characters.slice(0, head).join("") + "…" + characters.slice(characters.length - (length - 1 - head)).join("");
+}
+
+/**
+ * What a tooltip says about a token.
+ * @param {Token} token
+ * @param {number} position
+ * @returns {string}
+ */
+export function tokenTitle(token, position) {
+  return `position ${position} · ${token.text} · id ${token.id}${token.special ? " · special token" : ""}`;
+}
+
+/**
+ * The tokens of a prompt in reading order, each with its position below.
+ * @param {{label: string, onToken?: (position: number, element: HTMLElement) => void, onHover?: (position: number | null) => void}} spec
+ *   with `onToken` each token is a button
+ */
+export function tokenStrip({ label, onToken, onHover }) {
+  const el = h("div", { class: "iw-strip", role: "list", "aria-label": label });
+  /** @type {HTMLElement[]} */
+  let items = [];
+  if (onHover) {
+    el.onpointerover = (event) => {
+      const item = event.target instanceof Element ? event.target.closest(".iw-token") : null;
+      onHover(item ? items.indexOf(/** @type {HTMLElement} */ (item)) : null);
+    };
+    el.onpointerleave = () => onHover(null);
+  }
+  return {
+    el,
+    /**
+     * @param {Token[]} tokens
+     * @param {Set<number>} [marked] positions that differ from another prompt
+     */
+    update(tokens, marked = new Set()) {
+      items = tokens.map((token, position) => {
+        const title = tokenTitle(token, position);
+        const text = h("span", { class: "iw-token__text" }, elide(token.text, 24));
+        const index = h("span", { class: "iw-token__index", "aria-hidden": "true" }, position);
+        const kind = `iw-token${token.special ? " iw-token--special" : ""}${marked.has(position) ? " iw-token--marked" : ""}`;
+        /** @type {HTMLElement} */
+        const item = onToken
+          ? h("button", { type: "button", class: kind, title, "aria-label": title, "data-key": position, onclick: () => onToken(position, item) }, text, index)
+          : h("span", { class: kind, title }, text, index);
+        return item;
+      });
+      fill(el, ...items.map((item) => h("span", { role: "listitem", class: "iw-strip__item" }, item)));
+    },
+    /**
+     * Point at tokens from elsewhere in the widget.
+     * @param {Iterable<number>} primary
+     * @param {Iterable<number>} [secondary]
+     */
+    highlight(primary, secondary = []) {
+      const first = new Set(primary);
+      const second = new Set(secondary);
+      items.forEach((item, position) => attribute(item, "data-point", first.has(position) ? "primary" : second.has(position) ? "secondary" : null));
+      const [pointed] = first;
+      const place = items[pointed]?.parentElement;
+      if (place && el.scrollHeight > el.clientHeight && !el.matches(":hover")) el.scrollTop = place.offsetTop - el.clientHeight / 2;
+    },
+    /** @param {number} position @returns {HTMLElement | undefined} */
+    item: (position) => items[position],
+  };
+}

@@ -1,0 +1,137 @@
+// The wire to Python: requests with rising ids, their status, results that are never older than what is shown, binary arrays.
+
+/**
+ * What every anywidget host gives a view.
+ * @typedef {{get(name: string): any, set(name: string, value: any): void, save_changes(): void,
+ *   on(event: string, handler: () => void): void, off(event: string, handler: () => void): void}} Model
+ * @typedef {{id: number, state: "idle" | "queued" | "running" | "error" | "cancelled" | "closed", done: number, total: number,
+ *   message: string, ms: number, error: null | {title: string, text: string, hint: string}}} Status
+ * @typedef {{view?: DataView | ArrayBuffer | ArrayBufferView | string, dtype: "uint8" | "float32" | "int32", shape: number[]}} WireArray
+ * @typedef {{data: Uint8Array | Float32Array | Int32Array, shape: number[]}} Decoded
+ * @typedef {ReturnType<typeof connect>} Wire
+ */
+
+/**
+ * Decode an array as it came: a view into a larger buffer, a buffer of its own, or base64 (offline pages).
+ * @param {WireArray | null | undefined} array
+ * @returns {Decoded | null} null when nothing was sent (traitlets turns a missing dict into {})
+ */
+export function decode(array) {
+  if (!array?.view) return null;
+  const { view, shape } = array;
+  const bytes =
+    typeof view === "string" ? Uint8Array.from(atob(view), (character) => character.charCodeAt(0))
+    : view instanceof ArrayBuffer ? new Uint8Array(view)
+    : new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  const count = shape.reduce((product, size) => product * size, 1);
+  if (array.dtype === "uint8") return { data: bytes.subarray(0, count), shape };
+  if (bytes.byteLength < 4 * count) throw new RangeError(`array of shape ${shape} needs ${4 * count} bytes, got ${bytes.byteLength}`);
+  const Kind = array.dtype === "float32" ? Float32Array : Int32Array;
+  // A typed array of 4-byte numbers must start at a multiple of 4; a slice of a message need not.
+  const aligned = bytes.byteOffset % 4 ? bytes.slice() : bytes;
+  return { data: new Kind(/** @type {ArrayBuffer} */ (aligned.buffer), aligned.byteOffset, count), shape };
+}
+
+/**
+ * The id of the next request: later than the clock and than any id seen, so that a reloaded page never reuses one.
+ * @param {number} last
+ * @param {number} now milliseconds
+ * @returns {number}
+ */
+export function nextId(last, now) {
+  return Math.max(now, last + 1);
+}
+
+/**
+ * @param {Model} model
+ * @param {AbortSignal} signal
+ * @param {number} [patience] milliseconds without an acknowledgement before the kernel counts as gone
+ */
+export function connect(model, signal, patience = 3000) {
+  /** @type {Set<() => void>} */
+  const watchers = new Set();
+  let connected = true;
+  let timer = 0;
+  const requested = () => Number(model.get("_request")?.id ?? 0);
+  /** @returns {Status} */
+  const status = () => ({ id: 0, state: "idle", done: 0, total: 0, message: "", ms: 0, error: null, ...model.get("_status") });
+  const notify = () => watchers.forEach((watcher) => watcher());
+
+  /** @param {string | string[]} names @param {() => void} handler */
+  const on = (names, handler) => {
+    for (const name of [names].flat()) {
+      model.on(`change:${name}`, handler);
+      signal.addEventListener("abort", () => model.off(`change:${name}`, handler));
+    }
+  };
+  const lost = () => {
+    connected = status().id >= requested();
+    notify();
+  };
+  // Watching the trait, not only our own calls: another view of this model waits for the same answer.
+  on("_request", () => {
+    clearTimeout(timer);
+    timer = window.setTimeout(lost, patience);
+    notify();
+  });
+  on("_status", () => {
+    if (status().id >= requested()) {
+      clearTimeout(timer);
+      connected = true;
+    }
+    notify();
+  });
+  signal.addEventListener("abort", () => clearTimeout(timer));
+
+  return {
+    model,
+    on,
+    status,
+    /** False once a request stayed unacknowledged: the kernel is gone, or this is a saved page. */
+    connected: () => connected,
+    /** True while what is shown is not the answer to the newest request. */
+    pending: () => status().id < requested() || ["queued", "running"].includes(status().state),
+    /** True when the last run failed or was stopped, so that the picture answers an older request. */
+    failed: () => !!status().error || status().state === "cancelled",
+    /** @param {() => void} watcher called whenever status, request or connection changes */
+    watch: (watcher) => void watchers.add(watcher),
+    /**
+     * Ask Python for something.
+     * @param {string} op
+     * @param {Record<string, unknown>} [args]
+     * @returns {number} the id that the answer will carry
+     */
+    request(op, args = {}) {
+      const id = nextId(Math.max(requested(), status().id), Date.now());
+      model.set("_request", { id, op, ...args });
+      model.save_changes();
+      return id;
+    },
+    /**
+     * Change a setting that Python watches.
+     * @param {string} name
+     * @param {unknown} value
+     */
+    set(name, value) {
+      model.set(name, value);
+      model.save_changes();
+    },
+    /**
+     * Follow a result trait; a result older than the newest seen is dropped.
+     * @template T
+     * @param {string} name
+     * @param {(result: T) => void} show called for what is there already and for every newer one
+     */
+    results(name, show) {
+      let newest = -Infinity;
+      const take = () => {
+        const result = model.get(name);
+        if (result?.id === undefined || result.id < newest) return;
+        newest = result.id;
+        show(result);
+      };
+      on(name, take);
+      take();
+    },
+  };
+}

@@ -1,0 +1,1 @@
+"""A page that hosts widget modules without Jupyter, and made-up states to show on it."""

@@ -1,0 +1,93 @@
+"""Opens the harness page, mounts a widget's module on a state, and reads back what it sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+
+from interpwidgets.widgets.esm import bundle, stylesheet
+
+SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
+_PAGE = """<!doctype html><html lang="en"><title>harness</title>
+<body data-jp-theme-light="true" style="margin: 8px"><main></main></body></html>"""
+
+
+@dataclass
+class Mounted:
+    """A widget on the harness page."""
+
+    page: Page
+
+    def push(self, **traits: Any) -> None:
+        """Python changes these traits in one message."""
+        self.page.evaluate("(traits) => harness.model.push(traits)", traits)
+
+    def sent(self, name: str) -> list[Any]:
+        """Every value of this trait that the widget sent to Python, oldest first."""
+        messages = self.page.evaluate("() => harness.model.sent")
+        return [message[name] for message in messages if name in message]
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The requests that were sent, oldest first."""
+        return self.sent("_request")
+
+    def answer(self, state: str = "idle", **more: Any) -> None:
+        """Python acknowledges the newest request."""
+        self.push(_status={**IDLE, "id": self.requests()[-1]["id"], "state": state, **more})
+
+    def theme(self, dark: bool) -> None:
+        """The host changes its theme, as JupyterLab does."""
+        self.page.evaluate(
+            "(dark) => { document.body.dataset.jpThemeLight = String(!dark);"
+            " document.body.style.background = dark ? '#0e1115' : '#fff'; }",
+            dark,
+        )
+
+    def settle(self) -> None:
+        """Wait until what was asked for has been drawn."""
+        self.page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))"
+        )
+
+    def pixel(self, label: str, x: float, y: float) -> list[int]:
+        """RGBA of a grid's canvas at a point in CSS pixels."""
+        return (
+            self.page.get_by_role("grid", name=label)
+            .locator("canvas")
+            .evaluate(
+                "(canvas, [x, y]) => [...canvas.getContext('2d').getImageData("
+                "x * devicePixelRatio, y * devicePixelRatio, 1, 1).data]",
+                [x, y],
+            )
+        )
+
+    def screenshot(self, name: str) -> None:
+        """Keep a picture for people to look at."""
+        self.settle()
+        SCREENSHOTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+IDLE: dict[str, Any] = {
+    "id": 0,
+    "state": "idle",
+    "done": 0,
+    "total": 0,
+    "message": "",
+    "ms": 0,
+    "error": None,
+}
+
+
+def mount(page: Page, entry: str, state: dict[str, Any], **options: Any) -> Mounted:
+    """Show `entry`'s widget on `state`; options are `form` (of binary traits) and `signal`."""
+    page.set_content(_PAGE)
+    page.add_script_tag(content=(Path(__file__).parent / "page.js").read_text(encoding="utf-8"))
+    spec = {"esm": bundle(entry), "css": stylesheet(entry.replace(".js", ".css")), "state": state, **options}
+    page.evaluate("(spec) => harness.mount(spec)", spec)
+    mounted = Mounted(page)
+    mounted.settle()
+    return mounted

@@ -1,0 +1,1 @@
+"""Real JupyterLab, a real kernel and the demo model, driven in Chromium."""

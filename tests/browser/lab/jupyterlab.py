@@ -1,0 +1,235 @@
+"""Starts a JupyterLab of its own and drives notebooks in it, as a user would with mouse and keyboard."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Locator, Page, expect
+
+REPOSITORY = Path(__file__).parents[3]
+REPORT = REPOSITORY / "test-report"
+
+_STARTED = "() => window.jupyterapp?.started"
+_IDLE = "() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+_ALL_RUN = """(first) => window.jupyterapp.shell.currentWidget.content.widgets.slice(first ?? 0)
+  .filter((cell) => cell.model.type === "code" && cell.model.sharedModel.getSource().trim())
+  .every((cell) => cell.model.executionCount !== null)"""
+_EXECUTE = """async (code) => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  let text = "";
+  const future = kernel.requestExecute({ code, store_history: false });
+  future.onIOPub = (message) => {
+    if (message.header.msg_type === "stream") text += message.content.text;
+    if (message.header.msg_type === "error") text += message.content.traceback.join("\\n");
+  };
+  await future.done;
+  return text;
+}"""
+_APPEND = """async (code) => {
+  const panel = window.jupyterapp.shell.currentWidget;
+  const model = panel.content.model.sharedModel;
+  model.insertCell(model.cells.length, { cell_type: "code", source: code });
+  panel.content.activeCellIndex = model.cells.length - 1;
+  window.jupyterapp.commands.execute("notebook:run-cell");
+}"""
+_REPLACE = """async (cells) => {
+  const panel = window.jupyterapp.shell.currentWidget;
+  const model = panel.content.model.sharedModel;
+  while (model.cells.length > 1) model.deleteCell(1);
+  cells.forEach((source, index) => model.insertCell(index + 1, { cell_type: "code", source }));
+  panel.content.activeCellIndex = 1;
+  window.jupyterapp.commands.execute("notebook:run-all-below");
+}"""
+_SHUT_DOWN = """async () => {
+  const sessions = window.jupyterapp.serviceManager.sessions;
+  await sessions.refreshRunning();
+  for (const model of sessions.running()) await sessions.shutdown(model.id);
+}"""
+
+
+@dataclass
+class Server:
+    """A running JupyterLab."""
+
+    url: str
+    root: Path
+
+
+@contextmanager
+def serve(root: Path, subshells: bool) -> Iterator[Server]:
+    """Run JupyterLab with settings of its own; `subshells`: whether comm messages may overtake busy cells."""
+    settings = root / ".settings/@jupyterlab/apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    comms = "perCommTarget" if subshells else "disabled"
+    (settings / "kernels-settings.jupyterlab-settings").write_text(json.dumps({"commsOverSubshells": comms}))
+    folders = {
+        "JUPYTER_CONFIG_DIR": ".config", "JUPYTER_RUNTIME_DIR": ".run", "IPYTHONDIR": ".ipython",
+        "JUPYTERLAB_SETTINGS_DIR": ".settings", "JUPYTERLAB_WORKSPACES_DIR": ".workspaces",
+    }  # fmt: skip
+    environment = os.environ | {name: str(root / folder) for name, folder in folders.items()}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}", "--IdentityProvider.token=",
+        "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True",
+    ]  # fmt: skip
+    with (root / "server.log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_for(f"{url}/api/status", process)
+        yield Server(url, root)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    # The server accepts connections a little after its start; the client's own retries do the waiting.
+    for _ in range(240):
+        if process.poll() is not None:
+            raise RuntimeError("JupyterLab ended before it answered")
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError):
+            process_waits(process)
+    raise TimeoutError(f"JupyterLab did not answer at {url}")
+
+
+def process_waits(process: subprocess.Popen[bytes], seconds: float = 0.5) -> None:
+    """Give a process half a second, less if it ends."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+
+
+@dataclass
+class Notebook:
+    """One open notebook; problems of the browser's console are collected and asked about at the end."""
+
+    page: Page
+    server: Server
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._on_console)
+
+    def _on_console(self, message: Any) -> None:
+        # JupyterLab itself asks for files that need not be there, and complains while a kernel restarts.
+        about_us = "interpwidgets" in message.text or "anywidget" in message.text or "blob:" in message.text
+        if message.type == "error" and about_us:
+            self.complaints.append(message.text)
+
+    def open(self, path: Path) -> None:
+        """Open a notebook file of the server's folder."""
+        name = path.relative_to(self.server.root)
+        self.page.goto(f"{self.server.url}/lab/workspaces/tests/tree/{name}?reset")
+        self.page.wait_for_function(_STARTED)
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
+        self.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+        self.page.wait_for_function(_IDLE, timeout=60_000)
+
+    def create(self, *cells: str) -> None:
+        """Write a notebook with these cells, open and run it."""
+        path = self.server.root / "test.ipynb"
+        path.write_text(json.dumps(as_notebook(cells)))
+        self.open(path)
+        self.run_all()
+
+    def show(self, *cells: str) -> None:
+        """Replace all cells but the first by these and run them, on a session without widgets and experiments."""
+        self.execute("for _w in list(session.widgets): _w.close()\nsession.interventions.clear()")
+        self.page.evaluate(_REPLACE, list(cells))
+        self.page.wait_for_function(_ALL_RUN, arg=1, timeout=180_000)
+        self.page.wait_for_function(_IDLE, timeout=180_000)
+
+    def run_all(self) -> None:
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+        self.page.wait_for_function(_ALL_RUN, timeout=180_000)
+        self.page.wait_for_function(_IDLE, timeout=180_000)
+
+    def append(self, code: str) -> None:
+        """Add a cell and start it; does not wait for its end."""
+        self.page.evaluate(_APPEND, code)
+
+    def execute(self, code: str) -> str:
+        """Run code in the kernel behind the notebook's back; gives what it printed."""
+        return self.page.evaluate(_EXECUTE, code)
+
+    def wait_idle(self) -> None:
+        self.page.wait_for_function(_IDLE, timeout=120_000)
+
+    def command(self, name: str, **arguments: Any) -> None:
+        self.page.evaluate("([name, args]) => window.jupyterapp.commands.execute(name, args)", [name, arguments])
+
+    def widget(self, title: str, nth: int = 0) -> Widget:
+        return Widget(self.page, self.page.get_by_role("figure", name=title).nth(nth))
+
+    def shut_down(self) -> None:
+        self.page.evaluate(_SHUT_DOWN)
+
+
+@dataclass
+class Widget:
+    """One view of a widget on the page."""
+
+    page: Page
+    root: Locator
+
+    def fresh(self, timeout: float = 60_000) -> None:
+        """Wait until the picture answers the last request."""
+        expect(self.root).to_have_attribute("data-state", "fresh", timeout=timeout)
+
+    def grid(self, name: str) -> Locator:
+        return self.root.get_by_role("grid", name=name)
+
+    def press(self, grid: str, *keys: str) -> None:
+        """Press keys with the focus in a grid."""
+        self.grid(grid).first.focus()
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def spoken(self, grid: str) -> str:
+        """What a screen reader hears of the grid's active cell."""
+        return self.grid(grid).first.get_by_role("gridcell").inner_text()
+
+    def button(self, name: str) -> Locator:
+        return self.root.get_by_role("button", name=name, exact=True)
+
+    def table(self, name: str) -> dict[str, list[str]]:
+        """A table's rows by their first cell."""
+        rows = self.root.get_by_role("table", name=name).locator("tbody tr").all()
+        cells = [row.locator("th, td").all_inner_texts() for row in rows]
+        return {first: rest for first, *rest in cells}
+
+    def screenshot(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.root.scroll_into_view_if_needed()
+        self.root.screenshot(path=path)
+
+
+def as_notebook(cells: tuple[str, ...]) -> dict[str, Any]:
+    """A notebook file's content."""
+    code = [
+        {"cell_type": "code", "id": f"c{i}", "source": source, "metadata": {}, "outputs": [], "execution_count": None}
+        for i, source in enumerate(cells)
+    ]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return {"cells": code, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}

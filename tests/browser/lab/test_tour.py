@@ -1,0 +1,36 @@
+"""The tour as a newcomer meets it: opened, run from the top, clicked through, photographed in both themes."""
+
+from __future__ import annotations
+
+import shutil
+
+from playwright.sync_api import expect
+
+from tests.browser.lab.jupyterlab import REPORT, REPOSITORY
+
+
+def test_the_tour_runs_and_its_widgets_answer(notebook):
+    path = notebook.server.root / "00_tour.ipynb"
+    shutil.copy(REPOSITORY / "notebooks/00_tour.ipynb", path)
+    notebook.open(path)
+    notebook.run_all()
+    page = notebook.page
+    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    attention, lens, heatmap = (notebook.widget(t) for t in ("Attention pattern", "Logit lens", "Patching heatmap"))
+    for widget in (attention, lens, heatmap):
+        widget.root.scroll_into_view_if_needed()
+        widget.fresh()
+    attention.button("Ablate L23H3").click()
+    expect(attention.button("Restore L23H3")).to_be_visible()
+    for widget in (attention, lens, heatmap):
+        widget.root.scroll_into_view_if_needed()
+        widget.fresh()
+    page.set_viewport_size({"width": 1000, "height": 2600})
+    notebook.command("application:toggle-left-area")
+    page.mouse.move(0, 0)
+    for theme in ("light", "dark"):
+        notebook.command("apputils:change-theme", theme=f"JupyterLab {theme.title()}")
+        for name, widget in (("attention_pattern", attention), ("logit_lens", lens), ("patching_heatmap", heatmap)):
+            expect(widget.root).to_have_attribute("data-iw-theme", theme)
+            widget.root.scroll_into_view_if_needed()
+            widget.screenshot(REPORT / "screenshots" / f"{name}-{theme}.png")

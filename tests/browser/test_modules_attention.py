@@ -1,0 +1,202 @@
+"""The attention widget's module against a fake model: drawing, clicks, keyboard, answers, disposal."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.harness import states
+from tests.browser.harness.mounting import IDLE, Mounted, mount
+
+ENTRY = "attention_pattern.js"
+HEADS = "All heads"
+PATTERN = "attention pattern"
+
+# What scrolls inside its own box may be wider than it.
+STICKING_OUT = """() => {
+  const edge = document.querySelector(".iw-root").getBoundingClientRect().right + 1;
+  const contained = ".iw-hidden, [hidden], .iw-surface__scroller *, .iw-strip *";
+  return [...document.querySelectorAll(".iw-root *")]
+    .filter((element) => !element.closest(contained) && element.getBoundingClientRect().right > edge)
+    .map((element) => element.className);
+}"""
+
+
+def show(page: Page, **options: Any) -> Mounted:
+    return mount(page, ENTRY, states.attention(**options))
+
+
+def key(mounted: Mounted, grid: str, *presses: str) -> None:
+    mounted.page.get_by_role("grid", name=grid).focus()
+    for press in presses:
+        mounted.page.keyboard.press(press)
+    mounted.settle()
+
+
+def spoken(mounted: Mounted, grid: str) -> str:
+    mounted.settle()
+    return mounted.page.get_by_role("grid", name=grid).get_by_role("gridcell").inner_text()
+
+
+@pytest.mark.parametrize("form", ["view", "buffer", "base64"])
+def test_weights_are_exact_in_every_binary_form(page: Page, form: str) -> None:
+    weights = states.patterns(30, 9, 15)[23, 3]
+    mounted = mount(page, ENTRY, states.attention(), form=form)
+    key(mounted, PATTERN, "ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight")
+    assert spoken(mounted, PATTERN) == f"query 3 ␣and → key 1 When: {weights[3, 1]:.4f}"
+    page.get_by_text(f"query 3 ␣and → key 1 When: {weights[3, 1]:.4f}").first.wait_for()
+
+
+def test_widget_sends_nothing_until_asked(page: Page) -> None:
+    assert show(page).page.evaluate("() => harness.model.sent") == []
+
+
+def test_click_on_a_thumbnail_selects_that_head_and_previews_it_at_once(page: Page) -> None:
+    mounted = show(page, layers=4, heads=3, selected=(0, 0))
+    grid = page.get_by_role("grid", name=HEADS)
+    grid.locator("canvas").click(position={"x": 30 + 64 * 2 + 20, "y": 30 + 64 + 20})
+    assert [(r["op"], r["layer"], r["head"]) for r in mounted.requests()] == [("select", 2, 1)]
+    expect(page.get_by_role("grid", name="L2H1 attention pattern")).to_be_visible()
+    assert "about" in spoken(mounted, "L2H1 attention pattern")
+
+
+def test_arrow_keys_move_the_head_and_an_earlier_answer_does_not_pull_it_back(page: Page) -> None:
+    mounted = show(page)
+    key(mounted, HEADS, "ArrowRight", "ArrowDown")
+    first, second = mounted.requests()
+    assert (first["layer"], first["head"], second["layer"], second["head"]) == (24, 3, 24, 4)
+    assert second["id"] > first["id"]
+    mounted.push(_status={**IDLE, "id": first["id"]})
+    mounted.push(layer=24, head=3)
+    expect(page.get_by_role("grid", name="L24H4 attention pattern")).to_be_visible()
+    mounted.push(_status={**IDLE, "id": second["id"]})
+    mounted.push(layer=5, head=6)
+    expect(page.get_by_role("grid", name="L5H6 attention pattern")).to_be_visible()
+
+
+def test_ablate_button_says_what_it_will_do(page: Page) -> None:
+    mounted = show(page)
+    page.get_by_label("How a head is ablated").select_option("to its mean")
+    assert mounted.sent("how") == ["mean"]
+    page.get_by_role("button", name="Ablate L23H3").click()
+    request = mounted.requests()[-1]
+    assert (request["op"], request["layer"], request["head"], request["how"]) == ("ablate", 23, 3, "mean")
+    ablated = states.attention(changed=True)["_overview"]
+    mounted.push(_overview=ablated | {"id": request["id"]})
+    expect(page.get_by_role("button", name="Restore L23H3")).to_be_visible()
+
+
+def test_enter_in_the_head_grid_ablates(page: Page) -> None:
+    mounted = show(page)
+    key(mounted, HEADS, "Enter")
+    assert mounted.requests()[-1]["op"] == "ablate"
+
+
+def test_clicked_edge_is_cut_and_a_masked_cell_is_not(page: Page) -> None:
+    mounted = show(page)
+    page.get_by_label("cut edge:").select_option("rest left as it is")
+    key(mounted, PATTERN, "End", "Enter")
+    assert mounted.requests() == []
+    assert "masked" in spoken(mounted, PATTERN)
+    key(mounted, PATTERN, "Home", "ArrowDown", "ArrowDown", "ArrowRight", "Enter")
+    cut = mounted.requests()[-1]
+    assert {name: cut[name] for name in ("op", "layer", "head", "query", "key", "renormalize")} == {
+        "op": "cut", "layer": 23, "head": 3, "query": 2, "key": 1, "renormalize": False,
+    }  # fmt: skip
+
+
+def test_hidden_bos_shifts_positions_but_not_weights(page: Page) -> None:
+    weights = states.patterns(30, 9, 15)[23, 3]
+    mounted = show(page)
+    page.get_by_role("button", name="Hide BOS").click()
+    assert mounted.sent("hide_bos") == [True]
+    key(mounted, PATTERN, "ArrowDown")
+    assert spoken(mounted, PATTERN) == f"query 2 ␣John → key 1 When: {weights[2, 1]:.4f}"
+    expect(page.get_by_text("range without BOS; weights not rescaled")).to_be_visible()
+
+
+def test_cells_above_the_diagonal_are_blank_and_zero_is_not(page: Page) -> None:
+    state = states.attention(length=4)
+    mounted = mount(page, ENTRY, state)
+    canvas = page.get_by_role("grid", name=PATTERN).locator("canvas")
+    box = canvas.bounding_box()
+    assert box is not None
+    left = box["width"] - 4 * 40 - 2
+    assert mounted.pixel(PATTERN, left + 3.5 * 40, 18 + 0.25 * 40)[3] == 0
+    assert mounted.pixel(PATTERN, left + 0.5 * 40, 18 + 3.2 * 40)[3] == 255
+
+
+def test_difference_needs_an_experiment(page: Page) -> None:
+    mounted = show(page)
+    difference = page.get_by_role("button", name="Difference from baseline")
+    expect(difference).to_have_attribute("aria-disabled", "true")
+    difference.click(force=True)
+    assert mounted.sent("view") == []
+    mounted.push(**{name: value for name, value in states.attention(changed=True).items() if name.startswith("_")})
+    difference.click()
+    assert mounted.sent("view") == ["difference"]
+    expect(page.get_by_role("img", name="colour scale: now − baseline")).to_have_count(2)
+
+
+def test_older_result_is_dropped(page: Page) -> None:
+    mounted = show(page)
+    newer = copy.deepcopy(states.attention()["_predictions"]) | {"id": 9}
+    newer["rows"][0]["text"] = "␣newer"
+    mounted.push(_predictions=newer)
+    mounted.push(_predictions=states.attention()["_predictions"] | {"id": 5})
+    mounted.settle()
+    expect(page.get_by_role("table", name="Next-token predictions")).to_contain_text("␣newer")
+
+
+def test_hovered_token_is_pointed_at_everywhere(page: Page) -> None:
+    mounted = show(page)
+    key(mounted, PATTERN, "ArrowDown", "ArrowDown")
+    pointed = page.locator(".iw-token[data-point]")
+    expect(pointed).to_have_text(["<|im_start|>0", "␣John2"])
+    page.locator(".iw-token").nth(5).hover()
+    expect(pointed).to_have_text(["␣went5"])
+
+
+def test_two_views_of_one_model_are_independent_and_disposal_leaves_no_listener(page: Page) -> None:
+    mounted = show(page)
+    alone = page.evaluate("() => harness.model.count()")
+    page.evaluate("() => harness.open()")
+    mounted.settle()
+    assert page.evaluate("() => harness.model.count()") == 2 * alone
+    expect(page.get_by_role("grid", name=PATTERN)).to_have_count(2)
+    page.evaluate("() => harness.close(0)")
+    expect(page.get_by_role("grid", name=PATTERN)).to_have_count(1)
+    page.evaluate("() => harness.close(1)")
+    assert page.evaluate("() => harness.model.count()") == 0
+    mounted.theme(dark=True)
+    mounted.push(_status={**IDLE, "id": 3, "state": "running"})
+    mounted.settle()
+
+
+def test_cleanup_works_where_the_host_gives_no_signal(page: Page) -> None:
+    mount(page, ENTRY, states.attention(), signal=False)
+    page.evaluate("() => harness.close(0)")
+    assert page.evaluate("() => harness.model.count()") == 0
+
+
+@pytest.mark.parametrize("shape", [(3, 30, 9), (15, 2, 2), (200, 12, 12), (14, 80, 64)], ids=str)
+def test_nothing_sticks_out_at_any_width(page: Page, shape: tuple[int, int, int]) -> None:
+    length, layers, heads = shape
+    mounted = show(page, length=length, layers=layers, heads=heads, changed=True)
+    for width in (360, 420, 900, 1500, 1800):
+        page.set_viewport_size({"width": width, "height": 800})
+        mounted.settle()
+        assert page.evaluate(STICKING_OUT) == [], width
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("width", "length"), [(420, 15), (900, 3), (900, 15), (1500, 60)])
+def test_pictures_to_look_at(page: Page, dark: bool, width: int, length: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    mounted = show(page, length=length, changed=length == 15)
+    if dark:
+        mounted.theme(dark=True)
+    mounted.screenshot(f"attention-{width}-{length}-{'dark' if dark else 'light'}")

@@ -1,0 +1,78 @@
+// The arithmetic and the wording of a patching map.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { cellOf, countUnknown, effectBound, effectOf, effectWords, placeOf, strongestRow, writeNumber, writeShort } from "../../interpwidgets/widgets/static/effect.js";
+
+const sweep = (values, changes = {}) => ({
+  id: 1, site: "resid_pre", layer: null, dims: ["layer", "position"], values: { data: Float32Array.from(values), shape: [2, 2] },
+  clean: 3, corrupted: -1, baseline: -1, direction: "denoise", metric: "logit_diff", units: "logits", gap_is_zero: false, labels: {}, ...changes,
+});
+
+test("denoising runs from 0, nothing happened, to 1, all of the gap restored", () => {
+  assert.deepEqual([-1, 1, 3].map((value) => effectOf(sweep([]), value, true)), [0, 0.5, 1]);
+});
+
+test("noising runs from 0 to -1, all of the gap lost", () => {
+  const noise = sweep([], { baseline: 3, direction: "noise" });
+  assert.deepEqual([3, 1, -1].map((value) => effectOf(noise, value, true)), [0, -0.5, -1]);
+});
+
+test("a raw effect is the change in the metric", () => {
+  assert.equal(effectOf(sweep([]), 1.5, false), 2.5);
+});
+
+test("rounding is no effect", () => {
+  const { baseline } = sweep([], { baseline: -4.773 });
+  assert.equal(effectOf(sweep([], { baseline }), Math.fround(baseline), false), 0);
+});
+
+test("a metric that falls as the answer is restored has a positive share", () => {
+  const kl = { clean: 0, corrupted: 2, baseline: 2 };
+  assert.equal(effectOf(kl, 0.5, true), 0.75);
+  assert.equal(effectOf(kl, 0.5, false), -1.5);
+});
+
+test("colours end at the whole gap unless an effect is larger; unknown cells do not count", () => {
+  assert.equal(effectBound([sweep([-1, 1, NaN, 2])], true), 1);
+  assert.equal(effectBound([sweep([-1, 1, NaN, 2])], false), 4);
+  assert.equal(effectBound([sweep([-1, 5, NaN, -Infinity])], true), 1.5);
+  assert.equal(effectBound([sweep([1, 1, 1, 1], { clean: 1, corrupted: 1, baseline: 1 })], false), 1);
+});
+
+test("the strongest row and what is unknown are found in a map that fills", () => {
+  assert.equal(strongestRow(sweep([-1, -1.5, NaN, 2])), 1);
+  assert.equal(countUnknown(sweep([-1, NaN, NaN, 2])), 2);
+});
+
+test("cells and places translate into each other on each kind of map", () => {
+  const heads = sweep([], { site: "z", dims: ["layer", "head"] });
+  const inset = sweep([], { site: "z", layer: 5, dims: ["head", "position"] });
+  assert.deepEqual(cellOf(sweep([]), 4, 7), { site: "resid_pre", layer: 4, head: null, position: 7 });
+  assert.deepEqual(cellOf(heads, 4, 7), { site: "z", layer: 4, head: 7, position: null });
+  assert.deepEqual(cellOf(inset, 4, 7), { site: "z", layer: 5, head: 4, position: 7 });
+  for (const map of [sweep([]), heads, inset]) assert.deepEqual(placeOf(map, cellOf(map, 4, 7)), { row: 4, col: 7 });
+  assert.equal(placeOf(heads, cellOf(inset, 4, 7)), null);
+  assert.equal(placeOf(inset, cellOf(heads, 5, 7)), null);
+  assert.equal(placeOf(sweep([]), cellOf(heads, 5, 7)), null);
+});
+
+test("a number in a cell is rounded until it fits, and left out when it cannot", () => {
+  assert.deepEqual([4, 3, 2, 1].map((letters) => writeShort(1.034, letters)), ["1.03", "1.0", "1", "1"]);
+  assert.deepEqual([4, 3, 2].map((letters) => writeShort(-0.534, letters)), ["−.53", "−.5", ""]);
+  assert.deepEqual([3, 2].map((letters) => writeShort(0.062, letters)), [".06", ""]);
+  assert.deepEqual([2, 2].map((letters, at) => writeShort([0.96, 1.4][at], letters)), ["1", ""]);
+  assert.equal(writeShort(-12.3, 2), "");
+  assert.equal(writeShort(0.001, 4), "");
+});
+
+test("numbers keep three digits after the point, and tell tiny from zero", () => {
+  assert.deepEqual([0, 0.7739, -4.773, 12.345, 1234.5, 0.00012, NaN, -Infinity].map((value) => writeNumber(value)),
+    ["0.000", "0.774", "−4.773", "12.35", "1234.5", "1.2e−4", "–", "−∞"]);
+  assert.equal(writeNumber(2, true), "+2.000");
+});
+
+test("words name the share or the units", () => {
+  assert.equal(effectWords(sweep([]), 0.5, true), "0.500 of the gap restored");
+  assert.equal(effectWords(sweep([], { direction: "noise" }), -0.5, true), "−0.500 of the gap");
+  assert.equal(effectWords(sweep([]), -2, false), "−2.000 logits");
+});

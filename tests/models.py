@@ -1,0 +1,47 @@
+"""Tiny random models of many families, built from their configs: no download, the real modelling code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+_COMMON: dict[str, Any] = {
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gpt2": {
+        "vocab_size": 97, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64, "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
+    "gpt_neox": {**_COMMON, "use_parallel_residual": True},
+    "gpt_neox-sequential": {**_COMMON, "use_parallel_residual": False},
+    "llama": _COMMON,
+    "mistral": {**_COMMON, "sliding_window": 5},
+    "qwen2": _COMMON,
+    "qwen3": {**_COMMON, "head_dim": 8},
+    "gemma2": {
+        **_COMMON, "head_dim": 8, "sliding_window": 5, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0,
+    },
+    "gemma3_text": {**_COMMON, "head_dim": 8, "sliding_window": 5},
+    "phi": _COMMON,
+    "opt": {**_COMMON, "ffn_dim": 48, "word_embed_proj_dim": 32},
+}  # fmt: skip
+
+
+def tiny(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A random model of this family, float32, eval; weights large enough that attention is far from uniform."""
+    settings = {**FAMILIES[family], **changes}
+    name = family.partition("-")[0]
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **settings))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(0.0, 0.3)
+            else:
+                weight.add_(torch.randn_like(weight) * 0.1)
+    return model.eval()

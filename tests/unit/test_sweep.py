@@ -1,0 +1,258 @@
+"""The one-pass sweep equals one forward pass per cell, and behaves: budget, progress, cancel, order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import interpwidgets as iw
+from interpwidgets.engine import sweep as engine_sweep
+from interpwidgets.engine.forward import Cancelled
+from interpwidgets.engine.jobs import Ticket
+from interpwidgets.methods.patching import HEAD_SITES, RESIDUAL_SITES, patch_cells
+from tests.models import FAMILIES, tiny
+from tests.twin import sweep_one_by_one
+
+CLEAN = (5, 17, 3, 44, 17, 60, 8, 91)
+CORRUPTED = (5, 17, 3, 21, 17, 60, 9, 91)
+ANSWER, FOIL = 7, 11
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def session(request):
+    with iw.Session(tiny(request.param)) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def llama():
+    with iw.Session(tiny("llama")) as session:
+        yield session
+
+
+def logit_difference(logits):
+    return logits[:, ANSWER] - logits[:, FOIL]
+
+
+def rows_of(session, site, source=CLEAN, layer=None):
+    cells, shape = patch_cells(session, site, len(source), layer)
+    return [[iw.Patch(site, layer=i, head=h, position=p, source=source)] for i, h, p in cells], shape
+
+
+@pytest.mark.parametrize("site", RESIDUAL_SITES + HEAD_SITES)
+def test_patch_sweep_equals_one_forward_per_cell(session, site):
+    if site not in session.engine.sites(0):
+        with pytest.raises(ValueError, match=f"has no {site!r}"):
+            iw.patch_sweep(session, CLEAN, CORRUPTED, site)
+        return
+    assert session.checked.one_pass
+    rows, shape = rows_of(session, site)
+    expected = sweep_one_by_one(session, CORRUPTED, rows, logit_difference).reshape(shape)
+    swept = iw.patch_sweep(session, CLEAN, CORRUPTED, site, ANSWER, FOIL, normalize=False)
+    scale = np.abs(expected).max()
+    assert np.abs(swept.values - expected).max() <= 1e-5 * scale
+    assert np.ptp(expected) > 0.05 * scale  # the oracle itself is not flat
+
+
+def test_heads_by_position_of_one_layer(session):
+    rows, shape = rows_of(session, "z", layer=2)
+    expected = sweep_one_by_one(session, CORRUPTED, rows, logit_difference).reshape(shape)
+    swept = iw.patch_sweep(session, CLEAN, CORRUPTED, "z", ANSWER, FOIL, normalize=False, layer=2)
+    assert swept.dims == ("head", "position")
+    assert np.abs(swept.values - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_full_batch_form_equals_the_one_pass_form(session):
+    rows, _ = rows_of(session, "z")
+    one = session.sweep(CORRUPTED, rows, logit_difference)
+    holds = session.checked
+    object.__setattr__(holds, "one_pass", False)
+    try:
+        full = session.sweep(CORRUPTED, rows, logit_difference)
+    finally:
+        object.__setattr__(holds, "one_pass", True)
+    assert np.abs(one.values - full.values).max() <= 1e-5 * np.abs(full.values).max()
+
+
+def test_rows_of_every_kind_in_one_sweep(llama):
+    rows = [
+        [iw.Ablate("z", layer=3, head=1)],
+        [iw.Ablate("embed", position=2)],
+        [iw.CutEdge(layer=1, head=0, query=7, key=3)],
+        [iw.Steer("resid_mid", np.ones(32), layer=0, position=5), iw.Ablate("mlp_out", layer=2)],
+        [],
+        [iw.Scale("mlp_post", -1, layer=3)],
+        [iw.Noise("resid_pre", 0.5, layer=2, seed=1)],
+        [iw.Ablate("ln_final", position=7)],
+    ]
+    expected = sweep_one_by_one(llama, CLEAN, rows, logit_difference)
+    swept = llama.sweep(CLEAN, rows, logit_difference)
+    assert np.abs(swept.values - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert swept.values[4] == swept.base
+
+
+def test_base_interventions_act_in_every_row(llama):
+    base = [iw.Ablate("z", layer=0, head=2, how="mean"), iw.Scale("k", 0.5, layer=2)]
+    rows = [[iw.Ablate("z", layer=i, head=h)] for i in range(4) for h in range(4)]
+    expected = sweep_one_by_one(llama, CLEAN, rows, logit_difference, base)
+    swept = llama.sweep(CLEAN, rows, logit_difference, interventions=base)
+    assert np.abs(swept.values - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        (iw.Ablate("z", layer=0, head=2, how="mean"),),
+        (iw.Ablate("z", layer=0, head=2), iw.CutEdge(layer=1, head=1, query=6, key=1)),
+        (iw.Scale("k", 0.5, layer=1),),
+        (iw.Noise("embed", 0.5), iw.Steer("resid_pre", np.ones(32), layer=1)),
+    ],
+    ids=lambda base: base[0].site,
+)
+def test_patching_under_interventions_reads_the_source_under_them_too(llama, base):
+    swept = iw.patch_sweep(llama, CLEAN, CORRUPTED, "resid_pre", ANSWER, FOIL, interventions=base)
+    source = llama.run(CLEAN, capture="resid_pre", interventions=base)["resid_pre"]
+    patch = iw.Patch("resid_pre", layer=2, position=3, source=source.sel(layer=2, position=3).values)
+    one = llama.run(CORRUPTED, interventions=[*base, patch]).logits.values[-1:]
+    expected = (float(logit_difference(one)[0]) - swept.attrs["corrupted"]) / (
+        swept.attrs["clean"] - swept.attrs["corrupted"]
+    )
+    assert float(swept.sel(layer=2, position=3)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_small_budget_splits_the_sweep_and_changes_nothing(llama, monkeypatch):
+    rows, _ = rows_of(llama, "resid_pre")
+    whole = llama.sweep(CORRUPTED, rows, logit_difference)
+    sizes = []
+    real = engine_sweep._one_pass
+    monkeypatch.setattr(engine_sweep, "_one_pass", lambda e, i, r, *a: sizes.append(len(r)) or real(e, i, r, *a))
+    monkeypatch.setattr(llama, "memory_budget", 6 * engine_sweep.row_bytes(llama.engine, 8, 8))
+    split = llama.sweep(CORRUPTED, rows, logit_difference)
+    assert max(sizes) == 6
+    assert sum(sizes) == len(rows)
+    assert np.abs(split.values - whole.values).max() <= 1e-5 * np.abs(whole.values).max()
+
+
+def test_progress_rises_to_the_number_of_rows(llama):
+    seen = []
+    iw.patch_sweep(llama, CLEAN, CORRUPTED, "resid_pre", ANSWER, FOIL, progress=lambda *p: seen.append(p))
+    done = [d for d, _ in seen]
+    assert done == sorted(done)
+    assert seen[-1] == (20, 20)  # 4 layers x 5 positions from the first difference on; the rest is exactly zero
+
+
+def test_partial_results_fill_up_and_are_already_right(llama):
+    rows = [[iw.Ablate("z", layer=i % 4, head=h, position=p)] for i in range(4) for h in range(4) for p in range(8)] * 2
+    final = llama.sweep(CLEAN, rows, logit_difference).values
+    parts = []
+    llama.sweep(CLEAN, rows, logit_difference, partial=lambda v: parts.append(v.copy()))
+    known = [int(np.isfinite(p).sum()) for p in parts]
+    assert len(parts) > 1
+    assert known == sorted(known)
+    assert known[-1] == len(rows)
+    for part in parts:
+        assert np.nanmax(np.abs(part - final)) <= 1e-5 * np.abs(final).max()
+
+
+def test_a_cancelled_sweep_stops_between_blocks_and_leaves_nothing_behind(llama):
+    rows, _ = rows_of(llama, "resid_pre")
+    reached = []
+
+    def cancel_in_block_2(done, total):
+        reached.append(done)
+        if len(reached) == 2:
+            ticket.cancel()
+
+    outcome = []
+
+    def job(_):
+        try:
+            llama.sweep(CORRUPTED, rows, logit_difference, progress=cancel_in_block_2)
+        except Cancelled:
+            outcome.append("cancelled")
+
+    ticket = Ticket(job)
+    ticket.run()
+    assert outcome == ["cancelled"]
+    assert len(reached) == 2
+    with torch.no_grad():
+        plain = llama.model(torch.tensor([CLEAN])).logits[0]
+    assert np.abs(llama.run(CLEAN).logits.values - plain.numpy()).max() < 1e-5
+    assert llama.model.config._attn_implementation == "sdpa"
+
+
+def test_cells_before_the_first_difference_are_exactly_zero(llama):
+    swept = iw.patch_sweep(llama, CLEAN, CORRUPTED, "resid_pre", ANSWER, FOIL)
+    assert (swept.sel(position=slice(0, 2)) == 0).all()
+    assert (swept.sel(position=slice(3, 7)) != 0).any()
+
+
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+def test_patching_every_position_of_the_first_block_moves_all_of_the_gap(llama, direction):
+    base, source = (CORRUPTED, CLEAN) if direction == "denoise" else (CLEAN, CORRUPTED)
+    swept = llama.sweep(base, [[iw.Patch("resid_pre", layer=0, source=source)]], logit_difference)
+    expected = float(logit_difference(llama.run(source).logits.values[-1:])[0])
+    assert swept.values[0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+@pytest.mark.parametrize("metric", ["logit_diff", "log_probability", "probability", "kl"])
+def test_metrics_and_normalisation_by_hand(llama, metric, direction):
+    def measure(logits):
+        log_p = torch.from_numpy(logits).log_softmax(-1)
+        clean = torch.from_numpy(llama.run(CLEAN).logits.values[-1]).log_softmax(-1)
+        return {
+            "logit_diff": float(logits[ANSWER] - logits[FOIL]),
+            "log_probability": float(log_p[ANSWER]),
+            "probability": float(log_p[ANSWER].exp()),
+            "kl": float((clean.exp() * (clean - log_p)).sum()),
+        }[metric]
+
+    base, source = (CORRUPTED, CLEAN) if direction == "denoise" else (CLEAN, CORRUPTED)
+    patch = iw.Patch("resid_pre", layer=2, position=6, source=source)
+    patched = measure(llama.run(base, interventions=[patch]).logits.values[-1])
+    clean, corrupted = (measure(llama.run(p).logits.values[-1]) for p in (CLEAN, CORRUPTED))
+    raw = iw.patch_sweep(llama, CLEAN, CORRUPTED, "resid_pre", ANSWER, FOIL, metric, direction, normalize=False)
+    share = iw.patch_sweep(llama, CLEAN, CORRUPTED, "resid_pre", ANSWER, FOIL, metric, direction)
+    assert float(raw.sel(layer=2, position=6)) == pytest.approx(patched, abs=1e-5)
+    assert float(share.sel(layer=2, position=6)) == pytest.approx((patched - corrupted) / (clean - corrupted), abs=2e-5)
+    assert raw.attrs["clean"] == pytest.approx(clean, abs=1e-5)
+
+
+def test_a_zero_gap_warns_and_gives_raw_values(llama):
+    with pytest.warns(UserWarning, match="score the same"):
+        swept = iw.patch_sweep(llama, CLEAN, CLEAN, "resid_pre", ANSWER, FOIL)
+    assert not swept.attrs["normalized"]
+    assert np.allclose(swept, swept.attrs["clean"])
+
+
+def test_prompts_of_different_length_are_refused_with_both_shown(llama):
+    with pytest.raises(ValueError, match="clean has 8, corrupted has 7") as error:
+        iw.patch_sweep(llama, CLEAN, CORRUPTED[:7])
+    lines = str(error.value).splitlines()
+    assert lines[1].split() == [str(i) for i in CLEAN]
+    assert lines[2].split() == [*(str(i) for i in CORRUPTED[:7]), "—"]
+    assert lines[3].index("^") == lines[1].index("44")
+
+
+def test_answers_default_to_the_two_runs_own_predictions_but_never_to_the_same_token(llama):
+    swept = iw.patch_sweep(llama, CLEAN, CORRUPTED)
+    assert swept.attrs["answer"] == int(llama.run(CLEAN).logits.values[-1].argmax())
+    first, second = llama.run(CORRUPTED).logits.values[-1].argsort()[::-1][:2]
+    assert swept.attrs["foil"] == (second if first == swept.attrs["answer"] else first)
+    assert swept.attrs["normalized"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"site": "pattern"}, "cannot be swept"),
+        ({"site": "resid_preee"}, "did you mean 'resid_pre'"),
+        ({"metric": "logits"}, "unknown metric"),
+        ({"direction": "both"}, "'denoise' or 'noise'"),
+    ],
+)
+def test_bad_arguments_are_refused(llama, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        iw.patch_sweep(llama, CLEAN, CORRUPTED, **arguments)

@@ -1,0 +1,413 @@
+"""The widgets without a browser: requests in, traits out, on a tiny real model."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import interpwidgets as iw
+from tests.models import tiny
+
+PROMPT = [5, 17, 3, 44, 17, 60, 8, 91]
+CORRUPTED = [5, 17, 3, 21, 17, 60, 9, 91]
+
+
+@pytest.fixture
+def session():
+    with iw.Session(tiny("llama")) as session:
+        yield session
+
+
+@pytest.fixture
+def attention(session):
+    widget = iw.AttentionPattern(session, PROMPT, layer=1, head=2)
+    widget.wait(30)
+    return widget
+
+
+@pytest.fixture
+def lens(session):
+    widget = iw.LogitLens(session, PROMPT)
+    widget.wait(30)
+    return widget
+
+
+@pytest.fixture
+def heatmap(session):
+    widget = iw.PatchingHeatmap(session, clean=PROMPT, corrupted=CORRUPTED)
+    widget.wait(30)
+    return widget
+
+
+def click(widget, op, **arguments):
+    """A request as the front end sends it."""
+    request = {"id": widget._status["id"] + 1, "op": op, **arguments}
+    content = {"data": {"method": "update", "state": {"_request": request}, "buffer_paths": []}}
+    widget._handle_msg({"content": content, "buffers": []})
+    return request["id"]
+
+
+def array(wire):
+    return np.frombuffer(wire["view"], wire["dtype"]).reshape(wire["shape"])
+
+
+def test_detail_is_the_selected_heads_pattern(session, attention):
+    expected = iw.attention_patterns(session, PROMPT)
+    assert np.array_equal(array(attention._detail["now"]), expected.sel(layer=1, head=2))
+    click(attention, "select", layer=3, head=1)
+    assert (attention.layer, attention.head) == (3, 1)
+    assert np.array_equal(array(attention._detail["now"]), expected.sel(layer=3, head=1))
+
+
+def test_overview_holds_every_heads_pattern_in_bytes(session, attention):
+    expected = iw.attention_patterns(session, PROMPT).values
+    assert np.abs(array(attention._overview["now"]) / 255 - expected).max() <= 0.5 / 255 + 1e-6
+
+
+def test_thumbnails_of_a_long_prompt_lose_no_spike(session):
+    prompt = [int(i) for i in torch.randint(3, 97, (60,), generator=torch.Generator().manual_seed(0))]
+    widget = iw.AttentionPattern(session, prompt)
+    widget.wait(30)
+    edges = widget._overview["edges"]
+    thumbnails = array(widget._overview["now"])
+    pattern = iw.attention_patterns(session, prompt).values
+    assert edges[:2] == [0, 1]
+    assert edges[-1] == 60
+    assert thumbnails.shape[-1] == 32
+    assert np.abs(thumbnails.max((2, 3)) / 255 - pattern.max((2, 3))).max() <= 0.5 / 255 + 1e-6
+    assert np.array_equal(thumbnails[..., 0], np.rint(255 * np.maximum.reduceat(pattern[..., 0], edges[:-1], axis=2)))
+
+
+def test_ablating_by_click_equals_ablating_in_python(session, attention):
+    number = click(attention, "ablate", layer=1, head=2, how="mean")
+    attention.wait(30)
+    assert list(session.interventions) == [iw.Ablate("z", layer=1, head=2, how="mean")]
+    assert attention._status["id"] == attention._overview["id"] == number
+    logits = session.run(PROMPT, interventions=[iw.Ablate("z", layer=1, head=2, how="mean")]).logits.values[-1]
+    probabilities = torch.from_numpy(logits).softmax(-1)
+    for row in attention._predictions["rows"]:
+        assert row["now"] == pytest.approx(float(probabilities[row["id"]]), abs=1e-6)
+    changed = array(attention._overview["changed"])
+    assert (changed[:2] == 0).all()
+    assert (changed[2:] > 0).all()
+    click(attention, "ablate", layer=1, head=2, how="mean")
+    attention.wait(30)
+    assert len(session.interventions) == 0
+    assert attention._overview["baseline"] is None
+
+
+def test_cutting_an_edge_and_undoing_it(session, attention):
+    click(attention, "cut", layer=1, head=2, query=6, key=3, renormalize=False)
+    attention.wait(30)
+    assert list(session.interventions) == [iw.CutEdge(layer=1, head=2, query=6, key=3, renormalize=False)]
+    assert array(attention._detail["now"])[6, 3] == 0
+    assert attention._overview["cut"] == [[1, 2, 6, 3]]
+    click(attention, "undo")
+    attention.wait(30)
+    assert array(attention._detail["now"])[6, 3] > 0
+    assert attention._history == {"undo": False, "redo": True}
+
+
+def test_errors_are_drawn_with_what_would_be_right_and_the_picture_stays(attention):
+    before = attention._overview
+    number = click(attention, "select", layer=9, head=0)
+    assert attention._status["state"] == "error"
+    assert attention._status["id"] == number
+    assert "layers 0 to 3, heads 0 to 3" in attention._status["error"]["text"]
+    click(attention, "run", prompt="5, x, 3")
+    assert "no tokenizer: type token ids" in attention._status["error"]["text"]
+    click(attention, "explode")
+    assert "unknown request 'explode'" in attention._status["error"]["text"]
+    assert attention._overview is before
+    click(attention, "run", prompt="5, 17, 3")
+    attention.wait(30)
+    assert attention._status["error"] is None
+    assert [t["id"] for t in attention._prompt["tokens"]] == [5, 17, 3]
+
+
+def test_an_error_in_a_run_is_drawn_and_raised_by_wait(session, attention):
+    attention.cut(1, 2, 7, 3)
+    attention.wait(30)
+    attention.run([5, 17, 3])
+    with pytest.raises(ValueError, match="position 7 is out of range"):
+        attention.wait(30)
+    assert attention._status["state"] == "error"
+    assert "remove it" in attention._status["error"]["hint"]
+
+
+def test_experiments_reach_linked_widgets_only(session, attention, lens):
+    apart = iw.LogitLens(session, PROMPT, linked=False)
+    apart.wait(30)
+    attention.ablate(1, 2)
+    lens.wait(30)
+    apart.wait(30)
+    assert lens._now is not None
+    assert apart._now is None
+    assert lens._experiments[0]["label"] == "z L1H2 → 0"
+    assert apart._experiments == []
+
+
+def test_an_experiment_that_changes_nothing_says_so(session, attention):
+    session.interventions.append(iw.Scale("z", 1.0, layer=2))
+    attention.wait(30)
+    assert attention._experiments[0]["note"] == "changed nothing here"
+
+
+def test_lens_grid_is_the_methods(session, lens):
+    expected = iw.logit_lens(session, PROMPT, ["probability", "rank", "entropy"])
+    assert np.array_equal(array(lens._grid["top"]), expected["top_token"])
+    for name in ("probability", "rank", "entropy"):
+        assert np.allclose(array(lens._grid["metrics"][name]), expected[name], atol=1e-6)
+    assert "kl" not in lens._grid["metrics"]
+    click(lens, "compute", metric="kl")
+    lens.wait(30)
+    assert np.allclose(array(lens._grid["metrics"]["kl"]), iw.logit_lens(session, PROMPT, "kl")["kl"], atol=1e-6)
+
+
+def test_transplant_touches_its_causal_cone_and_nothing_else(session, lens):
+    click(lens, "transplant_cells", source=[2, 1], target=[3, 5])
+    lens.wait(30)
+    move = iw.Patch("resid_post", layer=2, position=5, source=tuple(PROMPT), source_layer=1, source_position=1)
+    assert list(session.interventions) == [move]
+    touched = array(lens._now["touched"])
+    cone = np.zeros_like(touched)
+    cone[3, 5] = 1
+    cone[4:, 5:] = 1
+    assert np.array_equal(touched, cone)
+    now = iw.logit_lens(session, PROMPT, interventions=[move])
+    assert np.array_equal(array(lens._now["top"]), now["top_token"])
+
+
+def test_transplants_from_and_to_the_ends_of_the_stack(session, lens):
+    lens.transplant((-1, 2), (1, 4))
+    lens.transplant((3, 2), (-1, 0))
+    lens.wait(30)
+    with pytest.raises(ValueError, match="no cell at layer 4"):
+        lens.transplant((4, 2), (3, 4))
+    plain = session.run(PROMPT, capture=["resid_pre", "resid_post"])
+    moved = session.run(PROMPT, ["resid_pre", "resid_post"], list(session.interventions))
+    assert np.array_equal(moved["resid_post"].sel(layer=1, position=4), plain["resid_pre"].sel(layer=0, position=2))
+    assert np.array_equal(moved["resid_pre"].sel(layer=0, position=0), plain["resid_post"].sel(layer=3, position=2))
+
+
+def test_every_metric_under_an_experiment(session, lens):
+    lens.metric = "kl"
+    lens.transplant((1, 1), (2, 5))
+    lens.wait(30)
+    now = iw.logit_lens(session, PROMPT, ["kl", "entropy"], interventions=list(session.interventions))
+    assert np.allclose(array(lens._now["metrics"]["kl"]), now["kl"], atol=1e-6)
+    assert np.allclose(array(lens._now["metrics"]["entropy"]), now["entropy"], atol=1e-6)
+
+
+def test_replacing_a_token_runs_the_new_prompt(session, lens):
+    click(lens, "replace", position=3, token=21)
+    lens.wait(30)
+    assert [t["id"] for t in lens._prompt["tokens"]] == [*PROMPT[:3], 21, *PROMPT[4:]]
+    expected = iw.logit_lens(session, [*PROMPT[:3], 21, *PROMPT[4:]])
+    assert np.array_equal(array(lens._grid["top"]), expected["top_token"])
+    click(lens, "replace", position=0, text="7, 8")
+    lens.wait(30)
+    assert [t["id"] for t in lens._prompt["tokens"]][:3] == [7, 8, 17]
+
+
+def test_tracked_tokens_are_followed_over_the_layers(session, lens):
+    click(lens, "track", token=44)
+    lens.wait(30)
+    expected = iw.logit_lens(session, PROMPT, track=[44])
+    assert np.allclose(array(lens._tracks["probability"]), expected["tracked_probability"], atol=1e-6)
+    assert np.array_equal(array(lens._tracks["rank"]), expected["tracked_rank"])
+    click(lens, "untrack", token=44)
+    lens.wait(30)
+    assert lens._tracks is None
+
+
+@pytest.mark.parametrize("site", ["resid_pre", "attn_out", "z", "k"])
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+def test_heatmap_is_the_sweep(session, heatmap, site, direction):
+    click(heatmap, "set", site=site, direction=direction, answer=44, foil=60)
+    heatmap.wait(30)
+    expected = iw.patch_sweep(session, PROMPT, CORRUPTED, site, 44, 60, direction=direction, normalize=False)
+    assert np.allclose(array(heatmap._sweep["values"]), expected, atol=1e-5)
+    assert heatmap._sweep["baseline"] == pytest.approx(
+        expected.attrs["corrupted" if direction == "denoise" else "clean"]
+    )
+
+
+def test_a_clicked_cell_is_its_heatmap_value_and_cells_can_be_joined(session, heatmap):
+    cells = [{"site": "resid_pre", "layer": 2, "head": None, "position": 3}]
+    click(heatmap, "patch", cells=cells)
+    heatmap.wait(30)
+    assert heatmap._patched["value"] == pytest.approx(float(array(heatmap._sweep["values"])[2, 3]), abs=1e-5)
+    cells.append({"site": "z", "layer": 3, "head": 1, "position": None})
+    click(heatmap, "patch", cells=cells)
+    heatmap.wait(30)
+    joint = [
+        iw.Patch("resid_pre", layer=2, position=3, source=PROMPT),
+        iw.Patch("z", layer=3, head=1, source=PROMPT),
+    ]
+    probabilities = torch.from_numpy(session.run(CORRUPTED, interventions=joint).logits.values[-1]).softmax(-1)
+    for row in heatmap._patched["rows"]:
+        assert row["patched"] == pytest.approx(float(probabilities[row["id"]]), abs=1e-6)
+    click(heatmap, "patch", cells=[])
+    assert heatmap._patched is None
+
+
+def test_drilling_down_shows_heads_by_position(session, heatmap):
+    click(heatmap, "drill", layer=2)
+    heatmap.wait(30)
+    expected = iw.patch_sweep(session, PROMPT, CORRUPTED, "z", normalize=False, layer=2)
+    assert heatmap._drill["dims"] == ["head", "position"]
+    assert np.allclose(array(heatmap._drill["values"]), expected, atol=1e-5)
+    click(heatmap, "drill", layer=None)
+    assert heatmap._drill is None
+
+
+def test_prompts_of_different_length_are_drawn_aligned(heatmap):
+    before = heatmap._sweep
+    click(heatmap, "run", clean="5, 17, 3", corrupted="5, 17")
+    assert "clean has 3, corrupted has 2" in heatmap._status["error"]["text"]
+    assert heatmap._sweep is before
+
+
+@pytest.mark.parametrize("kind", ["attention", "lens", "heatmap"])
+def test_the_code_of_a_view_rebuilds_it(request, session, kind):
+    widget = request.getfixturevalue(kind)
+    session.interventions.append(iw.Ablate("z", layer=1, head=2))
+    {
+        "attention": lambda: widget.select(2, 3),
+        "lens": lambda: widget.track(44),
+        "heatmap": lambda: widget.set(site="z"),
+    }[kind]()
+    widget.wait(30)
+    code = widget.code()
+    assert widget._code == code
+    with iw.Session(tiny("llama")) as other:
+        names = {"iw": iw, "session": other}
+        *lines, last = code.strip().splitlines()
+        exec("\n".join(lines), names)
+        again = eval(last, names) if kind != "heatmap" else exec(last, names) or names["widget"]
+        again.wait(30)
+        assert again.code() == code
+        for name in ("_detail", "_grid", "_sweep"):
+            if hasattr(widget, name):
+                mine, its = getattr(widget, name), getattr(again, name)
+                key = {"_detail": "now", "_grid": "p", "_sweep": "values"}[name]
+                assert np.allclose(array(mine[key]), array(its[key]), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["attention", "lens", "heatmap"])
+def test_the_static_frame_is_small_and_model_text_is_text(request, session, kind, monkeypatch):
+    monkeypatch.setattr(session, "show_token", lambda i: "<script>alert(1)</script>")
+    widget = request.getfixturevalue(kind)
+    widget.refresh()
+    widget.wait(30)
+    data, _ = widget._repr_mimebundle_()
+    assert "<script" not in data["text/html"]
+    assert len(data["text/html"]) < 100_000
+    assert data["text/plain"] == f"{type(widget).__name__}(LlamaForCausalLM)"
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_figures_show_what_is_on_the_screen(session, attention, lens, heatmap):
+    heat = attention.figure().data[0]
+    assert np.nanmax(heat.z) == pytest.approx(float(iw.attention_patterns(session, PROMPT)[1, 2].max()), abs=1e-6)
+    assert np.isnan(heat.z[0, 1])
+    assert lens.figure().data[0].z.shape == (5, 8)
+    share = iw.patch_sweep(session, PROMPT, CORRUPTED)
+    assert np.allclose(heatmap.figure().data[0].z, share, atol=1e-5)
+
+
+def test_a_newer_request_wins_over_an_older_one(session, attention):
+    release, entered = threading.Event(), threading.Event()
+
+    def wait_in_block(module, args):
+        if threading.current_thread().name == "interpwidgets-worker" and not entered.is_set():
+            entered.set()
+            release.wait(30)
+
+    handle = session.model.model.layers[2].register_forward_pre_hook(wait_in_block)
+    attention.run([7, 8, 9])
+    assert entered.wait(30)
+    attention.run([10, 11, 12, 13])
+    release.set()
+    attention.wait(30)
+    handle.remove()
+    assert [t["id"] for t in attention._prompt["tokens"]] == [10, 11, 12, 13]
+
+
+def test_stop_keeps_the_last_picture(session, heatmap):
+    release, entered = threading.Event(), threading.Event()
+
+    def wait_in_block(module, args):
+        if threading.current_thread().name == "interpwidgets-worker" and not entered.is_set():
+            entered.set()
+            release.wait(30)
+
+    before = array(heatmap._sweep["values"]).copy()
+    handle = session.model.model.layers[2].register_forward_pre_hook(wait_in_block)
+    click(heatmap, "set", metric="probability")
+    assert entered.wait(30)
+    click(heatmap, "stop")
+    release.set()
+    heatmap.wait(30)
+    handle.remove()
+    assert heatmap._status["state"] == "cancelled"
+    assert np.array_equal(array(heatmap._sweep["values"]), before)
+
+
+def test_clicks_from_many_threads_end_in_one_consistent_picture(session, attention, lens, heatmap):
+    def work(seed):
+        draw = np.random.default_rng(seed)
+        for _ in range(6):
+            attention.ablate(int(draw.integers(4)), int(draw.integers(4)))
+            lens.refresh()
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for widget in (attention, lens, heatmap):
+        widget.wait(60)
+    logits = session.run(PROMPT, interventions=list(session.interventions)).logits.values[-1]
+    probabilities = torch.from_numpy(logits).softmax(-1)
+    for row in attention._predictions["rows"]:
+        shown = row.get("now", row["baseline"])
+        assert shown == pytest.approx(float(probabilities[row["id"]]), abs=1e-6)
+
+
+def test_a_widget_whose_views_are_gone_computes_nothing_until_it_is_seen_again(session, attention):
+    attention._view_count = 1
+    attention._view_count = 0
+    before = attention._overview
+    session.interventions.append(iw.Ablate("z", layer=0, head=0))
+    assert attention._overview is before
+    attention._view_count = 1
+    attention.wait(30)
+    assert attention._overview["ablated"] == [[0, 0, "zero"]]
+
+
+def test_closing_the_session_closes_its_widgets(session, attention):
+    session.close()
+    assert attention._status["state"] == "closed"
+    assert attention not in session.widgets
+    with pytest.raises(RuntimeError, match="closed"):
+        session.worker.submit("x", lambda ticket: None)
+
+
+def test_a_parallel_architecture_offers_no_resid_mid():
+    with iw.Session(tiny("phi")) as session:
+        widget = iw.PatchingHeatmap(session, clean=PROMPT, corrupted=CORRUPTED)
+        widget.wait(30)
+        assert "resid_mid" not in widget._sites
+        click(widget, "set", site="resid_mid")
+        assert "cannot be patched here" in widget._status["error"]["text"]
+
+
+def test_what_is_sent_stays_small(attention, lens, heatmap):
+    for widget in (attention, lens, heatmap):
+        assert len(widget._esm) < 60_000
+        assert len(widget._esm) + len(widget._css) < 100_000
