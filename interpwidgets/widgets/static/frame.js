@@ -1,5 +1,5 @@
 // The frame of every widget: header, prompt, experiments, body, status; theme, errors and the link to the kernel.
-import { h, fill, attribute, keepFocus } from "./dom.js";
+import { h, fill, attribute, coalesce, keepFocus } from "./dom.js";
 import { connect } from "./wire.js";
 import { followTheme, readPalette } from "./color.js";
 
@@ -44,9 +44,13 @@ export function createFrame(host, { name, onTheme }) {
   attached.observe(root);
   signal.addEventListener("abort", () => attached.disconnect());
 
+  const state = () => (wire.pending() ? "pending" : wire.failed() || !wire.connected() ? "stale" : "fresh");
+  // "fresh" is said when the frame that draws the answer has been painted: nobody reads or times a picture that is not there yet.
+  const painted = coalesce(() => setTimeout(() => attribute(root, "data-state", state())), signal);
   const refresh = () => {
     attribute(root, "aria-label", wire.model.get("_title") || name);
-    attribute(root, "data-state", wire.pending() ? "pending" : wire.failed() || !wire.connected() ? "stale" : "fresh");
+    if (state() === "fresh") painted();
+    else attribute(root, "data-state", state());
     attribute(body, "aria-busy", wire.pending() && wire.connected() ? "true" : "false");
     for (const part of [...parts, foot]) if ("update" in part) part.update();
   };

@@ -110,9 +110,8 @@ export function createSurface(spec) {
   const repaint = coalesce(() => {
     show();
     paint();
-    speak();
   }, signal);
-  const refresh = coalesce(() => {
+  const refresh = () => {
     if (width <= 0) return;
     const { rows, cols } = spec.grid();
     cursor = { row: Math.max(0, Math.min(cursor.row, rows - 1)), col: Math.max(0, Math.min(cursor.col, cols - 1)) };
@@ -121,7 +120,11 @@ export function createSurface(spec) {
     show();
     paint();
     speak();
-  }, signal);
+  };
+  const moved = () => {
+    speak();
+    repaint();
+  };
   const observer = new ResizeObserver((entries) => {
     width = entries[entries.length - 1].contentRect.width;
     refresh();
@@ -131,7 +134,7 @@ export function createSurface(spec) {
 
   /** @param {Cell | null} cell @param {"pointer" | "keyboard"} source */
   const point = (cell, source) => {
-    repaint();
+    moved();
     spec.onPoint?.(cell, source);
   };
   /** @param {MouseEvent} event */
@@ -168,7 +171,7 @@ export function createSurface(spec) {
     const cell = under(event);
     if (!cell) return;
     cursor = cell;
-    repaint();
+    moved();
     spec.onActivate?.(cell, event);
   };
   scroller.onfocus = () => {
@@ -196,7 +199,7 @@ export function createSurface(spec) {
   return {
     el,
     canvas,
-    /** Lay out and draw again: sizes or data changed. */
+    /** Lay out and draw again, at once: sizes or data changed. Callers gather their changes into one frame themselves. */
     refresh,
     /** Draw again at the same size. */
     repaint,
@@ -208,7 +211,7 @@ export function createSurface(spec) {
       if (cell.row === cursor.row && cell.col === cursor.col) return;
       cursor = cell;
       unseen = true;
-      repaint();
+      moved();
     },
     focus: () => scroller.focus({ preventScroll: true }),
   };

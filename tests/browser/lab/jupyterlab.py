@@ -206,9 +206,9 @@ class Widget:
         for key in keys:
             self.page.keyboard.press(key)
 
-    def spoken(self, grid: str) -> str:
-        """What a screen reader hears of the grid's active cell."""
-        return self.grid(grid).first.get_by_role("gridcell").inner_text()
+    def cell(self, grid: str) -> Locator:
+        """A grid's active cell, as a screen reader hears it."""
+        return self.grid(grid).first.get_by_role("gridcell")
 
     def button(self, name: str) -> Locator:
         return self.root.get_by_role("button", name=name, exact=True)

@@ -27,10 +27,24 @@ def test_the_tour_runs_and_its_widgets_answer(notebook):
         widget.fresh()
     page.set_viewport_size({"width": 1000, "height": 2600})
     notebook.command("application:toggle-left-area")
-    page.mouse.move(0, 0)
+    photograph(notebook, attention_pattern=attention)
+    attention.button("Undo").click()
+    attention.fresh()
+    for widget in (lens, heatmap):
+        expect(widget.root.get_by_role("listitem").filter(has_text="L23H3")).to_have_count(0)
+        widget.fresh()
+    heatmap.press("resid_pre patching effect, layer by position", "End", *["ArrowUp"] * 22, "Enter")
+    expect(heatmap.root).to_contain_text("with resid_pre L22 · position 14 patched")
+    heatmap.fresh()
+    photograph(notebook, logit_lens=lens, patching_heatmap=heatmap)
+
+
+def photograph(notebook, **widgets):
+    """README's pictures, and those to look at after a change."""
+    notebook.page.mouse.move(0, 0)
+    notebook.page.evaluate("() => document.activeElement.blur()")
     for theme in ("light", "dark"):
         notebook.command("apputils:change-theme", theme=f"JupyterLab {theme.title()}")
-        for name, widget in (("attention_pattern", attention), ("logit_lens", lens), ("patching_heatmap", heatmap)):
+        for name, widget in widgets.items():
             expect(widget.root).to_have_attribute("data-iw-theme", theme)
-            widget.root.scroll_into_view_if_needed()
             widget.screenshot(REPORT / "screenshots" / f"{name}-{theme}.png")
