@@ -32,13 +32,18 @@ class Implementation:
     def __init__(self, model: nn.Module) -> None:
         configs: dict[int, Any] = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
         self._configs = [c for c in configs.values() if hasattr(c, "_attn_implementation_internal")]
+        self._ours = self._configs
         self._depth = 0
+
+    def leave_alone(self) -> None:
+        """Set nothing from now on: the model does not ask the registry for its attention."""
+        self._ours = []
 
     def __enter__(self) -> None:
         self._depth += 1
         if self._depth > 1:
             return
-        for config in self._configs:
+        for config in self._ours:
             own = config._attn_implementation_internal
             if own != NAME:
                 chosen[id(config)] = (config, own)
@@ -48,7 +53,7 @@ class Implementation:
         self._depth -= 1
         if self._depth:
             return
-        for config in self._configs:
+        for config in self._ours:
             if config._attn_implementation_internal == NAME:
                 config._attn_implementation_internal = chosen[id(config)][1]
 

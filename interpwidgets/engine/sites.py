@@ -45,6 +45,9 @@ _TABLE = (
 SITES: dict[str, SiteInfo] = {info.name: info for info in _TABLE}
 """Every canonical site, in the order in which a forward pass reaches them."""
 
+HEAD_SITES = ("q", "k", "v", "scores", "pattern", "z")
+"""What attention itself computes."""
+
 ORDER: dict[str, int] = {name: i for i, name in enumerate(SITES)}
 
 # Other spellings: TransformerLens hook names and short names, nnterp accessors, pyvene components.

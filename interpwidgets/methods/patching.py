@@ -174,7 +174,8 @@ def patch_sweep(
 
     Residual sites (resid_pre, resid_mid, resid_post, attn_out, mlp_out): one patch a cell, (layer, position). Head
     sites (z, q, k, v): a head at all positions, (layer, head); with `layer`, one head at one position, (head,
-    position) of that layer.
+    position) of that layer. Layers that lack the site are left out (`layer` names those that have it); NaN stands
+    for a head that a layer does not have.
 
     `direction`: "denoise" writes clean activations into the corrupted run, "noise" corrupted ones into the clean
     run. `metric`: "logit_diff" (answer minus foil), "log_probability" or "probability" of the answer, "kl" (of the
@@ -190,7 +191,7 @@ def patch_sweep(
     site = parse_name(site)[0]
     if direction not in ("denoise", "noise"):
         raise ValueError(f"direction={direction!r}: 'denoise' or 'noise' is needed")
-    task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, sources(site))
+    task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, sources(session, site))
     bar = tqdm(total=1, desc=f"patching {site}", unit="cell") if progress is True else None
 
     def report(done: int, total: int) -> None:
@@ -206,9 +207,10 @@ def patch_sweep(
     return label(session, task, site, direction, values, normalize, layer)
 
 
-def sources(site: str) -> tuple[Site, ...]:
-    """What both runs capture: the site, and the keys and values that the sweep's rows share."""
-    return (Site(site), Site("k"), Site("v"))
+def sources(session: Session, site: str) -> tuple[Site, ...]:
+    """What both runs capture: the site, and the keys and values that the sweep's rows share, if they can."""
+    shared = (Site("k"), Site("v")) if session.checked.one_pass else ()
+    return (Site(site), *shared)
 
 
 def run_patches(
@@ -226,14 +228,15 @@ def run_patches(
     cells, shape = patch_cells(session, site, len(base), layer)
     # Before the first differing token both runs are the same, so a patch there changes nothing.
     first = task.first_difference if _shares_prefix(task.interventions) else 0
-    rows = [_row(site, source, first, *cell) for cell in cells]
+    rows = [[] if _lacks(session, site, *cell) else _row(site, source, first, *cell) for cell in cells]
     shares = 0 < first < len(base) and session.checked.one_pass
     prefix = session.prefix(source, first, task.interventions) if shares else None
     untouched = np.array([not row for row in rows])
     unpatched = task.corrupted_value if direction == "denoise" else task.clean_value
+    absent = np.array([_lacks(session, site, *cell) for cell in cells])
 
     def shaped(values: np.ndarray) -> np.ndarray:
-        return np.where(untouched, unpatched, values).reshape(shape)
+        return np.where(absent, np.nan, np.where(untouched, unpatched, values)).reshape(shape)
 
     result = session.sweep(
         base, rows, task.measure, interventions=task.interventions, prefix=prefix, progress=progress,
@@ -258,14 +261,31 @@ def patch_cells(
     """The (layer, head, position) of every cell, and the map's shape; ValueError if the site cannot be swept."""
     if site not in RESIDUAL_SITES + HEAD_SITES:
         raise ValueError(f"{site!r} cannot be swept; one of {', '.join(RESIDUAL_SITES + HEAD_SITES)} is needed")
-    a = session.engine.architecture
+    layers = layers_with(session, site)
+    if not layers or layer not in (None, *layers):
+        at = "no layer" if not layers else f"layer {layer}"
+        raise ValueError(f"{at} of this model has {site!r}; it has {', '.join(session.engine.sites(layer or 0))}")
     if site in RESIDUAL_SITES:
-        layers = range(a.n_layers)
-        return [(i, None, p) for i in layers for p in range(length)], (a.n_layers, length)
-    heads = a.n_kv_heads if SITES[site].heads == "kv" else a.n_heads
+        return [(i, None, p) for i in layers for p in range(length)], (len(layers), length)
+    heads = _head_counts(session, site)
     if layer is None:
-        return [(i, h, None) for i in range(a.n_layers) for h in range(max(heads))], (a.n_layers, max(heads))
+        return [(i, h, None) for i in layers for h in range(max(heads))], (len(layers), max(heads))
     return [(layer, h, p) for h in range(heads[layer]) for p in range(length)], (heads[layer], length)
+
+
+def layers_with(session: Session, site: str) -> list[int]:
+    """The layers that have a site; hybrid models have attention in some layers only."""
+    return [i for i in range(session.engine.architecture.n_layers) if site in session.engine.sites(i)]
+
+
+def _head_counts(session: Session, site: str) -> list[int]:
+    a = session.engine.architecture
+    return a.n_kv_heads if SITES[site].heads == "kv" else a.n_heads
+
+
+def _lacks(session: Session, site: str, layer: int, head: int | None, position: int | None) -> bool:
+    """Whether a cell of the map stands for a head that its layer does not have."""
+    return head is not None and head >= _head_counts(session, site)[layer]
 
 
 def _row(
@@ -298,9 +318,10 @@ def label(
         if layer is None
         else ("head", "position")
     )
-    data = xr.DataArray(
-        values, dims=dims, coords={d: np.arange(n) for d, n in zip(dims, values.shape, strict=True)}, name=site
-    )
+    coords = {d: np.arange(n) for d, n in zip(dims, values.shape, strict=True)}
+    if "layer" in dims:
+        coords["layer"] = np.array(layers_with(session, site))
+    data = xr.DataArray(values, dims=dims, coords=coords, name=site)
     if "position" in dims:
         data = data.assign_coords(clean_token=("position", list(task.clean.strings)))
         data = data.assign_coords(corrupted_token=("position", list(task.corrupted.strings)))

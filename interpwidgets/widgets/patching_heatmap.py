@@ -151,7 +151,9 @@ class PatchingHeatmap(LiveWidget):
         clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
 
         def compute() -> Wire:
-            task = patching_task(self.session, clean, corrupted, answer, foil, metric, acting, sources(site))
+            task = patching_task(
+                self.session, clean, corrupted, answer, foil, metric, acting, sources(self.session, site)
+            )
             first = {"_prompts": self._prompts_to_wire(), "_task": self._task_to_wire(task)}
 
             def part(values: np.ndarray) -> None:
@@ -210,7 +212,9 @@ class PatchingHeatmap(LiveWidget):
         clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
 
         def compute() -> Wire:
-            task = patching_task(self.session, clean, corrupted, answer, foil, metric, acting, sources(site))
+            task = patching_task(
+                self.session, clean, corrupted, answer, foil, metric, acting, sources(self.session, site)
+            )
             values = run_patches(self.session, task, site, direction, layer=layer, progress=self._progress)
             return {"_drill": self._map_to_wire(task, site, direction, values, layer)}
 

@@ -105,7 +105,7 @@ def test_mlp_post_through_the_down_projection_is_mlp_out(session):
 def test_ln_final_through_the_unembedding_is_the_logits(session):
     run = session.run(PROMPT, capture=["ln_final", "embed"])
     with torch.no_grad():
-        logits = session.engine.architecture.finish(
+        logits = session.engine.architecture.readout.finish(
             session.model.get_output_embeddings()(torch.tensor(run["ln_final"].values))
         )
         embed = session.model.get_input_embeddings()(torch.tensor(PROMPT))
