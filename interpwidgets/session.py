@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
-import xarray as xr
 from torch import Tensor, nn
 
 from .engine.cache import Cache
@@ -21,79 +18,15 @@ from .engine.edits import Read, compile_edits
 from .engine.forward import Engine, ForwardPass, modules
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
-from .engine.sites import SITES, Index, Site, resolve
+from .engine.sites import SITES, Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, SweepResult, sweep
 from .experiments import Experiments
+from .run import Run, covers, select
 from .tokens import Tokens, display, tokenize
 
 
 class NoEffectWarning(UserWarning):
     """An intervention changed nothing at all."""
-
-
-class Run:
-    """One finished forward pass.
-
-    `tokens`: what was run. `logits`: DataArray (position, token). `run["z"]`, or `run[site]` for what was asked for
-    as a `Site`: DataArray with the site's dimensions. `idle`: which of the `interventions` changed nothing, by
-    index.
-    """
-
-    def __init__(
-        self,
-        tokens: Tokens,
-        interventions: tuple[Intervention, ...],
-        logits: Tensor,
-        captured: dict[Site, dict[int | None, Tensor]],
-        idle: tuple[int, ...],
-        label: Callable[[Site, dict[int | None, Tensor]], xr.DataArray],
-    ) -> None:
-        self.tokens = tokens
-        self.interventions = interventions
-        self.idle = idle
-        self._logits = logits
-        self.captured = captured
-        self._label = label
-
-    @property
-    def logits(self) -> xr.DataArray:
-        """(position, token) logits, as the model gives them; a copy, for the run may be answered from again."""
-        return xr.DataArray(_numpy(self._logits).copy(), dims=("position", "token"), name="logits")
-
-    @property
-    def last_logits(self) -> Tensor:
-        """(token,) logits at the last position."""
-        return self._logits[-1]
-
-    def __getitem__(self, site: str | Site) -> xr.DataArray:
-        asked = Site(site) if isinstance(site, str) else site
-        for have, values in self.captured.items():
-            if have == asked:
-                return self._label(asked, values)
-        same = [have for have in self.captured if have.name == asked.name]
-        if len(same) == 1 and asked == Site(asked.name):
-            return self._label(same[0], self.captured[same[0]])
-        raise KeyError(f"{site!r} was not captured; this run has {[str(s) for s in self.captured] or 'no captures'}")
-
-    def tensor(self, site: str, layer: int | None) -> Tensor:
-        """One layer's value as a tensor, (position, [head,] width); for scores and pattern (query, head, key)."""
-        for have, values in self.captured.items():
-            if have.name == site and layer in values and have.head is None and have.position is None:
-                return values[layer]
-        raise KeyError(f"layer {layer} of {site!r} was not captured")
-
-    @property
-    def nbytes(self) -> int:
-        tensors = [self._logits, *(t for values in self.captured.values() for t in values.values())]
-        return sum(t.nbytes for t in tensors)
-
-    def __repr__(self) -> str:
-        return f"Run({len(self.tokens)} tokens, captured {[s.name for s in self.captured]})"
-
-
-def _numpy(x: Tensor) -> np.ndarray:
-    x = x.detach()
-    return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).cpu().numpy()
 
 
 class Session:
@@ -244,7 +177,7 @@ class Session:
             def suits(key: Any, run: Run) -> bool:
                 if key[:3] != (tokens.ids, interventions, weights) or (all_logits and len(run._logits) < len(tokens)):
                     return False
-                return all(any(_covers(have, site) for have in run.captured) for site in sites)
+                return all(any(covers(have, site) for have in run.captured) for site in sites)
 
             found = self._results.find(suits) if weights is not None else None
             if found is None:
@@ -253,7 +186,7 @@ class Session:
                     self._results.put((tokens.ids, interventions, weights, sites, all_logits), found, found.nbytes)
         # The same ids may come from another text: the answer carries the prompt as it was asked.
         captured = {site: self._part(found, site) for site in sites}
-        return Run(tokens, interventions, found._logits, captured, found.idle, self._label)
+        return Run(tokens, interventions, found._logits, captured, found.idle)
 
     def _forward(
         self, tokens: Tokens, sites: tuple[Site, ...], interventions: tuple[Intervention, ...], all_logits: bool
@@ -268,10 +201,10 @@ class Session:
         captured = {}
         for site, layers in wanted.items():
             whole = {layer: forward.captured[site.name, layer] for layer in layers}
-            captured[site] = {layer: self._select(site, layer, value) for layer, value in whole.items()}
+            captured[site] = {layer: select(site, value) for layer, value in whole.items()}
         acted = {e.owner for e in edits if float(e.changed) > 0}
         idle = tuple(i for i in range(len(interventions)) if i not in acted)
-        return Run(tokens, interventions, logits, captured, idle, self._label)
+        return Run(tokens, interventions, logits, captured, idle)
 
     def read(self, own: Tokens, interventions: tuple[Intervention, ...] = (), whole: bool = False) -> Read:
         """A reader of activations: of other prompts, or (None) of the prompt `own`.
@@ -364,66 +297,17 @@ class Session:
             raise ValueError(f"layer {absent} of this model has no {site.name!r}; it has {has}")
         return list(having)
 
-    def _select(self, site: Site, layer: int | None, value: Tensor) -> Tensor:
-        at_positions = resolve(site.position, value.shape[0], "position")
-        value = value if site.position is None else value[at_positions]
-        if site.head is None:
-            return value
-        return value[:, resolve(site.head, value.shape[1], "head")]
-
     def _part(self, run: Run, site: Site) -> dict[int | None, Tensor]:
         """What a run that covers `site` holds of it."""
-        have = site if site in run.captured else next(h for h in run.captured if _covers(h, site))
+        have = site if site in run.captured else next(h for h in run.captured if covers(h, site))
         values = run.captured[have]
         if have == site:
             return values
-        return {layer: self._select(site, layer, values[layer]) for layer in self._layers(site)}
-
-    def _label(self, site: Site, values: dict[int | None, Tensor]) -> xr.DataArray:
-        """Name the dimensions; an axis addressed by a single int is dropped and kept as a coordinate."""
-        info = site.info
-        arrays = [_numpy(v) for v in values.values()]
-        if info.dims[0] == "head":  # (query, head, key) -> (head, query, key)
-            arrays = [a.swapaxes(0, 1) for a in arrays]
-        if len({a.shape for a in arrays}) > 1:
-            shapes = {layer: a.shape for layer, a in zip(values, arrays, strict=True)}
-            raise ValueError(f"{site.name!r} differs in shape between layers, so pick one: {shapes}")
-        data = xr.DataArray(np.stack(arrays), dims=("layer", *info.dims), name=site.name)
-        data = data.assign_coords(layer=[-1 if i is None else i for i in values])
-        length = next(iter(values.values())).shape[0] if site.position is None else None
-        axes: list[tuple[str, Index]] = [("position" if "position" in info.dims else "query", site.position)]
-        if info.heads:
-            axes.append(("head", site.head))
-        for dim, index in axes:
-            data = data.assign_coords({dim: _coordinates(index, data.sizes[dim], length)})
-            if isinstance(index, int):
-                data = data.isel({dim: 0})
-        if not info.per_layer:
-            return data.isel(layer=0, drop=True)
-        return data.isel(layer=0) if isinstance(site.layer, int) else data
-
-
-def _coordinates(index: Index, size: int, length: int | None) -> list[int]:
-    if index is None:
-        return list(range(size))
-    if isinstance(index, slice):
-        start = index.start or 0
-        return (
-            list(itertools.islice(itertools.count(start, index.step or 1), size)) if start >= 0 else list(range(size))
-        )
-    return [index] if isinstance(index, int) else list(index)
+        return {layer: select(site, values[layer]) for layer in self._layers(site)}
 
 
 def _several(capture: Iterable[str | Site] | str | Site) -> Iterable[str | Site]:
     return (capture,) if isinstance(capture, str | Site) else capture
-
-
-def _covers(have: Site, asked: Site) -> bool:
-    """Whether a capture of `have` holds all of `asked`; only whole heads and positions are cut down again."""
-    if have == asked:
-        return True
-    whole = have.head is None and have.position is None
-    return have.name == asked.name and whole and (have.layer is None or have.layer == asked.layer)
 
 
 class _Generation(ForwardPass):
