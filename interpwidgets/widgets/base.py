@@ -14,9 +14,10 @@ import traitlets as t
 from ..engine.forward import Cancelled
 from ..engine.interventions import Intervention
 from ..engine.jobs import Ticket
+from ..engine.memory import is_out_of_memory
 from ..experiments import Experiments
 from ..session import Session
-from ..tokens import Tokens
+from ..tokens import Tokens, written_ids
 from .labels import short_label
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ class LiveWidget(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Let go of the session and remove the widget from the page."""
+        if not hasattr(self, "_tickets"):  # its arguments were refused: there is nothing to let go of
+            return
         for ticket in list(self._tickets.values()):
             ticket.cancel()
         if self in self.session.widgets:
@@ -323,9 +326,10 @@ class LiveWidget(anywidget.AnyWidget):
 def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
     """A prompt as the front end shows it."""
     raw = [session.token_text(i) for i in tokens.ids]
+    long = session.context.note(len(tokens))
     return {
         "text": tokens.text,
-        "bos": tokens.bos,
+        "bos": f"{tokens.bos} · {long}" if long else tokens.bos,
         "tokens": [
             {"id": i, "text": s, "raw": r, "special": special}
             for i, s, r, special in zip(tokens.ids, tokens.strings, raw, tokens.special, strict=True)
@@ -335,12 +339,7 @@ def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
 
 def parse_prompt(session: Session, prompt: Any) -> Any:
     """A prompt as typed: text, or ids separated by commas or spaces where the session has no tokenizer."""
-    if not isinstance(prompt, str) or session.tokenizer is not None:
-        return prompt
-    try:
-        return [int(part) for part in prompt.replace(",", " ").split()]
-    except ValueError:
-        raise ValueError(f"this session has no tokenizer: type token ids, such as 5, 17, 3; got {prompt!r}") from None
+    return written_ids(prompt) if isinstance(prompt, str) and session.tokenizer is None else prompt
 
 
 def prompt_code(tokens: Tokens) -> str:
@@ -379,7 +378,7 @@ def _error_title(error: Exception) -> str:
 def _error_hint(error: Exception, experiments: Experiments) -> str:
     if "out of range" in str(error) and len(experiments):
         return "An experiment addresses a place that this prompt does not have: remove it, or choose another prompt."
-    if type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return "Shorten the prompt, or lower session.memory_budget."
     return ""
 

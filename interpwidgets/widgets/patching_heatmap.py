@@ -160,7 +160,9 @@ class PatchingHeatmap(LiveWidget):
             values = run_patches(self.session, task, site, direction, progress=self._progress, partial=part)
             self._map = (task, site, direction, values)
             shown = {"_sweep": self._map_to_wire(task, site, direction, values, None)}
-            return first | shown | {"message": f"{values.size} cells"}
+            bad = int((~np.isfinite(values)).sum())
+            said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", task.hint)
+            return first | shown | {"message": " · ".join(filter(None, said))}
 
         self._submit(compute)
         self._patch_cells()
