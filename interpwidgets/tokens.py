@@ -12,6 +12,7 @@ _VISIBLE = str.maketrans({" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥", "\u
 # Printable by Unicode's categories, and yet nothing is drawn: joiners, fillers, variation selectors, Braille's blank.
 _BLANK = {0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}
 _BLANK |= {*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
+_LONGEST = 64  # characters of a display string
 _LINE = 100  # characters in a line of an aligned pair
 _MOST_LINES = 6
 
@@ -125,7 +126,10 @@ def _ids(prompt: Any) -> list[int]:
 
 
 def display(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """One visible string a token id; bytes that are no whole character as ⟨E2 82⟩; without a tokenizer, the id."""
+    """One visible string a token id; bytes that are no whole character as ⟨E2 82⟩; without a tokenizer, the id.
+
+    Of a very long token, its two ends.
+    """
     return [_show(tokenizer, i) for i in ids]
 
 
@@ -136,13 +140,13 @@ def _show(tokenizer: Any, token_id: int) -> str:
     if piece is None:
         return f"[{token_id}]"  # the embedding has rows that the tokenizer does not use
     if token_id in tokenizer.all_special_ids:
-        return visible(piece)
+        return elide(visible(piece), _LONGEST)
     text = tokenizer.convert_tokens_to_string([piece])
     if piece.startswith("▁") and not text.startswith(" "):
         text = " " + text  # SentencePiece decoders drop a leading space
     if "\ufffd" in text:
-        return _hex(_bytes(piece))
-    return visible(text)
+        return elide(_hex(_bytes(piece)), _LONGEST)
+    return elide(visible(text), _LONGEST)
 
 
 def visible(text: str) -> str:

@@ -19,6 +19,7 @@ from ..experiments import Experiments
 from ..session import Session
 from ..tokens import Tokens, written_ids
 from .labels import short_label
+from .unicode import encodable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -154,6 +155,15 @@ class LiveWidget(anywidget.AnyWidget):
             # The page would go on counting views of a model that has no channel any more.
             self.set_trait("_view_count", None)
         super().close()
+
+    # -- the wire ----------------------------------------------------------------------------------------------------
+
+    def get_state(self, *args: Any, **kwargs: Any) -> Any:
+        return encodable(super().get_state(*args, **kwargs))
+
+    def _send(self, msg: Any, buffers: Any = None) -> None:
+        # What the page sent is echoed to it, as it came.
+        super()._send(encodable(msg), buffers=buffers)
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -300,7 +310,7 @@ class LiveWidget(anywidget.AnyWidget):
         if bundle is None:
             return None
         data, metadata = bundle
-        return {**data, "text/html": self.static_frame()}, metadata
+        return encodable({**data, "text/html": self.static_frame()}), metadata
 
     def static_frame(self) -> str:
         """What is on the screen as plain HTML, for places where no kernel runs."""
