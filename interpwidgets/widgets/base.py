@@ -19,7 +19,7 @@ from ..experiments import Experiments
 from ..session import Session
 from ..tokens import Tokens, written_ids
 from .labels import short_label
-from .unicode import encodable
+from .unicode import drawable, encodable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -274,7 +274,7 @@ class LiveWidget(anywidget.AnyWidget):
 
     def _fail(self, error: Exception) -> None:
         self._error = error
-        text = str(error) or type(error).__name__
+        text = drawable(str(error) or type(error).__name__)
         with self.session.publishing:
             self._status = {
                 "id": self._result_id(), "state": "error", "message": "", "ms": 0, "done": 0, "total": 0,
@@ -363,7 +363,7 @@ def _header(session: Session) -> Wire:
     details = [{"name": i.name, "text": f"largest error {i.error:.1e}", "ok": i.ok} for i in checked.items]
     form = "one pass for all cells" if checked.one_pass else "full batch: this attention cannot let rows join late"
     return {
-        "model": session.name,
+        "model": drawable(session.name),
         "dtype": session.engine.dtype_name,
         "device": str(session.engine.device),
         "attention": " / ".join(sorted(set(session.engine.implementation.names()))),

@@ -1,4 +1,4 @@
-"""Text that can be sent: half of a surrogate pair has no UTF-8, and would lose the whole message."""
+"""Text that can be sent and drawn as it is: half of a surrogate pair has no UTF-8, and would lose a whole message."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def encodable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(encodable(entry) for entry in value)
     return value
+
+
+def drawable(text: str) -> str:
+    r"""Lines of text in which nothing is hidden: what draws nothing, or turns the line, is written out as \u202e."""
+    return "".join(c if c == "\n" or c.isprintable() else repr(c)[1:-1] for c in text)

@@ -144,6 +144,12 @@ def test_half_a_surrogate_pair_is_refused_and_drawn(session, kind):
     assert any(b"echo_update" in message for message in packed)
 
 
+def test_an_error_hides_nothing_of_what_it_quotes(session):
+    widget = make("attention", session)
+    click(widget, "run", prompt=[0.5], **{"a\u202eb": 1})
+    assert widget._status["error"]["text"].endswith(r"unexpected keyword argument 'a\u202eb'")
+
+
 @pytest.mark.parametrize("text", [LONE, f"the {LONE}s", "\udc80"])
 def test_half_a_surrogate_pair_is_refused_everywhere(session, text):
     for ask in (
