@@ -25,10 +25,12 @@ class Context:
         """Read the config, and look for a table with one row a position: without one, the model can go on."""
         config: Any = getattr(model, "config", None)
         config = config.get_text_config() if hasattr(config, "get_text_config") else config
-        positions = getattr(config, "max_position_embeddings", None)
-        if not isinstance(positions, int) or positions <= 0:
+        given = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+        positions = next((n for n in given if isinstance(n, int) and n > 0), None)
+        if positions is None:
             return cls(None)
-        return cls(positions, hard=_has_table(model, positions))
+        rows = _rows(model, positions)
+        return cls(positions) if rows is None else cls(rows, hard=True)
 
     def over(self, length: int) -> int:
         """How many of `length` positions are too many."""
@@ -50,14 +52,20 @@ class Context:
         return f"{over} more than the {self.positions} that the model was trained on" if over else ""
 
 
-def _has_table(model: nn.Module, positions: int) -> bool:
-    """Whether the model looks up a row for each position: learned or sinusoidal vectors, or a stored mask."""
-    # OPT and RoBERTa keep two rows more, before the first position.
+def _rows(model: nn.Module, positions: int) -> int | None:
+    """How many positions have a row in a table that the model looks up, of vectors or masks; None without one."""
+    # OPT and BART keep two rows more, before the first position.
     sizes = range(positions, positions + 3)
     words = model.get_input_embeddings()  # type: ignore[operator]
-    tables = (m for m in model.modules() if isinstance(m, nn.Embedding) and m is not words)
-    if any(table.weight.shape[0] in sizes for table in tables):
-        return True
-    # GPT-J's table of rotations, CTRL's of sinusoids, GPT-Neo's mask (1, 1, query, key).
-    buffers = (b for _, b in model.named_buffers() if b.dim() >= 2)
-    return any(b.shape[-2] in sizes for b in buffers)
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module is not words and module.weight.shape[0] in sizes:
+            # RoBERTa counts from the row after that of padding.
+            before = 0 if module.padding_idx is None or module.weight.shape[0] > positions else module.padding_idx + 1
+            return positions - before
+        # fairseq's sinusoids (XGLM) make themselves longer.
+        if hasattr(module, "make_weights"):
+            continue
+        # GPT-J's table of rotations, CTRL's of sinusoids, GPT-Neo's mask (1, 1, query, key).
+        if any(b is not None and b.dim() >= 2 and b.shape[-2] in sizes for b in module._buffers.values()):
+            return positions
+    return None

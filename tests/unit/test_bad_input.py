@@ -12,11 +12,11 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Model
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Model
 
 import interpwidgets as iw
 from interpwidgets.engine.finite import NotFinite
-from interpwidgets.engine.limits import ContextWarning
+from interpwidgets.engine.limits import Context, ContextWarning
 from interpwidgets.engine.memory import NotEnoughMemory
 from interpwidgets.engine.ready import TokenizerWarning
 from interpwidgets.methods.patching import TokenWarning, ZeroGapWarning
@@ -159,6 +159,48 @@ def test_a_prompt_is_refused_only_where_the_model_itself_cannot_run_it(family):
         else:
             with pytest.raises(ValueError, match="6 more than the 64 positions"):
                 session.run(LONG)
+
+
+_SIZES = {
+    "vocab_size": 97, "hidden_size": 32, "n_embd": 32, "d_model": 32, "num_hidden_layers": 2, "num_layers": 2,
+    "n_layer": 2, "num_attention_heads": 4, "attention_heads": 4, "num_heads": 4, "n_head": 4, "intermediate_size": 48,
+    "ffn_dim": 48, "dff": 48, "n_positions": 64, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("gpt2", {}),  # learned vectors
+        ("opt", {}),  # two rows more than positions
+        ("roberta", {"is_decoder": True}),  # counts from the row after that of padding
+        ("gptj", {"rotary_dim": 4}),  # a stored table of rotations
+        ("codegen", {"rotary_dim": 4, "n_head": 4}),
+        ("gpt_neo", {"attention_types": [[["global", "local"], 1]]}),  # stored masks
+        ("ctrl", {}),  # a stored table of sinusoids
+        ("xglm", {}),  # a table of sinusoids that makes itself longer
+        ("llama", {"num_key_value_heads": 2}),  # rotations computed as needed
+        ("bloom", {}),  # ALiBi: says nothing of a length
+    ],
+)
+def test_the_positions_that_a_model_has_are_those_it_runs(family, changes):
+    config = AutoConfig.for_model(family)
+    known = {k: v for k, v in _SIZES.items() if hasattr(config, k)}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **(known | changes))).eval()
+    context = Context.of(model)
+
+    def runs(length):
+        try:
+            with torch.no_grad():
+                model(torch.full((1, length), 5), use_cache=False)
+        except (IndexError, RuntimeError):
+            return False
+        return True
+
+    length = context.positions or 64
+    assert runs(length)
+    assert runs(length + 1) is not context.hard
 
 
 @pytest.mark.parametrize("wrong", [97, -1, 10**9])
