@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import torch
 import xarray as xr
@@ -29,12 +27,14 @@ class Run:
         logits: Tensor,
         captured: dict[Site, dict[int | None, Tensor]],
         idle: tuple[int, ...],
+        n_heads: dict[str, int],
     ) -> None:
         self.tokens = tokens
         self.interventions = interventions
         self.idle = idle
         self._logits = logits
         self.captured = captured
+        self._n_heads = n_heads  # of each kind that `SiteInfo.heads` names
 
     @property
     def logits(self) -> xr.DataArray:
@@ -50,10 +50,10 @@ class Run:
         asked = Site(site) if isinstance(site, str) else site
         for have, values in self.captured.items():
             if have == asked:
-                return _label(asked, values)
+                return self._label(asked, values)
         same = [have for have in self.captured if have.name == asked.name]
         if len(same) == 1 and asked == Site(asked.name):
-            return _label(same[0], self.captured[same[0]])
+            return self._label(same[0], self.captured[same[0]])
         raise KeyError(f"{site!r} was not captured; this run has {[str(s) for s in self.captured] or 'no captures'}")
 
     def tensor(self, site: str, layer: int | None) -> Tensor:
@@ -67,6 +67,30 @@ class Run:
     def nbytes(self) -> int:
         tensors = [self._logits, *(t for values in self.captured.values() for t in values.values())]
         return sum(t.nbytes for t in tensors)
+
+    def _label(self, site: Site, values: dict[int | None, Tensor]) -> xr.DataArray:
+        """Name the dimensions; an axis addressed by a single int is dropped and kept as a coordinate."""
+        info = site.info
+        arrays = [_numpy(v) for v in values.values()]
+        if info.dims[0] == "head":  # (query, head, key) -> (head, query, key)
+            arrays = [a.swapaxes(0, 1) for a in arrays]
+        if len({a.shape for a in arrays}) > 1:
+            shapes = {layer: a.shape for layer, a in zip(values, arrays, strict=True)}
+            raise ValueError(f"{site.name!r} differs in shape between layers, so pick one: {shapes}")
+        data = xr.DataArray(np.stack(arrays), dims=("layer", *info.dims), name=site.name)
+        data = data.assign_coords(layer=[-1 if i is None else i for i in values])
+        axes: list[tuple[str, Index, int]] = []
+        axes.append(("position" if "position" in info.dims else "query", site.position, len(self.tokens)))
+        if info.heads:
+            axes.append(("head", site.head, self._n_heads[info.heads]))
+        for dim, index, size in axes:
+            # Layers may differ in heads: all of this one are those it has.
+            data = data.assign_coords({dim: resolve(index, data.sizes[dim] if index is None else size, dim)})
+            if isinstance(index, int):
+                data = data.isel({dim: 0})
+        if not info.per_layer:
+            return data.isel(layer=0, drop=True)
+        return data.isel(layer=0) if isinstance(site.layer, int) else data
 
     def __repr__(self) -> str:
         return f"Run({len(self.tokens)} tokens, captured {[s.name for s in self.captured]})"
@@ -87,41 +111,6 @@ def covers(have: Site, asked: Site) -> bool:
         return True
     whole = have.head is None and have.position is None
     return have.name == asked.name and whole and (have.layer is None or have.layer == asked.layer)
-
-
-def _label(site: Site, values: dict[int | None, Tensor]) -> xr.DataArray:
-    """Name the dimensions; an axis addressed by a single int is dropped and kept as a coordinate."""
-    info = site.info
-    arrays = [_numpy(v) for v in values.values()]
-    if info.dims[0] == "head":  # (query, head, key) -> (head, query, key)
-        arrays = [a.swapaxes(0, 1) for a in arrays]
-    if len({a.shape for a in arrays}) > 1:
-        shapes = {layer: a.shape for layer, a in zip(values, arrays, strict=True)}
-        raise ValueError(f"{site.name!r} differs in shape between layers, so pick one: {shapes}")
-    data = xr.DataArray(np.stack(arrays), dims=("layer", *info.dims), name=site.name)
-    data = data.assign_coords(layer=[-1 if i is None else i for i in values])
-    length = next(iter(values.values())).shape[0] if site.position is None else None
-    axes: list[tuple[str, Index]] = [("position" if "position" in info.dims else "query", site.position)]
-    if info.heads:
-        axes.append(("head", site.head))
-    for dim, index in axes:
-        data = data.assign_coords({dim: _coordinates(index, data.sizes[dim], length)})
-        if isinstance(index, int):
-            data = data.isel({dim: 0})
-    if not info.per_layer:
-        return data.isel(layer=0, drop=True)
-    return data.isel(layer=0) if isinstance(site.layer, int) else data
-
-
-def _coordinates(index: Index, size: int, length: int | None) -> list[int]:
-    if index is None:
-        return list(range(size))
-    if isinstance(index, slice):
-        start = index.start or 0
-        return (
-            list(itertools.islice(itertools.count(start, index.step or 1), size)) if start >= 0 else list(range(size))
-        )
-    return [index] if isinstance(index, int) else list(index)
 
 
 def _numpy(x: Tensor) -> np.ndarray:

@@ -221,7 +221,7 @@ class Session:
                     self._results.put((tokens.ids, interventions, weights, sites, all_logits), found, found.nbytes)
         # The same ids may come from another text: the answer carries the prompt as it was asked.
         captured = {site: self._part(found, site) for site in sites}
-        return Run(tokens, interventions, found._logits, captured, found.idle)
+        return Run(tokens, interventions, found._logits, captured, found.idle, self._n_heads())
 
     def _forward(
         self, tokens: Tokens, sites: tuple[Site, ...], interventions: tuple[Intervention, ...], all_logits: bool
@@ -244,7 +244,7 @@ class Session:
             captured[site] = {layer: select(site, value) for layer, value in whole.items()}
         acted = {e.owner for e in edits if float(e.changed) > 0}
         idle = tuple(i for i in range(len(interventions)) if i not in acted)
-        return Run(tokens, interventions, logits, captured, idle)
+        return Run(tokens, interventions, logits, captured, idle, self._n_heads())
 
     def read(self, own: Tokens, interventions: tuple[Intervention, ...] = (), whole: bool = False) -> Read:
         """A reader of activations: of other prompts, or (None) of the prompt `own`.
@@ -358,6 +358,10 @@ class Session:
             has = ", ".join(self.engine.sites(absent))
             raise ValueError(f"layer {absent} of this model has no {site.name!r}; it has {has}")
         return list(having)
+
+    def _n_heads(self) -> dict[str, int]:
+        a = self.engine.architecture
+        return {"query": max(a.n_heads), "kv": max(a.n_kv_heads)}
 
     def _part(self, run: Run, site: Site) -> dict[int | None, Tensor]:
         """What a run that covers `site` holds of it."""
