@@ -141,8 +141,9 @@ def _explicit(
         weights = torch.cat([scores, extra], -1).softmax(-1, dtype=torch.float32)[..., :-1]
     else:
         weights = scores.softmax(-1, dtype=torch.float32)
-    # A query that lost all of its keys attends to nothing; softmax over nothing is NaN.
-    weights = weights.nan_to_num(0.0).to(query.dtype)
+    # A query that lost all of its keys attends to nothing; softmax over nothing is NaN. Other NaNs are the model's own.
+    lost = scores.amax(-1, keepdim=True) == float("-inf")
+    weights = weights.masked_fill(lost, 0.0).to(query.dtype)
     weights = running.visit("pattern", layer, weights)
     return (weights @ value).transpose(1, 2).contiguous(), weights
 

@@ -179,8 +179,7 @@ class Engine:
         self.length = 0  # positions computed by the running pass
         self._sessions = 0
         self._handles: list[Any] = []
-        vocabulary = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-        self.probe = (torch.arange(1, 7, device=self.device) * (vocabulary // 7))[None]
+        self.probe = probe(model)
         with self.lock:
             self.architecture: Architecture = discover(model, self.implementation, self.probe)
         self.attention_layers = {
@@ -409,6 +408,12 @@ class Engine:
             return None if new is old else output + (new - old).sum(2).view(output.shape)
 
         return hook
+
+
+def probe(model: nn.Module) -> Tensor:
+    """Six tokens spread over the vocabulary, (1, position), on the model's device."""
+    weight = model.get_input_embeddings().weight  # type: ignore[operator]
+    return (torch.arange(1, 7, device=weight.device) * (weight.shape[0] // 7))[None]
 
 
 def modules(model: nn.Module) -> Iterator[nn.Module]:

@@ -138,8 +138,8 @@ def parse_name(spelling: str) -> tuple[str, int | None]:
         if name in SITES:
             return name, int(match[2])
     near = difflib.get_close_matches(spelling, [*SITES, *_ALIASES], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown site {spelling!r}{hint} Known sites: {', '.join(SITES)}.")
+    hint = f"; did you mean {near[0]!r}? Known" if near else "; known"
+    raise ValueError(f"unknown site {spelling!r}{hint} sites: {', '.join(SITES)}")
 
 
 def check_axes(name: str, layer: Index, head: Index) -> None:
@@ -160,8 +160,13 @@ def resolve(index: Index, size: int, axis: str) -> list[int]:
     if index is None:
         return list(range(size))
     if isinstance(index, slice):
-        return list(range(size))[index]
+        chosen = list(range(size))[index]
+        if not chosen:
+            raise ValueError(f"{axis} {index} addresses nothing: there are {size} ({axis}s 0 to {size - 1})")
+        return chosen
     entries = [index] if isinstance(index, int) else list(index)
+    if not entries:
+        raise ValueError(f"{axis} () addresses nothing: leave it out, or None, for all {size}")
     for entry in entries:
         if not -size <= entry < size:
             raise ValueError(f"{axis} {entry} is out of range: there are {size} ({axis}s 0 to {size - 1})")

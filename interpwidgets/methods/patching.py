@@ -18,10 +18,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..engine.interventions import Ablate, Intervention, Patch
-from ..engine.sites import SITES, Site, parse_name
+from ..engine.names import unknown
+from ..engine.sites import SITES, Site, parse_name, resolve
 from ..engine.sweep import Metric, Progress
 from ..session import Session
-from ..tokens import Tokens, align
+from ..tokens import Tokens, align, first_difference
 
 METRICS = {
     "logit_diff": "logits",
@@ -37,6 +38,10 @@ HEAD_SITES = ("z", "q", "k", "v")
 
 class ZeroGapWarning(UserWarning):
     """The clean and the corrupted run score the same, so that effects cannot be normalised."""
+
+
+class TokenWarning(UserWarning):
+    """An answer or foil is probably not the token that was meant."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,12 @@ class Task:
     clean_value: float
     corrupted_value: float
     interventions: tuple[Intervention, ...] = ()
+    hint: str = ""  # on a token that is probably not the one that was meant
 
     @property
     def first_difference(self) -> int:
         """The first position whose tokens differ; the prompts' length if none does."""
-        pairs = zip(self.clean.ids, self.corrupted.ids, strict=True)
-        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(self.clean))
+        return first_difference(self.clean.ids, self.corrupted.ids)
 
     @property
     def gap(self) -> float:
@@ -99,11 +104,11 @@ def patching_task(
     """Run both prompts and fix what is measured.
 
     `answer` defaults to the clean run's top prediction, `foil` to the corrupted run's likeliest other token; both
-    runs undisturbed. Raises ValueError if the prompts differ in token length (showing both tokenisations), or for
-    an unknown metric.
+    runs undisturbed. Raises ValueError if the prompts differ in token length (showing both tokenisations), if answer
+    and foil are the same token, or for an unknown metric.
     """
     if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}: one of {', '.join(METRICS)} is needed")
+        raise unknown("metric", metric, METRICS)
     tokens = prompt_pair(session, clean, corrupted)
     logits = [session.ask(t, capture, interventions).last_logits.float() for t in tokens]  # (token,) each
     # An experiment must not change the question: defaults are what the model says undisturbed.
@@ -113,6 +118,12 @@ def patching_task(
     if foil_id is None:
         likeliest = session.ask(tokens[1]).last_logits.topk(2).indices.tolist()
         foil_id = likeliest[likeliest[0] == answer_id]
+    if foil_id == answer_id and metric == "logit_diff":
+        chosen = " (the clean run's top prediction)" if answer is None else ""
+        raise ValueError(
+            f"answer{chosen} and foil are both {session.show_token(foil_id)!r} (id {foil_id}), so that their logit "
+            "difference is 0 everywhere: give another foil, or none for the corrupted run's likeliest other token"
+        )
     measure = _measure(metric, answer_id, foil_id, logits[0])
     return Task(
         clean=tokens[0],
@@ -124,16 +135,34 @@ def patching_task(
         clean_value=float(measure(logits[0][None])[0]),
         corrupted_value=float(measure(logits[1][None])[0]),
         interventions=interventions,
+        hint=_missing_space(session, {"answer": answer, "foil": foil}, logits),
     )
+
+
+def _missing_space(session: Session, given: dict[str, int | str | None], logits: list[Tensor]) -> str:
+    """A hint if the token of the same text after a space is likelier, in both runs, than one that was given."""
+    for what, token in given.items():
+        spaced = None if token is None else session.after_space(session.token_id(token))
+        if token is None or spaced is None:
+            continue
+        token_id = session.token_id(token)
+        if all(float(x[spaced]) > float(x[token_id]) for x in logits):
+            return (
+                f"the {what} {session.show_token(token_id)!r} has no leading space; {session.show_token(spaced)!r} "
+                f"(id {spaced}) is likelier in both runs: is that the token you mean?"
+            )
+    return ""
 
 
 def prompt_pair(session: Session, clean: Any, corrupted: Any) -> tuple[Tokens, Tokens]:
     """Both prompts tokenised. Raises ValueError, showing them aligned, if they differ in token length."""
     a, b = session.tokenize(clean), session.tokenize(corrupted)
     if len(a) != len(b):
+        at = first_difference(a.ids, b.ids)
+        (one, other) = (f"has {t.strings[at]!r}" if at < len(t) else "has ended" for t in (a, b))
         raise ValueError(
-            f"the prompts must have the same number of tokens: clean has {len(a)}, corrupted has {len(b)}\n"
-            f"{align(a, b)}"
+            f"the prompts must have the same number of tokens: clean has {len(a)}, corrupted has {len(b)}; they differ "
+            f"first at position {at}, where clean {one} and corrupted {other}\n{align(a, b)}"
         )
     return a, b
 
@@ -185,13 +214,18 @@ def patch_sweep(
     and the corrupted run's likeliest other token. `progress`: True for a bar, or a function (done, total).
     `interventions` act in all runs.
 
+    An answer or foil without its leading space, where the token with one is likelier, is warned of (TokenWarning).
+
     All cells share one forward pass (`Session.sweep`). Raises ValueError for prompts of different token length,
     showing both.
     """
-    site = parse_name(site)[0]
+    site, named = parse_name(site)
+    layer = named if layer is None else layer
     if direction not in ("denoise", "noise"):
-        raise ValueError(f"direction={direction!r}: 'denoise' or 'noise' is needed")
+        raise unknown("direction", direction, ("denoise", "noise"))
     task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, sources(session, site))
+    if task.hint:
+        warnings.warn(task.hint, TokenWarning, stacklevel=2)
     bar = tqdm(total=1, desc=f"patching {site}", unit="cell") if progress is True else None
 
     def report(done: int, total: int) -> None:
@@ -262,10 +296,15 @@ def patch_cells(
     if site not in RESIDUAL_SITES + HEAD_SITES:
         raise ValueError(f"{site!r} cannot be swept; one of {', '.join(RESIDUAL_SITES + HEAD_SITES)} is needed")
     layers = layers_with(session, site)
+    if layer is not None:
+        (layer,) = resolve(layer, session.engine.architecture.n_layers, "layer")
     if not layers or layer not in (None, *layers):
         at = "no layer" if not layers else f"layer {layer}"
         raise ValueError(f"{at} of this model has {site!r}; it has {', '.join(session.engine.sites(layer or 0))}")
     if site in RESIDUAL_SITES:
+        if layer is not None:
+            with_heads = ", ".join(HEAD_SITES)
+            raise ValueError(f"layer={layer} shows the heads of one layer ({with_heads}); {site!r} has none")
         return [(i, None, p) for i in layers for p in range(length)], (len(layers), length)
     heads = _head_counts(session, site)
     if layer is None:
