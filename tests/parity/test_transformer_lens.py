@@ -17,7 +17,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 import interpwidgets as iw
 from tests.models import tiny
-from tests.parity import bridge_to
+from tests.parity.bridge import bridge_to
 
 CLEAN = (5, 17, 3, 44, 17, 60, 8, 91)
 CORRUPTED = (5, 17, 3, 21, 17, 60, 9, 91)
