@@ -47,13 +47,14 @@ SITES: dict[str, SiteInfo] = {info.name: info for info in _TABLE}
 
 ORDER: dict[str, int] = {name: i for i, name in enumerate(SITES)}
 
-# Other spellings: TransformerLens hook names and short names, nnterp accessors, pyvene components.
+# Other spellings: TransformerLens hook names and short names, nnterp accessors, pyvene components. Not pyvene's
+# mlp_activation: in a gated MLP that is one factor of mlp_post.
 _ALIASES = {
     "hook_embed": "embed", "attn_scores": "scores", "pre": "mlp_pre", "post": "mlp_post",
     "layers_input": "resid_pre", "layers_output": "resid_post", "attentions_output": "attn_out",
     "mlps_output": "mlp_out", "attention_probabilities": "pattern", "token_embeddings": "embed",
     "block_input": "resid_pre", "block_output": "resid_post", "attention_output": "attn_out",
-    "mlp_output": "mlp_out", "mlp_activation": "mlp_post", "head_attention_value_output": "z",
+    "mlp_output": "mlp_out", "head_attention_value_output": "z",
     "head_query_output": "q", "head_key_output": "k", "head_value_output": "v",
     "ln_final.hook_out": "ln_final", "rot_q": "q", "rot_k": "k",
 }  # fmt: skip

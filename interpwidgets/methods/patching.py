@@ -184,6 +184,10 @@ def patch_sweep(
     and the corrupted run's likeliest other token. `progress`: True for a bar, or a function (done, total).
     `interventions` act in all runs.
 
+    Compared with TransformerLens' `get_act_patch_*`: with `normalize=False` and its metric the values are the same;
+    noising is its sweep with the prompts exchanged; its maps by position are (layer, position, head); where heads
+    share keys and values, `k` and `v` have key/value heads only, which its `*_every` maps pad with 0.
+
     All cells share one forward pass (`Session.sweep`). Raises ValueError for prompts of different token length,
     showing both.
     """
