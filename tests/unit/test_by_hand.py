@@ -2,7 +2,8 @@
 
 No expected value here comes from the code under test or from torch. The stream has four dimensions, written
 (a, b, c, d). The model is a Llama whose norms inside the blocks are taken out (nn.Identity) and whose rotary
-embedding is stretched until it turns nothing; the final norm is real: x -> 2 x / |x|, for RMS is |x| / √4.
+embedding is stretched until it turns nothing; the final norm is real, with weight (1, 1, 2, 1): x -> 2 x / |x|, for
+RMS is |x| / √4, and then twice the c, so that a norm applied once more would show.
 
 Tokens       A = (2, 0, 0, 0)   B = (0, 2, 0, 0)   C = (0, 0, 2, 0)   D = (0, 0, 0, 3)
 Block 0      one key/value head:   k = (a/2, b/2)   v = (2a, 6b)
@@ -15,8 +16,8 @@ Block 1      k = (a, 0)   v = (a, d)   q of head 0 = 0 (attends evenly)   q of h
              all of its weight where a is largest, for it scores 100 a
              attention adds        z₁ of head 0 to b, z₀ of head 1 to a
              MLP                   relu(a - b)·c, of which 1/4 goes to a; relu(-c)·c, which is 0
-Unembedding  ln 2 times the stream for A, B, C, D; 0 for the other four tokens, so that probabilities are powers of 2
-             over their sum: 2^logit / (2^.. + 2^.. + 2^.. + 2^.. + 4), with logits in units of ln 2
+Unembedding  ln 2 times the normed stream for A, B, C, D; 0 for the other four tokens, so that probabilities are
+             powers of 2 over their sum: 2^logit / (2^.. + 2^.. + 2^.. + 2^.. + 4), with logits in units of ln 2
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def model():
         write(block.mlp.up_proj, (0, 0, 1, 0), (0, 0, 1, 0))
         write(block.mlp.down_proj, (1 / 4, 0), (0, 1), (0, 0), (0, 0))
         block.input_layernorm = block.post_attention_layernorm = nn.Identity()
+    write(llama.model.norm, 1, 1, 2, 1)
     write(llama.lm_head, (LN2, 0, 0, 0), (0, LN2, 0, 0), (0, 0, LN2, 0), (0, 0, 0, LN2), zero, zero, zero, zero)
     return llama
 
@@ -85,11 +87,11 @@ def same(ours, by_hand):
 
 
 def ends_as(session, final, length, *interventions, prompt=CLEAN):
-    """The last position's final stream is `final`, whose length is `length`, and so its logits are those by hand."""
+    """The last position's final stream is `final`, of this length, and so its logits are those by hand."""
     site = iw.Site("resid_post", layer=1, position=2)
     run = session.run(prompt, capture=site, interventions=interventions)
     same(run[site], final)
-    same(run.logits[2, :4], [2 * LN2 * x / length for x in final])
+    same(run.logits[2, :4], [2 * LN2 * w * x / length for w, x in zip((1, 1, 2, 1), final, strict=True)])
     return run
 
 
@@ -147,13 +149,14 @@ def test_inside_block_1(session):
     same(block["resid_post"], [[12, 0, 0, 0], [6, 8, 0, 9], [9.75, 7.5, 2, 4.5]])
 
 
-# Logits in units of ln 2 are 2 x / |x|, each vector by its own length: a single entry, whatever its size, gives 2;
+# Logits in units of ln 2 are 2 x / |x|, each vector by its own length, and twice that for C. A single entry, whatever
+# its size, gives 2 (4 if it is c);
 # (2, 3.5, 0, 9) has length √97.25, (3, 3, 2, 4.5) has √42.25 = 6.5, (6, 8, 0, 9) has √181,
 # (9.75, 7.5, 2, 4.5) has √175.5625 = 13.25.
 LENS = {
-    -1: [(2, 0, 0, 0), (0, 2, 0, 0), (0, 0, 2, 0)],
-    0: [(2, 0, 0, 0), (4 / sqrt(97.25), 7 / sqrt(97.25), 0, 18 / sqrt(97.25)), (12 / 13, 12 / 13, 8 / 13, 18 / 13)],
-    1: [(2, 0, 0, 0), (12 / sqrt(181), 16 / sqrt(181), 0, 18 / sqrt(181)), (78 / 53, 60 / 53, 16 / 53, 36 / 53)],
+    -1: [(2, 0, 0, 0), (0, 2, 0, 0), (0, 0, 4, 0)],
+    0: [(2, 0, 0, 0), (4 / sqrt(97.25), 7 / sqrt(97.25), 0, 18 / sqrt(97.25)), (12 / 13, 12 / 13, 16 / 13, 18 / 13)],
+    1: [(2, 0, 0, 0), (12 / sqrt(181), 16 / sqrt(181), 0, 18 / sqrt(181)), (78 / 53, 60 / 53, 32 / 53, 36 / 53)],
 }
 
 
