@@ -1,8 +1,9 @@
 """nnterp 1.3 on the tiny models, in a process of its own: `python -m tests.parity.nnterp_oracle OUT.npz FAMILY...`.
 
-Importing nnsight, on which nnterp rests, gives every Python object a `save` method, replaces
-`torch.Tensor.backward` and switches glibc's backtraces off: nothing that the tests of another package should run
-under. Arrays are named "family/accessor"; per-layer ones are stacked, (layer, ...), without batch.
+Importing nnsight, on which nnterp rests, replaces `torch.Tensor.backward` and `torch.autocast.__init__`, and its first
+trace gives every Python object a `save` method: nothing that the tests of another package should run under.
+
+Arrays are named "family/accessor"; per-layer ones are stacked, (layer, ...), without batch.
 """
 
 from __future__ import annotations
