@@ -50,17 +50,26 @@ HEAD_SITES = ("q", "k", "v", "scores", "pattern", "z")
 
 ORDER: dict[str, int] = {name: i for i, name in enumerate(SITES)}
 
-# Other spellings: TransformerLens hook names and short names, nnterp accessors, pyvene components.
+# Other spellings: TransformerLens hook names and short names, nnterp accessors, pyvene components. Not pyvene's
+# mlp_activation: in a gated MLP that is one factor of mlp_post.
 _ALIASES = {
     "hook_embed": "embed", "attn_scores": "scores", "pre": "mlp_pre", "post": "mlp_post",
     "layers_input": "resid_pre", "layers_output": "resid_post", "attentions_output": "attn_out",
     "mlps_output": "mlp_out", "attention_probabilities": "pattern", "token_embeddings": "embed",
     "block_input": "resid_pre", "block_output": "resid_post", "attention_output": "attn_out",
-    "mlp_output": "mlp_out", "mlp_activation": "mlp_post", "head_attention_value_output": "z",
+    "mlp_output": "mlp_out", "head_attention_value_output": "z",
     "head_query_output": "q", "head_key_output": "k", "head_value_output": "v",
     "ln_final.hook_out": "ln_final", "rot_q": "q", "rot_k": "k",
 }  # fmt: skip
-_HOOK = re.compile(r"^blocks\.(\d+)\.(?:(attn|mlp)\.)?hook_(\w+)$")
+# What TransformerLens calls the sites of block N, after "blocks.N.". Its other hooks (mlp.hook_out, before a
+# post-norm; ln1.hook_normalized) are other tensors and no sites.
+_HOOKS = {
+    **{f"hook_{name}": name for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")},
+    **{f"attn.hook_{name}": name for name in ("q", "k", "v", "pattern", "z", "result")},
+    "attn.hook_rot_q": "q", "attn.hook_rot_k": "k", "attn.hook_attn_scores": "scores",
+    "mlp.hook_pre": "mlp_pre", "mlp.hook_post": "mlp_post",
+}  # fmt: skip
+_HOOK = re.compile(r"^blocks\.(\d+)\.(.+)$")
 _INDEXED = re.compile(r"^(\w+)\[(\d+)\]$")
 
 
@@ -83,6 +92,12 @@ class Site:
     ("blocks.3.attn.hook_z", "layers_output[3]"). `layer`, `head` and `position` are an int, a slice, a
     sequence of ints or None for all; negative ints count from the end. For `k` and `v`, heads are key/value
     heads; for `scores` and `pattern`, `position` is the query.
+
+    All spellings of a site are the same tensor here, as it is in those tools but for two things. `q` and `k` are
+    what enters q·k: TransformerLens' hook_rot_q and hook_rot_k, while its hook_q and hook_k (and pyvene's
+    head_query_output) are read before QK-norm and rotary embedding. `attn_out` and `mlp_out` are what is added to
+    the stream, as in TransformerLens; nnterp and pyvene read the modules' own outputs, before the norm that
+    Gemma 2 puts in between. Masked `scores` are -inf; in TransformerLens some families have the lowest float.
 
     Example: `session.run(prompt, capture=[iw.Site("z", layer=3, head=0, position=slice(2, 5))])`
     """
@@ -122,23 +137,24 @@ def _key(site: Any) -> tuple[Any, ...]:
 def parse_name(spelling: str) -> tuple[str, int | None]:
     """Give the canonical site name and the layer, if the spelling names one.
 
-    Raises ValueError with the nearest canonical name for an unknown spelling.
+    Raises ValueError with the nearest known spelling for an unknown one.
     """
     if spelling in SITES:
         return spelling, None
     if spelling in _ALIASES:
         return _ALIASES[spelling], None
+    known = {name: name for name in (*SITES, *_ALIASES)}
     if match := _HOOK.match(spelling):
-        layer, part, name = match.groups()
-        name = f"mlp_{name}" if part == "mlp" else _ALIASES.get(name, name)
-        if name in SITES:
-            return name, int(layer)
+        layer, hook = match.groups()
+        if hook in _HOOKS:
+            return _HOOKS[hook], int(layer)
+        known = {f"blocks.{layer}.{hook.replace('hook_', '')}": f"blocks.{layer}.{hook}" for hook in _HOOKS}
     if match := _INDEXED.match(spelling):
         name = _ALIASES.get(match[1], match[1])
         if name in SITES:
             return name, int(match[2])
-    near = difflib.get_close_matches(spelling, [*SITES, *_ALIASES], n=1)
-    hint = f"; did you mean {near[0]!r}? Known" if near else "; known"
+    near = difflib.get_close_matches(spelling.replace("hook_", ""), known, n=1)
+    hint = f"; did you mean {known[near[0]]!r}? Known" if near else "; known"
     raise ValueError(f"unknown site {spelling!r}{hint} sites: {', '.join(SITES)}")
 
 

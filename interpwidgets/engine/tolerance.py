@@ -18,7 +18,9 @@ def close(a: Tensor, b: Tensor) -> bool:
 
 
 def factor(whole: Tensor, part: Tensor) -> float | None:
-    """The number c with whole = c * part; None if there is none, or it is 0."""
+    """The number c with whole = c * part; None if there is none, or it is 0 for a part that is not."""
+    if not part.any():  # a map whose weights are zero adds nothing, whatever the scale
+        return None if whole.any() else 1.0
     wide = part.double().flatten()
     c = float(whole.double().flatten() @ wide / (wide @ wide).clamp_min(1e-300))
     if abs(c - 1) <= 10 * TOLERANCE.get(part.dtype, 1e-5):

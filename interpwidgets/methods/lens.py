@@ -2,6 +2,9 @@
 
 Each residual vector goes through the model's own final norm, with the norm's statistics of that vector, then the
 unembedding, soft cap and scale. The last row is therefore the model's own logits.
+
+TransformerLens' `logit_lens` does the same; its stack counts from "0_pre", our layer -1. nnterp's leaves out the
+embedding, soft cap and scale.
 """
 
 from __future__ import annotations

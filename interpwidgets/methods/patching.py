@@ -216,6 +216,10 @@ def patch_sweep(
 
     An answer or foil without its leading space, where the token with one is likelier, is warned of (TokenWarning).
 
+    Compared with TransformerLens' `get_act_patch_*`: with `normalize=False` and its metric the values are the same;
+    noising is its sweep with the prompts exchanged; its maps by position are (layer, position, head); where heads
+    share keys and values, `k` and `v` have key/value heads only, which its `*_every` maps pad with 0.
+
     All cells share one forward pass (`Session.sweep`). Raises ValueError for prompts of different token length,
     showing both.
     """

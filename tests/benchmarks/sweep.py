@@ -18,7 +18,7 @@ import torch
 from transformer_lens import patching
 
 import interpwidgets as iw
-from tests.parity import bridge_to
+from tests.parity.bridge import bridge_to
 
 CLEAN = "When John and Mary went to the store, Mary gave the bag to"
 CORRUPTED = "When John and Mary went to the store, John gave the bag to"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -171,6 +173,19 @@ def test_other_spellings_are_understood(spelling, name, layer):
 
 def test_every_canonical_name_parses_to_itself():
     assert all(parse_name(name) == (name, None) for name in SITES)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "nearest"),
+    [
+        ("blocks.1.mlp.hook_out", "blocks.1.hook_mlp_out"), ("blocks.1.attn.hook_out", "blocks.1.hook_attn_out"),
+        ("blocks.1.attn.hook_resid_pre", "blocks.1.hook_resid_pre"),
+    ],
+)  # fmt: skip
+def test_a_hook_of_another_module_is_not_taken_for_a_site(spelling, nearest):
+    # TransformerLens' mlp.hook_out is the MLP's output before Gemma 2 norms it, which is not what the stream gets.
+    with pytest.raises(ValueError, match=f"did you mean '{re.escape(nearest)}'"):
+        parse_name(spelling)
 
 
 def test_a_misspelt_site_names_the_nearest():
