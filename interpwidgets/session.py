@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from .engine.cache import Cache
 from .engine.check import Check, check
 from .engine.edits import Read, compile_edits
-from .engine.forward import Engine, ForwardPass, modules
+from .engine.forward import Engine, ForwardPass
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.sites import SITES, Index, Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, SweepResult, sweep
+from .engine.version import modules
 from .experiments import Experiments
 from .tokens import Tokens, display, tokenize
 
@@ -117,7 +118,6 @@ class Session:
         self.prepend_bos: bool | None = None
         self.name = _name(model)
         self.note = ""
-        self.engine = Engine.of(model)
         self.memory_budget: int = psutil.virtual_memory().available // 4
         self.worker = Worker()
         # One for all widgets: two threads that each hold one widget and want the other would wait for ever.
@@ -126,10 +126,14 @@ class Session:
         """Interventions that act in every linked widget of this session; an observable list."""
         self.widgets: weakref.WeakSet[Any] = weakref.WeakSet()
         self._results: Cache[Run] = Cache(self.memory_budget // 2)
+        self._hold = object()
         try:
+            self.engine = Engine.of(model, self._hold)
             self.checked: Check = check(self)
+            # For a session that is deleted without being closed.
+            weakref.finalize(self, _let_go, self.worker, self.engine, self._hold).atexit = False
         except BaseException:  # an interrupt must not leave our hooks either
-            self.engine.close()
+            Engine.release(model, self._hold)
             raise
 
     def check(self) -> Check:
@@ -140,14 +144,11 @@ class Session:
 
     def close(self) -> None:
         """Close the session's widgets, end its worker and take our hooks out of the model. It runs no more."""
-        if self._closed:
-            return
         self._closed = True
         for widget in list(self.widgets):
             widget.close()
-        self.worker.close()
         self._results.clear()
-        self.engine.close()
+        _let_go(self.worker, self.engine, self._hold)
 
     def __enter__(self) -> Session:
         return self
@@ -249,7 +250,8 @@ class Session:
             found = self._results.find(suits) if weights is not None else None
             if found is None:
                 found = self._forward(tokens, sites, interventions, all_logits)
-                if weights is not None:
+                # Another thread may have edited the model in the middle of the run.
+                if weights is not None and weights == self.engine.version():
                     self._results.put((tokens.ids, interventions, weights, sites, all_logits), found, found.nbytes)
         # The same ids may come from another text: the answer carries the prompt as it was asked.
         captured = {site: self._part(found, site) for site in sites}
@@ -340,11 +342,14 @@ class Session:
         ids = torch.tensor([tokens.ids])
         edits = compile_edits(self.engine, tuple(interventions), len(tokens), self.read(tokens))
         forward = _Generation(self.engine, edits=edits, check=check_cancelled)
-        with self.engine.running(forward):
-            ids = ids.to(self.engine.device)
-            out = self.model.generate(  # type: ignore[operator]
+        ids = ids.to(self.engine.device)
+
+        def call() -> Tensor:
+            return self.model.generate(  # type: ignore[operator]
                 input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_new_tokens
             )
+
+        out = self.engine.inside(forward, call)
         return self.tokenize(tuple(out[0].tolist()))
 
     def _require_ready(self) -> None:
@@ -352,6 +357,12 @@ class Session:
             raise RuntimeError("this session is closed: make a new Session to go on")
         if any(_drops(module) for module in modules(self.model)):
             raise ValueError("the model is in training mode and has dropout: call model.eval() first")
+        changed = self.engine.changed_structure() if hasattr(self, "engine") else ""
+        if changed:
+            raise RuntimeError(
+                f"{changed!r} was put in, replaced or taken out after the session was opened, so that the session no "
+                "longer reads this model: make a new Session(model)"
+            )
 
     def _layers(self, site: Site) -> list[int | None]:
         if not SITES[site.name].per_layer:
@@ -439,6 +450,11 @@ class _Generation(ForwardPass):
             self.start, self.engine.length = self._seen, x.shape[1]
             self._seen += x.shape[1]
         return super().visit(site, layer, x)
+
+
+def _let_go(worker: Worker, engine: Engine, hold: object) -> None:
+    worker.close()
+    engine.close(hold)
 
 
 def _drops(module: nn.Module) -> bool:

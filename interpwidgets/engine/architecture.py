@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Implementation
-from .context import current_pass
+from .context import current_pass, inside, without_gradients
+from .hooks import Hooks
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 """Relative error that a sum recomputed in this dtype may have."""
@@ -97,21 +98,23 @@ class Trace:
         self.attention_calls: list[_AttentionCall] = []
         self._clock = 0
         self._open: list[_Call] = []
-        self._handles = []
-        for path, module in model.named_modules():
-            enter = module.register_forward_pre_hook(self._enter(path), with_kwargs=True)
-            self._handles += [enter, module.register_forward_hook(self._leave)]
+        self._hooks = Hooks()
+        self._model = model
+
+    def install(self) -> None:
+        for path, module in self._model.named_modules():
+            self._hooks.before(module, self._enter(path), with_kwargs=True)
+            self._hooks.after(module, self._leave)
 
     def close(self) -> None:
-        for handle in self._handles:
-            handle.remove()
+        self._hooks.remove()
 
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
 
     def _enter(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+        def hook(module: nn.Module, args: Any, kwargs: Any = None) -> None:
             if current_pass.get() is self:
                 given = args[0] if args else kwargs.get("hidden_states")
                 # Cloned: a block may edit its stream in place, and the sums are checked afterwards.
@@ -156,13 +159,12 @@ def close(a: Tensor, b: Tensor) -> bool:
 def discover(model: nn.Module, implementation: Implementation, probe: Tensor) -> Architecture:
     """Run the probe once ((1, position) token ids) and find the model's parts. Raises UnsupportedModel."""
     trace = Trace(model)
-    token = current_pass.set(trace)
     try:
-        with implementation, torch.no_grad():
-            logits = getattr(model(input_ids=probe, use_cache=False), "logits", None)
+        trace.install()
+        output = inside(trace, implementation, lambda: model(input_ids=probe, use_cache=False))
     finally:
-        current_pass.reset(token)
         trace.close()
+    logits = getattr(output, "logits", None)
     if logits is None:
         raise UnsupportedModel(f"{type(model).__name__} gives no logits: load it with AutoModelForCausalLM")
     calls = _block_calls(model, trace, probe)
@@ -324,10 +326,14 @@ def _readout(
     after = sorted((c for c in trace.calls if c.entered > last.left), key=lambda c: c.entered)
     leaves = [c.module for c in after if not any(True for _ in c.module.children())]
     chain = [m for m in leaves if not isinstance(m, nn.Dropout | nn.Identity)]
-    x = last.returned
-    with torch.no_grad():
+
+    def unembed() -> Tensor | None:
+        x = last.returned
         for module in chain:
             x = module(x)
+        return x
+
+    x = without_gradients(unembed)
     text = model.config.get_text_config()  # type: ignore[union-attr,operator]
     for name, finish in _finishes(text):
         if isinstance(x, Tensor) and x.shape == logits.shape and close(finish(x), logits):
