@@ -114,8 +114,9 @@ class Experiments:
         self._observers.append(callback)
 
     def unobserve(self, callback: Callable[[], None]) -> None:
-        """Stop calling back."""
-        self._observers.remove(callback)
+        """Stop calling back; nothing happens if it is not called."""
+        if callback in self._observers:
+            self._observers.remove(callback)
 
     def _change(self, edit: Callable[[Entries], Entries]) -> None:
         # Read and written in one hold of the lock: a click and a cell may change the list at the same time.

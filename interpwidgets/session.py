@@ -63,13 +63,6 @@ class Session:
         self.prepend_bos: bool | None = None
         self.name = _name(model)
         self.note = ""
-        try:
-            self.engine = Engine.of(model)
-        except UnsupportedModel:
-            require_finite_anywhere(model)  # sums of NaN add up to nothing
-            raise
-        self.context = Context.of(model)
-        """How many positions the model can read."""
         self.memory_budget: int = psutil.virtual_memory().available // 4
         self.worker = Worker()
         # One for all widgets: two threads that each hold one widget and want the other would wait for ever.
@@ -78,10 +71,20 @@ class Session:
         """Interventions that act in every linked widget of this session; an observable list."""
         self.widgets: weakref.WeakSet[Any] = weakref.WeakSet()
         self._results: Cache[Run] = Cache(self.memory_budget // 2)
+        self._hold = object()
         try:
+            try:
+                self.engine = Engine.of(model, self._hold)
+            except UnsupportedModel:
+                require_finite_anywhere(model)  # sums of NaN add up to nothing
+                raise
+            self.context = Context.of(model)
+            """How many positions the model can read."""
             self.checked: Check = check(self)
+            # For a session that is deleted without being closed.
+            weakref.finalize(self, _let_go, self.worker, self.engine, self._hold).atexit = False
         except BaseException:  # an interrupt must not leave our hooks either
-            self.engine.close()
+            Engine.release(model, self._hold)
             raise
 
     def check(self) -> Check:
@@ -92,14 +95,11 @@ class Session:
 
     def close(self) -> None:
         """Close the session's widgets, end its worker and take our hooks out of the model. It runs no more."""
-        if self._closed:
-            return
         self._closed = True
         for widget in list(self.widgets):
             widget.close()
-        self.worker.close()
         self._results.clear()
-        self.engine.close()
+        _let_go(self.worker, self.engine, self._hold)
 
     def __enter__(self) -> Session:
         return self
@@ -217,7 +217,8 @@ class Session:
             found = self._results.find(suits) if weights is not None else None
             if found is None:
                 found = self._forward(tokens, sites, interventions, all_logits)
-                if weights is not None:
+                # Another thread may have edited the model in the middle of the run.
+                if weights is not None and weights == self.engine.version():
                     self._results.put((tokens.ids, interventions, weights, sites, all_logits), found, found.nbytes)
         # The same ids may come from another text: the answer carries the prompt as it was asked.
         captured = {site: self._part(found, site) for site in sites}
@@ -335,18 +336,28 @@ class Session:
             require_finite(logits, self.engine, so_far, edits, acting)
             return logits
 
-        with explained(asked, "Generate fewer, or shorten the prompt."), self.engine.running(forward):
-            ids = ids.to(self.engine.device)
-            out = self.model.generate(  # type: ignore[operator]
+        ids = ids.to(self.engine.device)
+
+        def call() -> Tensor:
+            return self.model.generate(  # type: ignore[operator]
                 input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_new_tokens,
                 logits_processor=[watch],
             )  # fmt: skip
+
+        with explained(asked, "Generate fewer, or shorten the prompt."):
+            out = self.engine.inside(forward, call)
         return self._tokens(tuple(out[0].tolist()))
 
     def _require_ready(self) -> None:
         if self._closed:
             raise RuntimeError("this session is closed: make a new Session to go on")
         require_still(self.model)
+        changed = self.engine.changed_structure() if hasattr(self, "engine") else ""
+        if changed:
+            raise RuntimeError(
+                f"{changed!r} was put in, replaced or taken out after the session was opened, so that the session no "
+                "longer reads this model: make a new Session(model)"
+            )
 
     def _layers(self, site: Site) -> list[int | None]:
         if not SITES[site.name].per_layer:
@@ -405,6 +416,11 @@ class _Generation(ForwardPass):
             self.start, self.engine.length = self._seen, x.shape[1]
             self._seen += x.shape[1]
         return super().visit(site, layer, x)
+
+
+def _let_go(worker: Worker, engine: Engine, hold: object) -> None:
+    worker.close()
+    engine.close(hold)
 
 
 def _name(model: nn.Module) -> str:

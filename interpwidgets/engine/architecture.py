@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from .attention import Implementation
+from .context import without_gradients
 from .readout import Readout, find_readout
 from .tolerance import close, factor
 from .trace import AttentionCall, Call, Kind, Trace
@@ -94,18 +94,17 @@ def discover(model: nn.Module, implementation: Implementation, probe: Tensor) ->
 
 def _watch(model: nn.Module, implementation: Implementation, probe: Tensor) -> tuple[Trace, Tensor]:
     """Trace the probe under our attention function; without it, where the model does not go through the registry."""
-    with torch.no_grad():
-        plain = getattr(model(input_ids=probe, use_cache=False), "logits", None)
+    plain = without_gradients(lambda: getattr(model(input_ids=probe, use_cache=False), "logits", None))
     if plain is None:
         raise UnsupportedModel(f"{type(model).__name__} gives no logits: load it with AutoModelForCausalLM")
     trace = Trace(model, probe)
-    logits = trace.run(model, probe, implementation)
+    logits = trace.run(implementation)
     if any(a.kind == "registry" for a in trace.attention_calls):
         return trace, logits
     # Some read the implementation's name themselves, and would take another path under ours.
     implementation.leave_alone()
     trace = Trace(model, probe)
-    trace.run(model, probe, implementation)
+    trace.run(implementation)
     return trace, plain
 
 

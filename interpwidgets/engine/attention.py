@@ -8,7 +8,9 @@ also for a call that the user makes from another thread meanwhile.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,9 +23,20 @@ from .context import Pass, current_pass
 
 NAME = "interpwidgets"
 
-# id(config) -> (config, the implementation that the user chose). Entries stay until the session closes, so that a call
-# which began under NAME can end after the name was put back.
-chosen: dict[int, tuple[Any, str]] = {}
+
+@dataclass(eq=False)
+class _Chosen:
+    """The implementation that the user chose in a config, while passes run under our name."""
+
+    config: Any
+    own: str | None
+    passes: set[int] = field(default_factory=set)  # ids of the passes inside
+
+
+# By id(config). Entries stay until the session closes, so that a call of the user's which began under NAME can end
+# after the name was put back.
+_chosen: dict[int, _Chosen] = {}
+_switching = threading.RLock()
 
 
 class Implementation:
@@ -33,45 +46,54 @@ class Implementation:
         configs: dict[int, Any] = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
         self._configs = [c for c in configs.values() if hasattr(c, "_attn_implementation_internal")]
         self._ours = self._configs
-        self._depth = 0
 
     def leave_alone(self) -> None:
         """Set nothing from now on: the model does not ask the registry for its attention."""
         self._ours = []
 
-    def __enter__(self) -> None:
-        self._depth += 1
-        if self._depth > 1:
-            return
-        for config in self._ours:
-            own = config._attn_implementation_internal
-            if own != NAME:
-                chosen[id(config)] = (config, own)
-                config._attn_implementation_internal = NAME
+    def enter(self, running: Any) -> None:
+        """Set our name."""
+        with _switching:
+            for config in self._ours:
+                own = config._attn_implementation_internal
+                chosen = _chosen.setdefault(id(config), _Chosen(config, own))
+                chosen.passes.add(id(running))
+                if own != NAME:
+                    chosen.own = own
+                    config._attn_implementation_internal = NAME
 
-    def __exit__(self, *exc: object) -> None:
-        self._depth -= 1
-        if self._depth:
-            return
-        for config in self._ours:
-            if config._attn_implementation_internal == NAME:
-                config._attn_implementation_internal = chosen[id(config)][1]
+    def leave(self, running: Any) -> None:
+        """Put the user's name back when no pass is left; nothing happens if this one has left before."""
+        with _switching:
+            for config in self._ours:
+                chosen = _chosen.get(id(config))
+                if chosen is None:
+                    continue
+                chosen.passes.discard(id(running))
+                if not chosen.passes and config._attn_implementation_internal == NAME:
+                    config._attn_implementation_internal = chosen.own
 
     def names(self) -> tuple[str, ...]:
         """The implementations that the user chose."""
-        return tuple(
-            _own_name(c) if c._attn_implementation_internal == NAME else str(c._attn_implementation_internal)
-            for c in self._configs
-        )
+        return tuple(_own_name(c) for c in self._configs)
 
     def close(self) -> None:
-        for config in self._configs:
-            chosen.pop(id(config), None)
+        """Forget the configs, unless a pass of another model's that shares one is inside."""
+        with _switching:
+            for config in self._configs:
+                chosen = _chosen.get(id(config))
+                if chosen is not None and not chosen.passes:
+                    del _chosen[id(config)]
 
 
 def _own_name(config: Any) -> str:
-    entry = chosen.get(id(config))
-    return (entry[1] if entry else None) or "eager"
+    name = getattr(config, "_attn_implementation_internal", None)
+    chosen = _chosen.get(id(config))
+    if name == NAME and chosen is not None:
+        name = chosen.own
+    elif name == NAME:  # the session was closed between the two lines above, and the name put back before that
+        name = config._attn_implementation_internal
+    return name if name is not None and name != NAME else "eager"
 
 
 def _own_attention(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -15,37 +14,40 @@ class Cache(Generic[T]):
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
-        self._entries: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
+        # (key, value, size), the most recently used last. Replaced as a whole: keys are compared in Python, where an
+        # interrupt can strike, and would leave a dict of them broken.
+        self._entries: list[tuple[Hashable, T, int]] = []
         self._lock = threading.Lock()
 
     @property
     def held(self) -> int:
         """Bytes held."""
-        with self._lock:
-            return sum(size for _, size in self._entries.values())
+        return sum(size for _, _, size in self._entries)
 
     def find(self, suits: Callable[[Hashable, T], bool]) -> T | None:
         """The most recently used entry that suits."""
         with self._lock:
-            for key in reversed(self._entries):
-                value, _ = self._entries[key]
+            entries = self._entries
+            for i in reversed(range(len(entries))):
+                key, value, _ = entries[i]
                 if suits(key, value):
-                    self._entries.move_to_end(key)
+                    self._entries = [*entries[:i], *entries[i + 1 :], entries[i]]
                     return value
         return None
 
     def put(self, key: Hashable, value: T, size: int) -> None:
         """Store an entry of `size` bytes; one larger than the whole budget is not kept."""
         with self._lock:
-            self._entries.pop(key, None)
-            if size > self.budget:
-                return
-            self._entries[key] = (value, size)
-            total = sum(s for _, s in self._entries.values())
+            entries = [entry for entry in self._entries if entry[0] != key]
+            if size <= self.budget:
+                entries.append((key, value, size))
+            total = sum(size for _, _, size in entries)
+            gone = 0
             while total > self.budget:
-                _, (_, freed) = self._entries.popitem(last=False)
-                total -= freed
+                total -= entries[gone][2]
+                gone += 1
+            self._entries = entries[gone:]
 
     def clear(self) -> None:
         with self._lock:
-            self._entries.clear()
+            self._entries = []

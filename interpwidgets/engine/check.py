@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .architecture import UnsupportedModel
+from .context import without_gradients
 from .edits import compile_edits
 from .forward import Edit, ForwardPass
 from .interventions import Patch
@@ -57,9 +58,8 @@ def check(session: Session) -> Check:
     Raises UnsupportedModel if what we would show is not what the model computes.
     """
     engine = session.engine
-    probe, tolerance = engine.probe, 10 * TOLERANCE.get(engine.dtype, 1e-5)
-    with torch.no_grad():
-        plain = engine.model(input_ids=probe, use_cache=False).logits
+    probe, tolerance = engine.probe.to(engine.device), 10 * TOLERANCE.get(engine.dtype, 1e-5)
+    plain = without_gradients(lambda: engine.model(input_ids=probe, use_cache=False).logits)
     layers = range(engine.architecture.n_layers)
     capture: set[tuple[str, int | None]] = {
         (site, layer) for layer in layers for site in engine.sites(layer) if site in ("pattern", "resid_post")

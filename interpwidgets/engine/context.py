@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 class Pass(Protocol):
@@ -31,4 +35,60 @@ class Pass(Protocol):
         """Read the value, and give back the one that the model goes on with."""
 
 
+class Names(Protocol):
+    """The attention implementation's names in a model's configs: ours while any pass is inside."""
+
+    def enter(self, running: Any) -> None:
+        """Set our name."""
+
+    def leave(self, running: Any) -> None:
+        """Put the user's name back when no pass is left; nothing happens if this one has left before."""
+
+
 current_pass: ContextVar[Pass | None] = ContextVar("interpwidgets_pass", default=None)
+
+
+def surely(put_back: Callable[[], None]) -> None:
+    """Put something back, and once more if Ctrl-C strikes in the middle of it."""
+    try:
+        put_back()
+    except BaseException:
+        put_back()
+        raise
+
+
+def without_gradients(call: Callable[[], T]) -> T:
+    """Call without recording gradients. An interrupt inside `torch.no_grad` itself would leave them off for good."""
+    before = torch.is_grad_enabled()
+    try:
+        torch.set_grad_enabled(False)
+        return call()
+    finally:
+        surely(lambda: _set_gradients(before))
+
+
+def _set_gradients(on: bool) -> None:
+    torch.set_grad_enabled(on)
+
+
+def inside(running: Pass, names: Names, call: Callable[[], T]) -> T:
+    """Call with `running` as this thread's pass and without gradients; whatever happens, all is put back.
+
+    Ctrl-C can strike after any call into C. So nothing is changed before the `try`, and no context manager, which
+    could be struck in its own code, stands between a change and its undoing.
+    """
+    before = current_pass.get()
+
+    def put_back() -> None:
+        current_pass.set(before)
+        names.leave(running)
+
+    def enter() -> T:
+        try:
+            names.enter(running)
+            current_pass.set(running)
+            return call()
+        finally:
+            surely(put_back)
+
+    return without_gradients(enter)

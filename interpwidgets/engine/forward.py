@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .architecture import Architecture, Block, discover
 from .attention import Implementation
-from .context import current_pass
+from .context import current_pass, inside, without_gradients
 from .direct import DirectAttention
+from .hooks import Hooks
 from .sites import HEAD_SITES, SITES
+from .version import Versions, modules
+
+T = TypeVar("T")
 
 Write = Callable[[Tensor, list[int], int | None], Tensor]
 """(addressed part (row, position, [head,] width), its absolute positions, its head) -> what to write there."""
@@ -161,33 +165,54 @@ class Engine:
     """Hooks, lock and structure of one model; shared by all sessions on that model."""
 
     _engines: ClassVar[weakref.WeakValueDictionary[int, Engine]] = weakref.WeakValueDictionary()
+    _registry: ClassVar[threading.RLock] = threading.RLock()
 
     @classmethod
-    def of(cls, model: nn.Module) -> Engine:
-        """The engine of this model: the existing one, or a new one. Raises UnsupportedModel."""
+    def of(cls, model: nn.Module, holder: object) -> Engine:
+        """The engine of this model, held by `holder` until that is closed. Raises UnsupportedModel.
+
+        If this is interrupted or raises, `release` must be called.
+        """
+        while True:
+            with cls._registry:
+                engine = cls._engines.get(id(model))
+                if engine is None or engine.model is not model or engine.closed or engine.changed_structure():
+                    engine = cls._engines[id(model)] = cls(model)
+            with engine.lock:
+                if not engine.closed:
+                    engine._holders.add(holder)
+                    engine._open()
+                    return engine
+
+    @classmethod
+    def release(cls, model: nn.Module, holder: object) -> None:
+        """Close for `holder`, if the model has an engine that it holds."""
         engine = cls._engines.get(id(model))
-        if engine is None or engine.model is not model or engine._sessions == 0:
-            engine = cls(model)
-            cls._engines[id(model)] = engine
-        engine._sessions += 1
-        return engine
+        if engine is not None and holder in engine._holders:
+            engine.close(holder)
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.lock = threading.RLock()
         self.implementation = Implementation(model)
         self.length = 0  # positions computed by the running pass
-        self._sessions = 0
-        self._handles: list[Any] = []
+        self.closed = False
+        self._holders: set[object] = set()
+        self._hooks = Hooks()
+        self._versions = Versions(model)
+        self._modules: list[nn.Module] = []
         self.probe = probe(model)
-        with self.lock:
-            self.architecture: Architecture = discover(model, self.implementation, self.probe)
-        self.attention_layers = {
-            id(b.attention): layer for layer, b in enumerate(self.architecture.blocks) if b.kind == "registry"
-        }
+
+    def _open(self) -> None:
+        if self._modules:
+            return
+        found = discover(self.model, self.implementation, self.probe)
+        self.architecture: Architecture = found
+        self.attention_layers = {id(b.attention): layer for layer, b in enumerate(found.blocks) if b.kind == "registry"}
         kinds = enumerate(b.kind for b in self.architecture.blocks)
         self.direct_layers = {layer for layer, kind in kinds if kind in ("sdpa", "softmax")}
         self._install()
+        self._modules = list(modules(self.model))
 
     @property
     def device(self) -> torch.device:
@@ -202,17 +227,20 @@ class Engine:
     def dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
-    def version(self) -> tuple[Any, ...] | None:
-        """Changes with every weight and the attention implementation; None if that cannot be told.
+    def version(self) -> int | None:
+        """Changes with whatever the model computes with (see `Versions`); None if that cannot be told."""
+        return self._versions.now(self.implementation.names())
 
-        It cannot for weights made in inference mode.
-        Edits through `parameter.data` are not seen by torch's counters; edit under `torch.no_grad()` instead.
-        """
-        held = (t for m in modules(self.model) for t in (*m._parameters.values(), *m._buffers.values()))
-        tensors = [t for t in held if t is not None]
-        if any(t.is_inference() for t in tensors):
-            return None
-        return (self.implementation.names(), *((t.data_ptr(), t._version) for t in tensors))
+    def changed_structure(self) -> str:
+        """Which module was put in, replaced or taken out since the session was opened; empty if none was."""
+        now = list(modules(self.model))
+        if not self._modules or (len(now) == len(self._modules) and all(map(operator.is_, now, self._modules))):
+            return ""
+        known, names = set(map(id, self._modules)), self.architecture.names
+        added = [name for name, module in self.model.named_modules() if id(module) not in known]
+        here = set(map(id, now))
+        gone = [names[id(module)] for module in self._modules if id(module) not in here]
+        return min(added or gone or ["the order of the modules"], key=len)
 
     @property
     def last_logits_only(self) -> dict[str, int]:
@@ -220,14 +248,14 @@ class Engine:
         known = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         return {"logits_to_keep": 1} if known else {}
 
-    def close(self) -> None:
-        """Give up one session's hold; the last one removes our hooks."""
-        self._sessions -= 1
-        if self._sessions == 0:
-            for handle in self._handles:
-                handle.remove()
-            self._handles.clear()
-            self.implementation.close()
+    def close(self, holder: object) -> None:
+        """Give up one session's hold, when no pass is running; the last one takes our hooks out."""
+        with self.lock:
+            self._holders.discard(holder)
+            if not self._holders:
+                self.closed = True
+                self._hooks.remove()
+                self.implementation.close()
 
     def sites(self, layer: int) -> list[str]:
         """The canonical sites that this layer has."""
@@ -242,45 +270,60 @@ class Engine:
             heads |= {"q": None, "k": None, "v": None, "z": block.projection}
         return [s for s in SITES if SITES[s].per_layer and (has | heads).get(s, block.module) is not None]
 
-    @contextmanager
-    def running(self, forward: ForwardPass) -> Iterator[None]:
-        """Make `forward` the pass that this thread is inside of."""
-        listening = DirectAttention() if forward.listens else nullcontext()
-        with self.lock, self.implementation, torch.no_grad():
-            token = current_pass.set(forward)
+    def inside(self, forward: ForwardPass, call: Callable[[], T]) -> T:
+        """Call the model with `forward` as the pass that this thread is inside of. Raises RuntimeError once closed."""
+        with self.lock:
+            self._require_open()
+            length = self.length
             try:
-                with listening:
-                    yield
+                result = inside(forward, self.implementation, self._listening(call) if forward.listens else call)
             finally:
-                current_pass.reset(token)
+                self.length = length  # of the pass around this one: a hook of the user's may run the session
+            self._require_open()
+            return result
+
+    @staticmethod
+    def _listening(call: Callable[[], T]) -> Callable[[], T]:
+        def listen() -> T:
+            with DirectAttention():
+                return call()
+
+        return listen
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise RuntimeError("this session is closed: make a new Session to go on")
 
     def run(self, ids: Tensor, forward: ForwardPass, **arguments: Any) -> Tensor:
         """Run the model on (row, position) ids inside `forward`; gives the logits."""
-        with self.running(forward):
+
+        def call() -> Tensor:
             forward.rows = ids.shape[0]
             self.length = ids.shape[1]
             return self.model(input_ids=ids.to(self.device), **arguments).logits
 
+        return self.inside(forward, call)
+
     def run_for_tokens(self, ids: Tensor, forward: ForwardPass, tokens: list[int], **arguments: Any) -> Tensor:
         """`run`, but only these tokens' logits (row, position, token) are computed, if the unembedding allows it."""
         head = self.architecture.readout.unembedding
-        if not isinstance(head, nn.Linear):
+        # A wrapped forward or a hook of the user's does what the weight alone does not say.
+        if type(head) is not nn.Linear or "forward" in vars(head) or not self._hooks.are_all_on(head):
             return self.run(ids, forward, **arguments)[..., tokens]
         forward.unembed = False
         try:
             self.run(ids, forward, **arguments)
         except _BeforeUnembedding as reached:
-            with torch.no_grad():
-                bias = None if head.bias is None else head.bias[tokens]
-                return self.architecture.readout.finish(nn.functional.linear(reached.x, head.weight[tokens], bias))
+            x, bias = reached.x, None if head.bias is None else head.bias.detach()[tokens]
+            return self.architecture.readout.finish(nn.functional.linear(x, head.weight.detach()[tokens], bias))
         raise RuntimeError("the model did not reach its unembedding")
 
     def readout(self, residual: Tensor, check: Callable[[], None] | None = None) -> Tensor:
         """Final norm (each vector by its own statistics), unembedding, soft cap and scale of (..., d_model)."""
-        with torch.no_grad():
-            if check is not None:
-                check()
-            return self.architecture.readout(residual)
+        if check is not None:
+            check()
+
+        return without_gradients(lambda: self.architecture.readout(residual))
 
     def _install(self) -> None:
         architecture = self.architecture
@@ -292,22 +335,22 @@ class Engine:
             self._leave_early(architecture.readout.unembedding)
 
     def _install_block(self, layer: int, block: Block) -> None:
-        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
             running = self._mine()
-            if running is None:
+            if running is None or kwargs is None:
                 return None
             if args:
                 return (running.enter_block(layer, args[0]), *args[1:]), kwargs
             return args, {**kwargs, "hidden_states": running.enter_block(layer, kwargs["hidden_states"])}
 
-        self._handles.append(block.module.register_forward_pre_hook(enter, with_kwargs=True))
+        self._hooks.before(block.module, enter, with_kwargs=True)
         self._after(block.module, "resid_post", layer)
         if block.projection is not None:
-            self._handles.append(block.projection.register_forward_hook(self._result(layer)))
+            self._hooks.after(block.projection, self._result(layer))
         if block.attention is not None and block.kind != "registry":
             self._attend(layer, block.attention)
         if block.projection is not None and block.kind == "softmax":
-            self._handles.append(block.projection.register_forward_pre_hook(self._heads_side_by_side(layer)))
+            self._hooks.before(block.projection, self._heads_side_by_side(layer))
         if block.attn_out is not None:
             self._after(block.attn_out, "attn_out", layer, block.attn_scale)
         if block.mlp_out is not None:
@@ -316,7 +359,7 @@ class Engine:
             if module is not None:
                 self._before(module, site, layer)
         if block.after_mid is not None:
-            self._handles.append(block.after_mid.register_forward_pre_hook(self._middle(layer), with_kwargs=True))
+            self._hooks.before(block.after_mid, self._middle(layer), with_kwargs=True)
 
     def _leave_early(self, module: nn.Module) -> None:
         # Hooks are plain functions: a user's deepcopy of the model copies bound methods, and with them all of this.
@@ -325,7 +368,7 @@ class Engine:
             if running is not None and not running.unembed:
                 raise _BeforeUnembedding(args[0])
 
-        self._handles.append(module.register_forward_pre_hook(hook))
+        self._hooks.before(module, hook)
 
     def _mine(self) -> ForwardPass | None:
         running = current_pass.get()
@@ -340,7 +383,8 @@ class Engine:
             if (running := self._mine()) is not None:
                 running.attending = None
 
-        self._handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        self._hooks.before(module, enter)
+        self._hooks.after(module, leave)
 
     def _heads_side_by_side(self, layer: int) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> Any:
@@ -370,7 +414,7 @@ class Engine:
                 return type(output)([visit(running, output[0]), *output[1:]])
             return visit(running, output)
 
-        self._handles.append(module.register_forward_hook(hook))
+        self._hooks.after(module, hook)
 
     def _before(self, module: nn.Module, site: str, layer: int | None) -> None:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> Any:
@@ -379,12 +423,12 @@ class Engine:
                 return None
             return (running.visit(site, layer, args[0]), *args[1:])
 
-        self._handles.append(module.register_forward_pre_hook(hook))
+        self._hooks.before(module, hook)
 
     def _middle(self, layer: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
             running = self._mine()
-            if running is None or not running.wants("resid_mid", layer):
+            if running is None or kwargs is None or not running.wants("resid_mid", layer):
                 return
             stream = args[0] if args else kwargs["hidden_states"]
             # In place: the block adds the MLP's output to this very tensor, which only it holds.
@@ -414,18 +458,6 @@ def probe(model: nn.Module) -> Tensor:
     """Six tokens spread over the vocabulary, (1, position), on the model's device."""
     weight = model.get_input_embeddings().weight  # type: ignore[operator]
     return (torch.arange(1, 7, device=weight.device) * (weight.shape[0] // 7))[None]
-
-
-def modules(model: nn.Module) -> Iterator[nn.Module]:
-    """Every module once, in no order; ten times as fast as `Module.modules`, for it is asked at each click."""
-    seen: set[int] = set()
-    waiting: list[nn.Module | None] = [model]
-    while waiting:
-        module = waiting.pop()
-        if module is not None and id(module) not in seen:
-            seen.add(id(module))
-            yield module
-            waiting.extend(module._modules.values())
 
 
 def per_head(projection: nn.Module, z: Tensor) -> Tensor:

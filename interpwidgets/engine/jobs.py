@@ -118,3 +118,4 @@ class Worker:
             finally:
                 with self._condition:
                     self._running.pop(key, None)
+            del ticket  # a waiting thread would hold the job's widget, and with it the model

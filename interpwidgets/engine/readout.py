@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .context import without_gradients
 from .tolerance import close, factor
 from .trace import Call, Trace
 
@@ -52,8 +53,8 @@ def find_readout(model: nn.Module, trace: Trace, last: Call, logits: Tensor) -> 
             chain.append(call)
             x = call.returned
     modules = [c.module for c in chain if not isinstance(c.module, nn.Dropout | nn.Identity)]
-    with torch.no_grad():
-        x = Readout(modules, 1.0, None, None)(start)
+    x = without_gradients(lambda: Readout(modules, 1.0, None, None)(start))
+    if x.shape == logits.shape:
         for scale, cap in _finishes(model.config, x, logits):
             readout = Readout(modules, scale, cap, None)
             if close(readout.finish(x), logits):
@@ -67,8 +68,6 @@ def find_readout(model: nn.Module, trace: Trace, last: Call, logits: Tensor) -> 
 
 def _finishes(config: Any, x: Tensor, logits: Tensor) -> Iterator[tuple[float, float | None]]:
     """Scales and soft caps that would make the logits of x; caps are those that the config names."""
-    if x.shape != logits.shape:
-        return
     text = config.get_text_config()
     named = [v for name, v in text.to_dict().items() if "cap" in name and isinstance(v, int | float) and v]
     for cap in (None, *dict.fromkeys(named)):

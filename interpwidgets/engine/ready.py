@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .forward import modules
+from .version import modules
 
 
 class TokenizerWarning(UserWarning):

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from .attention import Implementation
-from .context import current_pass
+from .context import current_pass, inside
 from .direct import DirectAttention
+from .hooks import Hooks
 
 Kind = Literal["registry", "sdpa", "softmax"]
 """How a block computes attention: through transformers' registry, torch's fused kernel, or a softmax of its own."""
@@ -63,28 +63,29 @@ class Trace:
         self._in_registry = False
         self._clock = 0
         self._open: list[Call] = []
-        self._handles = []
-        for path, module in model.named_modules():
-            enter = module.register_forward_pre_hook(self._enter(path), with_kwargs=True)
-            self._handles += [enter, module.register_forward_hook(self._leave)]
+        self._hooks = Hooks()
+        self._model, self._probe = model, probe
 
-    def run(self, model: nn.Module, probe: Tensor, implementation: Implementation) -> Tensor:
+    def run(self, implementation: Implementation) -> Tensor:
         """Run the probe and give the logits; under our attention function, if `implementation` sets it."""
-        token = current_pass.set(self)
         try:
-            with torch.no_grad(), implementation, DirectAttention():
-                return model(input_ids=probe, use_cache=False).logits
+            for path, module in self._model.named_modules():
+                self._hooks.before(module, self._enter(path), with_kwargs=True)
+                self._hooks.after(module, self._leave)
+            return inside(self, implementation, self._forward)
         finally:
-            current_pass.reset(token)
-            for handle in self._handles:
-                handle.remove()
+            self._hooks.remove()
+
+    def _forward(self) -> Tensor:
+        with DirectAttention():
+            return self._model(input_ids=self._probe, use_cache=False).logits
 
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
 
     def _enter(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+        def hook(module: nn.Module, args: Any, kwargs: Any = None) -> None:
             if current_pass.get() is self:
                 given = args[0] if args else kwargs.get("hidden_states")
                 # Cloned: a block may edit its stream in place, and the sums are checked afterwards.

@@ -12,7 +12,7 @@ from ..engine.sites import Site
 from ..methods.predictions import compare_predictions
 from ..session import Run, Session
 from . import static
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ class AttentionPattern(LiveWidget):
         self._tokens = session.tokenize(parse_prompt(session, prompt))
         self._baseline: Run | None = None
         self._now: Run | None = None
-        super().__init__(session, linked=linked, **settings)
+        self.session = session
         self._check_head(layer, head)
+        super().__init__(session, linked=linked, **settings)
         self.layer, self.head = layer, head
         self._prompt = prompt_to_wire(self._tokens, session)
         self.refresh()
@@ -100,7 +101,9 @@ class AttentionPattern(LiveWidget):
         """Cut this attention edge, or restore it if it is cut."""
         self._check_head(layer, head)
         length = len(self._tokens)
-        if not 0 <= key <= query < length:
+        if renormalize not in (None, True, False):
+            raise TypeError(f"renormalize={renormalize!r}: True or False is needed")
+        if not 0 <= whole(key, "key") <= whole(query, "query") < length:
             raise ValueError(
                 f"no edge from query {query} to key {key}: keys come before queries, and there are {length} tokens"
             )
@@ -138,9 +141,21 @@ class AttentionPattern(LiveWidget):
 
     def _check_head(self, layer: int, head: int) -> None:
         a = self.session.engine.architecture
-        if not 0 <= layer < a.n_layers or not 0 <= head < a.n_heads[layer]:
+        if not 0 <= whole(layer, "layer") < a.n_layers or not 0 <= whole(head, "head") < a.n_heads[layer]:
             have = f"layers 0 to {a.n_layers - 1}, heads 0 to {max(a.n_heads) - 1}"
             raise ValueError(f"there is no attention head {head} in layer {layer}: this model has {have}")
+
+    @t.validate("layer", "head")
+    def _in_the_model(self, proposal: Any) -> int:
+        name, value = proposal["trait"].name, proposal["value"]
+        a = self.session.engine.architecture
+        limit = a.n_layers if name == "layer" else max(a.n_heads)
+        if not 0 <= value < limit:
+            raise t.TraitError(f"{name} {value} is out of range: there are {limit} ({name}s 0 to {limit - 1})")
+        return value
+
+    def _release(self) -> None:
+        self._baseline = self._now = None
 
     def _changed(self) -> bool:
         return self._now is not self._baseline
@@ -210,6 +225,8 @@ class AttentionPattern(LiveWidget):
 
     def figure(self) -> go.Figure:
         """The selected head's pattern, or its difference from baseline, (query, key)."""
+        if self._now is None and not self._running():
+            self.refresh()
         self.wait()
         from .figures import heatmap
 

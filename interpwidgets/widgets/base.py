@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import html
+import operator
 import time
+import traceback
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
 import numpy as np
 import traitlets as t
+from ipywidgets.widgets.widget import _instances
 
 from ..engine.forward import Cancelled
 from ..engine.interventions import Intervention
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 _PROGRESS_SECONDS = 0.1  # at most ten updates a second reach the browser
 _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its static picture
+_LONGEST_TEXT = 2000  # characters of an error that are drawn
+_LARGEST_ID = 2**53  # whole numbers below this are exact in JavaScript
+_FROM_PAGE = ("_request", "_view_count")  # of the wire's own traits, those that the front end may set
 
 Wire = dict[str, Any]
 
@@ -72,12 +79,16 @@ class LiveWidget(anywidget.AnyWidget):
         self._last_progress = 0.0
         self._idle_experiments: frozenset[Intervention] = frozenset()
         self._dormant = False
+        self._observer = _weakly(self._on_experiments)
         super().__init__(_title=self.title, _header=_header(session), **settings)
+        self._own_layout = None if "layout" in settings else self.layout
+        self.comm.on_msg(_weakly(self._handle_msg))
+        self._be_held(False)
         self.set_trait("linked", linked)
         # Turns the counting of views on: a widget whose outputs were cleared stops computing.
         self._view_count = 0
         session.widgets.add(self)
-        self.experiments.observe(self._on_experiments)
+        self.experiments.observe(self._observer)
         self.observe(self._on_request, names="_request")
         self.observe(self._on_views, names="_view_count")
         self._show_experiments()
@@ -150,11 +161,33 @@ class LiveWidget(anywidget.AnyWidget):
             ticket.cancel()
         if self in self.session.widgets:
             self.session.widgets.discard(self)
-            self.experiments.unobserve(self._on_experiments)
             self._tell("closed", message="This widget is closed: make a new one to go on")
             # The page would go on counting views of a model that has no channel any more.
             self.set_trait("_view_count", None)
+        self._release()
+        self._disconnect()
+
+    def __del__(self) -> None:
+        # The collector runs on any thread, holding any lock: nothing here waits for one.
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if "_observer" in vars(self):
+            self.experiments.unobserve(self._observer)
+        if vars(self).get("_own_layout") is not None:
+            self._own_layout.close()
         super().close()
+
+    def _be_held(self, held: bool) -> None:
+        """Keep the widget while it can be seen; otherwise it lives as long as something of the user's refers to it.
+
+        ipywidgets' register would keep every widget for ever, and with it its session and model.
+        """
+        if self.comm is not None:
+            _instances[self.model_id] = self if held else weakref.proxy(self)
+
+    def _release(self) -> None:
+        """Drop what `refresh` computes again: runs, which may be large. The picture stays."""
 
     # -- the wire ----------------------------------------------------------------------------------------------------
 
@@ -170,7 +203,19 @@ class LiveWidget(anywidget.AnyWidget):
     def set_state(self, sync_data: Any) -> None:
         # Messages may come on another thread than the worker's, and ipywidgets keeps its sync state in attributes.
         with self.session.publishing:
-            super().set_state(sync_data)
+            # One by one, the request last: ipywidgets drops a whole message for one value that does not fit.
+            for name in sorted(sync_data, key=lambda name: name == "_request"):
+                if not self._may_come_from_page(name):
+                    continue
+                try:
+                    super().set_state({name: sync_data[name]})
+                except Exception as error:  # noqa: BLE001 - drawn; in a callback it would be lost in the log
+                    self._fail(error)
+                    self.send_state(name)  # the page shows what holds
+
+    def _may_come_from_page(self, name: str) -> bool:
+        trait = self.traits().get(name)
+        return trait is not None and not trait.read_only and (not name.startswith("_") or name in _FROM_PAGE)
 
     def _on_request(self, change: Any) -> None:
         request = dict(change["new"])
@@ -179,13 +224,15 @@ class LiveWidget(anywidget.AnyWidget):
         history = ("undo", "redo", "toggle", "remove", "clear", "stop")
         self._error = None
         try:
+            if not _is_id(number):
+                raise ValueError(f"a request carries a whole number as its id, not {number!r}")
             if operation not in (*history, *self.operations):
                 raise ValueError(f"unknown request {operation!r}")
             getattr(self, operation)(**request)
         except Exception as error:  # noqa: BLE001 - drawn; in a callback it would be lost in the log
             self._fail(error)
         # What started a run has been acknowledged as queued; anything else is done already.
-        if self._status["id"] != number:
+        if self._status["id"] != self._result_id():
             self._tell("running" if self._running() else "idle")
 
     def _on_experiments(self) -> None:
@@ -195,9 +242,13 @@ class LiveWidget(anywidget.AnyWidget):
     def _on_views(self, change: Any) -> None:
         if change["new"] == 0 and change["old"]:
             self._dormant = True
-        elif change["new"] and self._dormant:
-            self._dormant = False
-            self.refresh()
+            self._be_held(False)
+            self._release()
+        elif change["new"]:
+            self._be_held(True)
+            if self._dormant:
+                self._dormant = False
+                self.refresh()
 
     def _renew(self) -> None:
         if not self._dormant:
@@ -216,15 +267,14 @@ class LiveWidget(anywidget.AnyWidget):
             self._tell("running")
             try:
                 results = compute()
+                if not ticket.cancelled:
+                    self._publish(results, ticket, round(1000 * (time.perf_counter() - started)))
             except Cancelled:
                 if self._tickets.get(lane) is ticket:  # stopped, not replaced by a newer one
                     self._tell("cancelled", message="stopped")
-            except Exception as error:  # noqa: BLE001 - drawn where the user looks, and raised by wait()
+            except BaseException as error:  # noqa: BLE001 - drawn where the user looks, and raised by wait()
                 if not ticket.cancelled:
-                    self._fail(error)
-            else:
-                if not ticket.cancelled:
-                    self._publish(results, ticket, round(1000 * (time.perf_counter() - started)))
+                    self._fail(_as_exception(error))
 
         self._error = None
         with self.session.publishing:  # so that "queued" is said before the worker says more
@@ -242,6 +292,7 @@ class LiveWidget(anywidget.AnyWidget):
         with self.session.publishing, self.hold_sync():
             ticket.finish()
             message = results.pop("message", "")
+            self._header = _header(self.session)
             for name, value in results.items():
                 self.set_trait(name, value)
             self._code = self.code()
@@ -249,21 +300,32 @@ class LiveWidget(anywidget.AnyWidget):
 
     def _publish_part(self, results: Callable[[], Wire]) -> None:
         """Publish what is known so far, at most ten times a second."""
-        now = time.perf_counter()
-        if now - self._last_progress >= _PROGRESS_SECONDS:
-            self._last_progress = now
-            with self.session.publishing, self.hold_sync():
-                for name, value in results().items():
-                    self.set_trait(name, value)
+        if time.perf_counter() - self._last_progress >= _PROGRESS_SECONDS:
+
+            def show() -> None:
+                with self.hold_sync():
+                    for name, value in results().items():
+                        self.set_trait(name, value)
+
+            self._unless_busy(show)
 
     def _progress(self, done: int, total: int) -> None:
-        now = time.perf_counter()
-        if now - self._last_progress >= _PROGRESS_SECONDS or done == total:
-            self._last_progress = now
-            self._tell("running", done=done, total=total)
+        if time.perf_counter() - self._last_progress >= _PROGRESS_SECONDS or done == total:
+            self._unless_busy(lambda: self._tell("running", done=done, total=total))
+
+    def _unless_busy(self, show: Callable[[], None]) -> None:
+        """Show something from inside a pass, which must not wait for a thread that may be waiting for the model."""
+        if self.session.publishing.acquire(blocking=False):
+            try:
+                self._last_progress = time.perf_counter()
+                show()
+            finally:
+                self.session.publishing.release()
 
     def _result_id(self) -> int:
-        return int(self._request.get("id", 0))
+        """The id of the newest request; of the one before if it has none."""
+        number = self._request.get("id", 0)
+        return number if _is_id(number) else self._status.get("id", 0)
 
     def _tell(self, state: str, *, message: str = "", ms: int = 0, done: int = 0, total: int = 0) -> None:
         with self.session.publishing:
@@ -273,8 +335,12 @@ class LiveWidget(anywidget.AnyWidget):
             }  # fmt: skip
 
     def _fail(self, error: Exception) -> None:
+        # The frames of a failed run hold its activations.
+        traceback.clear_frames(error.__traceback__)
         self._error = error
         text = drawable(str(error) or type(error).__name__)
+        if len(text) > _LONGEST_TEXT:
+            text = f"{text[:_LONGEST_TEXT]} … ({len(text)} characters)"
         with self.session.publishing:
             self._status = {
                 "id": self._result_id(), "state": "error", "message": "", "ms": 0, "done": 0, "total": 0,
@@ -309,6 +375,7 @@ class LiveWidget(anywidget.AnyWidget):
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is None:
             return None
+        self._be_held(True)
         data, metadata = bundle
         return encodable({**data, "text/html": self.static_frame()}), metadata
 
@@ -379,8 +446,39 @@ def _header(session: Session) -> Wire:
     }
 
 
+def whole(value: Any, name: str) -> int:
+    """A whole number from the front end. Raises TypeError, naming it, for anything else."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}: a whole number is needed")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: a whole number is needed") from None
+
+
+def _is_id(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _LARGEST_ID
+
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """A callback that does not keep the widget alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> None:
+        alive = reference()
+        if alive is not None:
+            alive(*args)
+
+    return call
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """What `wait` may raise: a SystemExit from a hook of the user's must not end the kernel from another thread."""
+    return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__} was raised in the run")
+
+
 def _error_title(error: Exception) -> str:
-    if isinstance(error, ValueError | TypeError | KeyError):
+    if isinstance(error, ValueError | TypeError | KeyError | IndexError | t.TraitError):
         return "This cannot be run"
     return f"The run failed: {type(error).__name__}"
 

@@ -11,9 +11,8 @@ import xarray as xr
 from ..engine.interventions import Patch
 from ..methods.lens import UNITS, lens_run, read_stack, residual_stack
 from ..session import Session
-from ..tokens import Tokens
 from . import static
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
 
 if TYPE_CHECKING:
@@ -53,7 +52,9 @@ class LogitLens(LiveWidget):
     def __init__(self, session: Session, prompt: Any, *, linked: bool = True, **settings: Any) -> None:
         self._tokens = session.tokenize(parse_prompt(session, prompt))
         self._reading: xr.Dataset | None = None
+        self._read_for: tuple[Any, ...] = ()
         self._metrics = set(_CHEAP)
+        self.session = session
         super().__init__(session, linked=linked, **settings)
         self._metrics.add(self.metric)
         self._prompt = prompt_to_wire(self._tokens, session)
@@ -68,7 +69,7 @@ class LogitLens(LiveWidget):
     def replace(self, position: int, token: int | None = None, text: str | None = None) -> None:
         """Replace the token at `position` by another one (`token`, an id) or by text, which may be several tokens."""
         ids = list(self._tokens.ids)
-        if not 0 <= position < len(ids):
+        if not 0 <= whole(position, "position") < len(ids):
             raise ValueError(f"position {position} is out of range: the prompt has {len(ids)} tokens")
         if token is None:
             token_ids = self.session.text_ids(text or "")
@@ -87,7 +88,7 @@ class LogitLens(LiveWidget):
         """
         n_layers, length = self.session.engine.architecture.n_layers, len(self._tokens)
         for layer, position in (source, target):
-            if not (-1 <= layer < n_layers and 0 <= position < length):
+            if not (-1 <= whole(layer, "layer") < n_layers and 0 <= whole(position, "position") < length):
                 have = f"layers are -1 to {n_layers - 1}, positions 0 to {length - 1}"
                 raise ValueError(f"no cell at layer {layer}, position {position}: {have}")
         (from_site, from_layer), (site, layer) = _stream(source[0]), _stream(target[0])
@@ -100,7 +101,11 @@ class LogitLens(LiveWidget):
 
     def transplant_cells(self, source: list[int], target: list[int]) -> None:
         """`transplant` by cells [row, position] of the grid, row 0 being the embedding."""
-        self.transplant((source[0] - 1, source[1]), (target[0] - 1, target[1]))
+        for name, cell in (("source", source), ("target", target)):
+            if not isinstance(cell, list | tuple) or len(cell) != 2:
+                raise TypeError(f"{name}={cell!r}: a cell is [row, position]")
+        (from_row, from_position), (row, position) = source, target
+        self.transplant((whole(from_row, "row") - 1, from_position), (whole(row, "row") - 1, position))
 
     def track(self, token: int | str) -> None:
         """Follow a token's probability and rank over the layers."""
@@ -117,6 +122,8 @@ class LogitLens(LiveWidget):
 
     def compute(self, metric: str) -> None:
         """Add a metric to the grid."""
+        if metric not in tuple(UNITS):
+            raise ValueError(f"unknown metric {metric!r}: one of {', '.join(UNITS)} is needed")
         if metric not in self._metrics:
             self._metrics.add(metric)
             self.refresh()
@@ -128,11 +135,12 @@ class LogitLens(LiveWidget):
         track = tuple(self.tracked)
 
         def compute() -> Wire:
+            # Asked before the run: weights that change during it make the reading stale.
+            question = tokens.ids, metrics, track, self.session.engine.version()
             run = lens_run(self.session, tokens)
             stack = residual_stack(run)
-            if self._same_reading(tokens, metrics, track):
+            if self._reading is not None and question[-1] is not None and question == self._read_for:
                 reading = self._reading
-                assert reading is not None
             else:
                 first = {"_prompt": prompt_to_wire(tokens, self.session), "_now": None}
 
@@ -140,7 +148,7 @@ class LogitLens(LiveWidget):
                     self._publish_part(lambda: first | {"_grid": self._grid_to_wire(so_far)})
 
                 reading = read_stack(self.session, run, 10, track, metrics, partial=part)
-                self._reading, self._read_for = reading, self._question(tokens, metrics, track)
+                self._reading, self._read_for = reading, question
             results = {
                 "_prompt": prompt_to_wire(tokens, self.session),
                 "_grid": self._grid_to_wire(reading),
@@ -162,13 +170,20 @@ class LogitLens(LiveWidget):
     def _on_metric(self, change: Any) -> None:
         self.compute(change["new"])
 
-    def _question(self, tokens: Tokens, metrics: tuple[str, ...], track: tuple[int, ...]) -> tuple[Any, ...]:
-        return tokens.ids, metrics, track, self.session.engine.version()
+    @t.validate("cell")
+    def _in_the_grid(self, proposal: Any) -> list[int]:
+        cell, rows, length = proposal["value"], self.session.engine.architecture.n_layers + 1, len(self._tokens)
+        if cell and not (len(cell) == 2 and 0 <= cell[0] < rows and 0 <= cell[1] < length):
+            raise t.TraitError(f"there is no cell {cell}: rows are 0 to {rows - 1}, positions 0 to {length - 1}")
+        return cell
 
-    def _same_reading(self, tokens: Tokens, metrics: tuple[str, ...], track: tuple[int, ...]) -> bool:
-        """Whether the baseline grid that is shown still answers this question."""
-        question = self._question(tokens, metrics, track)
-        return self._reading is not None and question[-1] is not None and question == self._read_for
+    @t.validate("tracked")
+    def _in_the_vocabulary(self, proposal: Any) -> list[int]:
+        n_vocab = self.session.engine.architecture.n_vocab
+        for token in proposal["value"]:
+            if not 0 <= token < n_vocab:
+                raise t.TraitError(f"token id {token} is out of range: the vocabulary has {n_vocab} entries")
+        return proposal["value"]
 
     def _grid_to_wire(self, reading: xr.Dataset) -> Wire:
         target = reading["target"].values

@@ -10,6 +10,7 @@ import traitlets as t
 
 from ..engine.edits import Read
 from ..engine.interventions import Patch
+from ..engine.sites import Site, resolve
 from ..methods.patching import (
     HEAD_SITES,
     METRICS,
@@ -24,7 +25,7 @@ from ..methods.predictions import compare_predictions
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ class PatchingHeatmap(LiveWidget):
         self._cells: list[dict[str, Any]] = []
         self._drilled: int | None = None
         self._map: _Map | None = None
-        super().__init__(session, linked=linked, **settings)
         here = [set(session.engine.sites(layer)) for layer in range(session.engine.architecture.n_layers)]
-        self._sites = [site for site in _SITES if all(site in sites for sites in here)]
-        self._check_site(self.site)
+        sites = [site for site in _SITES if all(site in having for having in here)]
+        _check_site(settings.get("site", type(self).site.default_value), sites)
+        super().__init__(session, linked=linked, _sites=sites, **settings)
         self._prompts = self._prompts_to_wire()
         self.refresh()
 
@@ -113,10 +114,13 @@ class PatchingHeatmap(LiveWidget):
     ) -> None:
         """Change what is patched and measured; the map is computed anew if it must be."""
         if site is not None:
-            self._check_site(site)
+            _check_site(site, self._sites)
         answer_id = self._answer if answer is None else self.session.token_id(answer)
         foil_id = self._foil if foil is None else self.session.token_id(foil)
         given = {"site": site, "metric": metric, "direction": direction, "normalize": normalize}
+        for name, value in given.items():  # all before any is set
+            if value is not None:
+                self.traits()[name]._validate(self, value)
         changes = {k: v for k, v in given.items() if v is not None and v != getattr(self, k)}
         recompute = bool(changes.keys() - {"normalize"}) or (answer_id, foil_id) != (self._answer, self._foil)
         with self.session.publishing, self.hold_sync():
@@ -134,14 +138,12 @@ class PatchingHeatmap(LiveWidget):
 
         Each cell is {"site", "layer", "head", "position"}; None stands for all.
         """
-        for cell in cells:
-            self._check_site(cell["site"])
-        self._cells = [dict(cell) for cell in cells]
+        self._cells = [self._checked_cell(cell) for cell in cells]
         self._patch_cells()
 
     def drill(self, layer: int | None = None) -> None:
         """Show a layer's heads by position: z, or the head site that is on screen. None closes the panel."""
-        if layer is not None and not 0 <= layer < self.session.engine.architecture.n_layers:
+        if layer is not None and not 0 <= whole(layer, "layer") < self.session.engine.architecture.n_layers:
             raise ValueError(f"layer {layer} is out of range: there are {self.session.engine.architecture.n_layers}")
         self._drilled = layer
         self._drill_heads()
@@ -224,9 +226,23 @@ class PatchingHeatmap(LiveWidget):
 
         self._submit(compute, lane="drill")
 
-    def _check_site(self, site: str) -> None:
-        if site not in self._sites:
-            raise ValueError(f"{site!r} cannot be patched here; this model has {', '.join(self._sites)}")
+    def _checked_cell(self, cell: Any) -> dict[str, Any]:
+        """The cell, if this model and prompt have it."""
+        if not isinstance(cell, dict) or not {"site", "layer"} <= cell.keys():
+            raise TypeError(f"a cell is {{'site', 'layer', 'head', 'position'}}; got {cell!r}")
+        _check_site(cell["site"], self._sites)
+        at = Site(cell["site"], whole(cell["layer"], "layer"), cell.get("head"), cell.get("position"))
+        a = self.session.engine.architecture
+        resolve(at.layer, a.n_layers, "layer")
+        for axis, size in (("head", self._n_heads(at)), ("position", len(self._clean))):
+            index = getattr(at, axis)
+            if index is not None:
+                resolve(whole(index, axis), size, axis)
+        return {"site": at.name, "layer": at.layer, "head": at.head, "position": at.position}
+
+    def _n_heads(self, at: Site) -> int:
+        a = self.session.engine.architecture
+        return (a.n_kv_heads if at.info.heads == "kv" else a.n_heads)[at.layer] if isinstance(at.layer, int) else 0
 
     def _prompts_to_wire(self) -> Wire:
         clean, corrupted = self._clean, self._corrupted
@@ -316,6 +332,11 @@ class PatchingHeatmap(LiveWidget):
         note = static.table(head, differing) if differing else "<div>the prompts are the same</div>"
         rows = [f"L{i}" for i in range(len(effect))]
         return note + static.matrix(effect, rows, columns, caption, upward=True)
+
+
+def _check_site(site: Any, sites: list[str]) -> None:
+    if site not in sites:
+        raise ValueError(f"{site!r} cannot be patched here; this model has {', '.join(sites)}")
 
 
 def _pair(session: Session, clean: Any, corrupted: Any) -> tuple[Tokens, Tokens]:
