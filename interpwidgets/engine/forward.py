@@ -246,7 +246,9 @@ class Engine:
     def run_for_tokens(self, ids: Tensor, forward: ForwardPass, tokens: list[int], **arguments: Any) -> Tensor:
         """`run`, but only these tokens' logits (row, position, token) are computed, if the unembedding allows it."""
         head = self.architecture.readout[-1]
-        if not isinstance(head, nn.Linear):
+        # A quantised or adapted layer, or one that the user hooked (two hooks are ours), computes more than its weight.
+        hooked = len(head._forward_hooks) > 0 or len(head._forward_pre_hooks) > 2
+        if type(head) is not nn.Linear or hooked:
             return self.run(ids, forward, **arguments)[..., tokens]
         forward.unembed = False
         try:

@@ -465,8 +465,23 @@ def test_what_is_no_intervention_or_capture_is_refused(session):
             ask(PROMPT, interventions=ablation)
         with pytest.raises(TypeError, match=r"an intervention is needed, such as .* got 'z'"):
             ask(PROMPT, interventions=["z"])
+    with pytest.raises(TypeError, match=r"an intervention is needed, such as .* got 'z'"):
+        session.sweep(PROMPT, [["z"]], metric)
     with pytest.raises(TypeError, match="capture=5: site names or"):
         session.run(PROMPT, capture=5)
+
+
+def test_an_array_that_does_not_fit_the_positions_is_refused(session):
+    three = iw.Patch("resid_pre", layer=0, source=np.ones((3, 32)))
+    with pytest.raises(ValueError, match="the array has 3 positions, 8 are addressed"):
+        session.run(PROMPT, interventions=[three])
+
+
+def test_no_reference_and_no_top_tokens_are_refused(session):
+    with pytest.raises(ValueError, match="reference= is empty: one prompt or several are needed"):
+        iw.Ablate("z", layer=0, how="mean", reference=[])
+    with pytest.raises(ValueError, match="top_k=0: a positive number is needed"):
+        iw.logit_lens(session, PROMPT, top_k=0)
 
 
 # -- models and tokenizers ---------------------------------------------------------------------------------------------
@@ -603,6 +618,12 @@ def test_code_that_comes_with_a_model_is_refused_with_how_to_allow_it(tmp_path):
     )
     (tmp_path / "modeling.py").write_text("raise SystemExit")
     with pytest.raises(ValueError, match=r"iw.load\('.*', trust_remote_code=True\) runs that code: do so only if"):
+        iw.load(str(tmp_path))
+
+
+def test_a_folder_without_a_tokenizer_is_refused_with_a_way_out(tmp_path):
+    tiny("llama").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"To run token ids without one: iw.Session\(AutoModelForCausalLM.from_pre"):
         iw.load(str(tmp_path))
 
 
