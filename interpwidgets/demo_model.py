@@ -248,11 +248,12 @@ def _still_running(process: subprocess.Popen[bytes], *, wait_seconds: float = 0.
 
 def _bytes_below(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # pip moves its files while we look
-            continue
+    for path, _, names in os.walk(folder):  # passes over folders that pip removes while we look
+        for name in names:
+            try:
+                total += (Path(path) / name).stat().st_size
+            except FileNotFoundError:
+                continue
     return total
 
 

@@ -58,6 +58,9 @@ def _worded(source: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
+        if "backend tokenizer" in str(error):
+            without = f"iw.Session(AutoModelForCausalLM.from_pretrained({source!r}).eval())"
+            raise ValueError(f"{source!r}: {error}\nTo run token ids without one: {without}") from error
         if "trust_remote_code" not in str(error):
             raise
         allow = f"iw.load({source!r}, trust_remote_code=True) runs that code: do so only if you have read it"

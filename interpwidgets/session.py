@@ -294,7 +294,8 @@ class Session:
         self._require_ready()
         tokens = self.tokenize(prompt)
         ids = torch.tensor([tokens.ids])
-        acting = tuple(interventions)
+        acting = _interventions(interventions)
+        rows = [_interventions(row) for row in rows]
         read = self.read(tokens, acting, whole=True)
         with self.engine.lock:
             base = compile_edits(self.engine, acting, len(tokens), self.read(tokens))

@@ -112,7 +112,8 @@ def _patch(
     patch: Patch, layer: int | None, length: int, positions: list[int] | None, read: Read
 ) -> tuple[Write, int | None]:
     if isinstance(patch.source, np.ndarray):
-        return _array(patch, positions), None
+        several = patch.source.ndim >= 2 and patch.source.shape[0] > 1
+        return _array(patch, positions, length), length if several else None
     from_layer = layer if patch.source_layer is None else patch.source_layer
     source = read(patch.source, patch.source_site or patch.site, from_layer)
     if patch.source_position is not None:
@@ -134,13 +135,13 @@ def _require_same_length(intervention: Intervention, source: Tensor, length: int
         )
 
 
-def _array(patch: Patch, positions: list[int] | None) -> Write:
+def _array(patch: Patch, positions: list[int] | None, length: int) -> Write:
     value = torch.from_numpy(np.array(patch.source))
 
     def write(old: Tensor, at: Sequence[int], head: int | None) -> Tensor:
         chosen = value
         if value.dim() >= 2 and value.shape[0] > 1:
-            addressed = list(range(value.shape[0])) if positions is None else positions
+            addressed = list(range(length)) if positions is None else positions
             if len(addressed) != value.shape[0]:
                 raise ValueError(f"the array has {value.shape[0]} positions, {len(addressed)} are addressed")
             chosen = value[[addressed.index(p) for p in at]]

@@ -127,6 +127,8 @@ class Ablate(Intervention):
         if self.how != "zero" and self.site in ("scores", "pattern"):
             raise ValueError(f"{self.site!r} can be ablated to zero only: its rows depend on the prompt's length")
         if self.reference is not None:
+            if len(self.reference) == 0:
+                raise ValueError("reference= is empty: one prompt or several are needed")
             single = isinstance(self.reference, str) or not isinstance(next(iter(self.reference)), str | list | tuple)
             prompts = [self.reference] if single else list(self.reference)
             if self.how == "resample" and len(prompts) != 1:

@@ -64,6 +64,8 @@ def logit_lens(
     for name in names:
         if name not in UNITS:
             raise unknown("metric", name, UNITS)
+    if top_k < 1:
+        raise ValueError(f"top_k={top_k}: a positive number is needed")
     run = lens_run(session, prompt, tuple(interventions))
     read = read_stack(session, run, top_k, [session.token_id(t) for t in track], names)
     keep = [

@@ -14,6 +14,7 @@ import torch
 import interpwidgets as iw
 from interpwidgets.engine.forward import Cancelled
 from interpwidgets.engine.jobs import Ticket
+from interpwidgets.engine.memory import NotEnoughMemory
 
 from .state import CORRUPTED, PROMPT, state_of
 
@@ -46,7 +47,7 @@ def stop() -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[], None], type[BaseException]]] = {
-    "out of memory": (out_of_memory, torch.OutOfMemoryError),
+    "out of memory": (out_of_memory, (torch.OutOfMemoryError, NotEnoughMemory)),
     "interrupt": (interrupt, KeyboardInterrupt),
     "bug in a hook": (bug, ZeroDivisionError),
     "exit": (leave, SystemExit),

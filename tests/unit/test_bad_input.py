@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
-import subprocess
-import sys
 import warnings
-import weakref
 
 import numpy as np
 import pytest
@@ -15,12 +12,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Model
 
 import interpwidgets as iw
-from interpwidgets.engine.finite import NotFinite
 from interpwidgets.engine.limits import Context, ContextWarning
-from interpwidgets.engine.memory import NotEnoughMemory
 from interpwidgets.engine.ready import TokenizerWarning
 from interpwidgets.methods.patching import TokenWarning, ZeroGapWarning
-from interpwidgets.session import NotFiniteWarning
 from tests.models import FAMILIES, tiny
 from tests.tiny_tokenizers import VOCABULARY, byte_level
 from tests.unit.test_widgets import click
@@ -465,8 +459,23 @@ def test_what_is_no_intervention_or_capture_is_refused(session):
             ask(PROMPT, interventions=ablation)
         with pytest.raises(TypeError, match=r"an intervention is needed, such as .* got 'z'"):
             ask(PROMPT, interventions=["z"])
+    with pytest.raises(TypeError, match=r"an intervention is needed, such as .* got 'z'"):
+        session.sweep(PROMPT, [["z"]], lambda logits: logits[:, 7])
     with pytest.raises(TypeError, match="capture=5: site names or"):
         session.run(PROMPT, capture=5)
+
+
+def test_an_array_that_does_not_fit_the_positions_is_refused(session):
+    three = iw.Patch("resid_pre", layer=0, source=np.ones((3, 32)))
+    with pytest.raises(ValueError, match="the array has 3 positions, 8 are addressed"):
+        session.run(PROMPT, interventions=[three])
+
+
+def test_no_reference_and_no_top_tokens_are_refused(session):
+    with pytest.raises(ValueError, match="reference= is empty: one prompt or several are needed"):
+        iw.Ablate("z", layer=0, how="mean", reference=[])
+    with pytest.raises(ValueError, match="top_k=0: a positive number is needed"):
+        iw.logit_lens(session, PROMPT, top_k=0)
 
 
 # -- models and tokenizers ---------------------------------------------------------------------------------------------
@@ -560,300 +569,3 @@ def test_tokens_that_were_added_without_making_room_are_refused_when_used():
             ValueError, match=r"token id 262 is out of range.*position 1 of the prompt.*gives for '<new>'"
         ):
             session.run("the<new>")
-
-
-# -- loading -----------------------------------------------------------------------------------------------------------
-
-
-class Trap:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-def test_loading_never_unpickles(tmp_path):
-    folder, trap = tmp_path / "model", tmp_path / "unpickled"
-    tiny("llama", vocab_size=VOCABULARY).config.save_pretrained(folder)
-    byte_level(add_bos=True).save_pretrained(folder)
-    torch.save({"model.embed_tokens.weight": Trap(trap)}, folder / "pytorch_model.bin")
-    with pytest.raises(OSError, match=r"A pickle can run code, so iw.load reads none: .*save_pretrained"):
-        iw.load(str(folder))
-    with pytest.raises(ValueError, match=r"iw.load reads safetensors only"):
-        iw.load(str(folder), use_safetensors=False)
-    assert not trap.exists()
-
-
-def test_a_pickle_beside_safetensors_is_left_alone(tmp_path):
-    folder, trap = tmp_path / "model", tmp_path / "unpickled"
-    tiny("llama", vocab_size=VOCABULARY).save_pretrained(folder)
-    byte_level(add_bos=True).save_pretrained(folder)
-    torch.save({"model.embed_tokens.weight": Trap(trap)}, folder / "pytorch_model.bin")
-    with iw.load(str(folder)) as session:
-        assert session.checked.ok
-    assert not trap.exists()
-
-
-def test_code_that_comes_with_a_model_is_refused_with_how_to_allow_it(tmp_path):
-    (tmp_path / "config.json").write_text(
-        '{"model_type": "strange", "auto_map": {"AutoConfig": "modeling.C", "AutoModelForCausalLM": "modeling.M"}}'
-    )
-    (tmp_path / "modeling.py").write_text("raise SystemExit")
-    with pytest.raises(ValueError, match=r"iw.load\('.*', trust_remote_code=True\) runs that code: do so only if"):
-        iw.load(str(tmp_path))
-
-
-def test_a_folder_that_is_not_there_is_refused_in_transformers_words(tmp_path):
-    with pytest.raises(OSError, match="nowhere"):
-        iw.load(str(tmp_path / "nowhere"))
-
-
-# -- numbers that are not finite ---------------------------------------------------------------------------------------
-
-
-def first_bad_module(model, ids):
-    """The first module, as it ends, whose output is not finite, without our engine; the deepest of several."""
-    bad = []
-
-    def watch(name):
-        def hook(module, args, output):
-            value = output[0] if isinstance(output, tuple) else output
-            if isinstance(value, torch.Tensor) and not value.isfinite().all():
-                bad.append((name, int((~value[0].isfinite()).any(-1).nonzero()[0])))
-
-        return hook
-
-    handles = [m.register_forward_hook(watch(name)) for name, m in model.named_modules() if name]
-    with torch.no_grad():
-        model(torch.tensor([ids]))
-    for handle in handles:
-        handle.remove()
-    return bad[0] if bad else None
-
-
-def overflowing(layer=2, **changes):
-    """A float16 model whose MLP overflows in this layer where the prompt has token 60, and nowhere else."""
-    model = tiny("llama", **changes).half()
-    mlp = model.model.layers[layer].mlp
-    with torch.no_grad():
-        # One coordinate of the stream belongs to token 60: no other writes to it.
-        for weight in (model.model.embed_tokens.weight, *(p for n, p in model.named_parameters() if "_proj" in n)):
-            if weight.shape[0] == model.config.hidden_size:
-                weight[0] = 0
-        model.model.embed_tokens.weight[:, 0] = 0
-        model.model.embed_tokens.weight[60, 0] = 20
-        mlp.up_proj.weight[:, 0] = 1000
-        mlp.gate_proj.weight[:, 0] = 1000
-    return model
-
-
-def test_an_overflow_is_named_by_where_it_begins():
-    model = overflowing()
-    assert first_bad_module(model, PROMPT[:5]) is None
-    module, position = first_bad_module(model, PROMPT)
-    assert (module, position) == ("model.layers.2.mlp.down_proj", 5)
-    with iw.Session(model) as session:
-        session.run(PROMPT[:5])
-        begins = (
-            r"not finite. It begins at 'mlp_post' of layer 2, position 5; half precision overflows easily: load the "
-        )
-        for ask in every_way(session, PROMPT)[:6]:
-            with pytest.raises(NotFinite, match=begins):
-                ask()
-        assert begins.split(";")[0] in drawn(iw.LogitLens(session, PROMPT[:5]), "run", prompt=str(list(PROMPT))[1:-1])
-
-
-def test_an_ordinary_run_asks_for_no_second_pass():
-    model = tiny("llama")
-    with iw.Session(model) as session:
-        calls = []
-        model.register_forward_hook(lambda *_: calls.append(1))
-        session.run(PROMPT)
-        assert len(calls) == 1
-
-
-def test_an_intervention_that_overflows_is_named(session):
-    worst = iw.Scale("resid_post", 1e38, layer=1, position=3)
-    with pytest.raises(
-        NotFinite, match=r"It begins at 'resid_post' of layer 1, position 3, where iw.Scale.*1e.38.* acts"
-    ):
-        session.run(PROMPT, interventions=[worst, iw.Scale("resid_post", 1e38, layer=1, position=3)])
-    assert np.isfinite(session.run(PROMPT).logits).all()
-
-
-def test_rows_of_a_sweep_that_overflow_are_warned_of_and_the_others_kept(session):
-    rows = [[iw.Scale("resid_post", factor, layer=1, position=3)] for factor in (0.5, 1e38, 1e38, 2)]
-    with pytest.warns(NotFiniteWarning, match=r"2 of 4 rows have no finite value. Of the first, .* where iw.Scale"):
-        values = session.sweep(PROMPT, rows, metric).values
-    assert np.isfinite(values).tolist() == [True, False, False, True]
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_weight_that_is_not_finite_is_named_at_load_and_later(value):
-    model = tiny("llama")
-    with iw.Session(model) as session:
-        with torch.no_grad():
-            model.model.layers[1].mlp.down_proj.weight[3, 4] = value
-        named = "the weight 'model.layers.1.mlp.down_proj.weight' holds values that are not finite"
-        with pytest.raises(NotFinite, match=f"It begins at 'mlp_out' of layer 1, position 0: {named}"):
-            session.run(PROMPT)
-        with pytest.raises(NotFinite, match=named):
-            session.check()
-    with pytest.raises(NotFinite, match=f"at the output of 'model.layers.1.mlp.down_proj': {named}"):
-        iw.Session(model)
-
-
-def test_a_token_that_the_model_forbids_is_no_fault(session):
-    def forbid(module, args, output):
-        output[..., 5] = -torch.inf
-
-    session.model.lm_head.register_forward_hook(forbid)
-    assert np.isneginf(session.run(PROMPT).logits[-1, 5])
-
-
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_scores_that_overflow_are_not_shown_as_attention_to_nothing(implementation):
-    model = overflowing(layer=1)
-    own = model.model.layers[1]
-    with torch.no_grad():
-        own.mlp.up_proj.weight[:, 0] = own.mlp.gate_proj.weight[:, 0] = 0
-        own.self_attn.q_proj.weight[:, 0] = own.self_attn.k_proj.weight[:, 0] = 100
-    model.set_attn_implementation(implementation)
-    with iw.Session(model) as session:
-        assert np.isfinite(iw.attention_patterns(session, PROMPT[:5])).all()
-        with pytest.raises(NotFinite, match="It begins at 'pattern' of layer 1, position 5; half precision overflows"):
-            iw.attention_patterns(session, PROMPT)
-        if implementation == "eager":  # the fused kernel has room for scores that float16 has not
-            with pytest.raises(NotFinite, match="It begins at 'z' of layer 1, position 5"):
-                session.run(PROMPT)
-
-
-# -- memory ------------------------------------------------------------------------------------------------------------
-
-
-def refuse_rows(model, most):
-    """Run out of memory, as CUDA does, in the last block of any pass of more than `most` rows."""
-    asked = []
-
-    def hook(module, args, kwargs):
-        asked.append(args[0].shape[0])
-        if args[0].shape[0] > most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore words")
-
-    model.model.layers[-1].register_forward_pre_hook(hook, with_kwargs=True)
-    return asked
-
-
-def rows(n):
-    return [[iw.Scale("resid_post", 0.5 + i / 10, layer=i % 4, position=i % 8)] for i in range(n)]
-
-
-def metric(logits):
-    return logits[:, 7]
-
-
-def test_a_sweep_that_runs_out_of_memory_goes_on_with_half_the_rows(session):
-    expected = session.sweep(PROMPT, rows(24), metric).values
-    asked = refuse_rows(session.model, 13)
-    seen = []
-    result = session.sweep(PROMPT, rows(24), metric, progress=lambda done, total: seen.append((done, total)))
-    # The whole batch was refused once; then two passes of half of it, each beside the undisturbed run.
-    assert max(asked) > 13
-    assert [n for n in asked if n <= 13] == [13, 13]
-    assert np.allclose(result.values, expected, atol=1e-6)
-    assert seen[-1] == (24, 24)
-
-
-def test_a_sweep_that_does_not_fit_by_halves_either_says_what_was_asked(session):
-    session.memory_budget = 3 << 30
-    asked = refuse_rows(session.model, 5)
-    said = (
-        "out of memory: a sweep of 24 rows, 12 in this pass, each of 8 tokens. Lower session.memory_budget .3 GiB., "
-        "sweep fewer places, or shorten the prompts.\nCUDA out of memory. Tried to allocate 2.00 GiB.$"
-    )
-    with pytest.raises(NotEnoughMemory, match=said):
-        session.sweep(PROMPT, rows(24), metric)
-    assert asked == [25, 13]
-    session.memory_budget = 1
-    assert session.sweep(PROMPT, rows(24), metric).values.shape == (24,)
-
-
-def fails(model, words):
-    """Let the last block fail with this text."""
-
-    def hook(*_):
-        raise RuntimeError(words)
-
-    return model.model.layers[-1].register_forward_pre_hook(hook)
-
-
-def test_running_out_of_memory_is_drawn_and_leaves_the_session_usable(session):
-    widget = iw.PatchingHeatmap(session, clean=PROMPT, corrupted=CORRUPTED)
-    widget.wait(30)
-    handle = fails(session.model, "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes")
-    text = drawn(widget, "run", clean="5, 6", corrupted="5, 7")
-    assert "a run of 2 tokens that keeps resid_pre of 4 layers, k of 4 layers" in text
-    with pytest.raises(NotEnoughMemory, match=r"run of 2 tokens that keeps no activation. Keep fewer sites or layers"):
-        session.run((8, 9))
-    with pytest.raises(NotEnoughMemory, match=r"2 tokens of prompt and 4 to generate. Generate fewer"):
-        session.generate((8, 9), 4)
-    handle.remove()
-    assert np.isfinite(session.run((8, 9)).logits).all()
-
-
-def test_another_error_of_the_model_passes_through(session):
-    fails(session.model, "shapes do not fit")
-    for ask in every_way(session, PROMPT)[:6]:
-        with pytest.raises(RuntimeError, match=r"^shapes do not fit$"):
-            ask()
-
-
-def test_the_failed_pass_gives_its_memory_back_before_the_next(session):
-    held = []
-
-    def hook(module, args, kwargs):
-        if args[0].shape[0] > 13:
-            own = torch.zeros(1000)
-            held.append(weakref.ref(own))
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        assert all(ref() is None for ref in held)
-
-    session.model.model.layers[-1].register_forward_pre_hook(hook, with_kwargs=True)
-    session.sweep(PROMPT, rows(24), metric)
-    assert held
-
-
-SHORTAGE = """
-import resource, psutil, torch
-import interpwidgets as iw
-from tests.models import tiny
-
-torch.set_num_threads(1)
-session = iw.Session(tiny("llama", intermediate_size=4096))
-session.memory_budget = 1 << 40
-# 200 rows of 60 positions take 197 MB for each of the MLP's inner values.
-rows = [[iw.Scale("resid_pre", 1 + i / 100, layer=0, position=5)] for i in range(200)]
-asked = []
-session.model.model.layers[0].mlp.register_forward_pre_hook(lambda _, args: asked.append(len(args[0])))
-used = psutil.Process().memory_info().vms
-for room in (500, 80):
-    resource.setrlimit(resource.RLIMIT_AS, (used + (room << 20), -1))
-    try:
-        values = session.sweep(tuple(range(5, 65)), rows, lambda logits: logits[:, 7]).values
-        print(asked, values.shape, bool((values == values).all()))
-    except MemoryError as error:
-        print(asked, error)
-    asked.clear()
-"""
-
-
-def test_a_real_shortage_of_memory_is_survived_once_by_halves_and_then_explained():
-    """With the process's own memory limited, torch's allocator itself fails."""
-    pytest.importorskip("resource")
-    done = subprocess.run([sys.executable, "-c", SHORTAGE], capture_output=True, text=True, check=True, timeout=120)
-    survived, refused = done.stdout.splitlines()[:2]
-    assert survived == "[201, 101, 101] (200,) True"
-    assert refused.startswith("[201, 101] out of memory: a sweep of 200 rows, 100 in this pass, each of 60 tokens.")

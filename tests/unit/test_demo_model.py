@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -18,6 +20,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from interpwidgets import demo_model
 from interpwidgets.demo_model import DemoModelError, WheelModel, demo_model_path
 
 TOKENS = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "Ġ"]
@@ -323,3 +326,22 @@ class TestSmolLM2:
         assert [tokenizer.decode(token) for token in tokenizer("Hello 2026").input_ids] == [
             "Hello", " ", "2", "0", "2", "6",
         ]  # fmt: skip
+
+
+def test_folders_that_pip_removes_while_they_are_measured_count_nothing(tmp_path):
+    (tmp_path / "kept").write_bytes(b"12345")
+    stop = threading.Event()
+
+    def come_and_go():
+        while not stop.is_set():
+            inner = tmp_path / "unpack" / "deep"
+            inner.mkdir(parents=True)
+            shutil.rmtree(inner.parent)
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        assert {demo_model._bytes_below(tmp_path) for _ in range(3000)} == {5}
+    finally:
+        stop.set()
+        thread.join()

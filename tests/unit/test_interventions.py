@@ -310,3 +310,21 @@ def test_generation_without_interventions_is_the_models_own(session):
         torch.tensor([PROMPT]), attention_mask=torch.ones(1, 8), do_sample=False, max_new_tokens=6
     )
     assert list(session.generate(PROMPT, 6).ids) == expected[0].tolist()
+
+
+def test_an_array_for_every_position_acts_on_the_prompt_of_a_generation():
+    with iw.Session(tiny("llama")) as session:
+        other = (9, 17, 3, 44, 2, 60, 8, 30)
+        values = session.run(other, capture="resid_post")["resid_post"].sel(layer=1).values
+        from_array = session.generate(PROMPT, 5, [iw.Patch("resid_post", layer=1, source=values)])
+        assert from_array.ids == session.generate(PROMPT, 5, [iw.Patch("resid_post", layer=1, source=other)]).ids
+        assert from_array.ids != session.generate(PROMPT, 5).ids
+
+
+def test_an_array_for_every_position_acts_alike_in_a_sweep_that_shares_a_prefix():
+    with iw.Session(tiny("llama")) as session:
+        other = (*PROMPT[:6], 9, 30)
+        values = session.run(other, capture="resid_post")["resid_post"].sel(layer=1).values
+        rows = [[iw.Patch("resid_post", layer=1, source=source)] for source in (values, other)]
+        result = session.sweep(PROMPT, rows, lambda x: x[:, 7], prefix=session.prefix(PROMPT, 6)).values
+        assert result[0] == pytest.approx(result[1], abs=1e-5)

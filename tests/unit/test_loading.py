@@ -107,3 +107,55 @@ def test_importing_the_package_pulls_in_no_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_loading_never_unpickles(tmp_path):
+    folder, trap = tmp_path / "model", tmp_path / "unpickled"
+    tiny("llama", vocab_size=VOCABULARY).config.save_pretrained(folder)
+    byte_level(add_bos=True).save_pretrained(folder)
+    torch.save({"model.embed_tokens.weight": Trap(trap)}, folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"A pickle can run code, so iw.load reads none: .*save_pretrained"):
+        iw.load(str(folder))
+    with pytest.raises(ValueError, match=r"iw.load reads safetensors only"):
+        iw.load(str(folder), use_safetensors=False)
+    assert not trap.exists()
+
+
+def test_a_pickle_beside_safetensors_is_left_alone(tmp_path):
+    folder, trap = tmp_path / "model", tmp_path / "unpickled"
+    tiny("llama", vocab_size=VOCABULARY).save_pretrained(folder)
+    byte_level(add_bos=True).save_pretrained(folder)
+    torch.save({"model.embed_tokens.weight": Trap(trap)}, folder / "pytorch_model.bin")
+    with iw.load(str(folder)) as session:
+        assert session.checked.ok
+    assert not trap.exists()
+
+
+def test_code_that_comes_with_a_model_is_refused_with_how_to_allow_it(tmp_path):
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "strange", "auto_map": {"AutoConfig": "modeling.C", "AutoModelForCausalLM": "modeling.M"}}'
+    )
+    (tmp_path / "modeling.py").write_text("raise SystemExit")
+    with pytest.raises(ValueError, match=r"iw.load\('.*', trust_remote_code=True\) runs that code: do so only if"):
+        iw.load(str(tmp_path))
+
+
+def test_a_folder_without_a_tokenizer_is_refused_with_a_way_out(tmp_path):
+    tiny("llama").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"To run token ids without one: iw.Session\(AutoModelForCausalLM.from_pre"):
+        iw.load(str(tmp_path))
+
+
+def test_a_folder_that_is_not_there_is_refused_in_transformers_words(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        iw.load(str(tmp_path / "nowhere"))

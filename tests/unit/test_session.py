@@ -254,6 +254,18 @@ def test_the_users_hooks_survive_and_see_no_intervention_in_plain_calls(model):
     late.remove()
 
 
+@pytest.mark.parametrize("kind", ["after", "before"])
+def test_the_users_hook_on_the_unembedding_counts_in_sweeps(session, kind):
+    head, other = session.model.lm_head, (*PROMPT[:6], 9, 91)
+    if kind == "after":
+        head.register_forward_hook(lambda module, args, output: output * 3)
+    else:
+        head.register_forward_pre_hook(lambda module, args: (args[0] * 3,))
+    swept = iw.patch_sweep(session, PROMPT, other, "z", 7, 11, normalize=False)
+    one = session.run(other, interventions=[iw.Patch("z", layer=2, head=1, source=PROMPT)]).logits[-1]
+    assert float(swept[2, 1]) == pytest.approx(float(one[7] - one[11]), abs=1e-4)
+
+
 def test_closing_takes_out_our_hooks_only(model):
     model.lm_head.register_forward_hook(lambda *_: None)
     before = hooks(model)
