@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .methods.attention import attention_patterns
     from .methods.lens import logit_lens
     from .methods.patching import patch_sweep
-    from .session import Run, Session
+    from .run import Run
+    from .session import Session
     from .widgets.attention_pattern import AttentionPattern
     from .widgets.logit_lens import LogitLens
     from .widgets.patching_heatmap import PatchingHeatmap
@@ -51,7 +52,7 @@ _HOME = {
     "Noise": "engine.interventions",
     "Patch": "engine.interventions",
     "PatchingHeatmap": "widgets.patching_heatmap",
-    "Run": "session",
+    "Run": "run",
     "Scale": "engine.interventions",
     "Session": "session",
     "Site": "engine.sites",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .engine.interventions import Intervention
 
@@ -61,7 +62,7 @@ class Experiments:
 
     def extend(self, interventions: Iterable[Intervention]) -> None:
         """Add several interventions as one step of the history."""
-        added = [Experiment(_checked(i)) for i in interventions]
+        added = [Experiment(checked(i)) for i in interventions]
         self._change(lambda entries: (*entries, *added))
 
     def remove(self, intervention: Intervention) -> None:
@@ -138,7 +139,8 @@ class Experiments:
             callback()
 
 
-def _checked(intervention: Intervention) -> Intervention:
+def checked(intervention: Any) -> Intervention:
+    """The intervention itself. Raises TypeError for anything else."""
     if not isinstance(intervention, Intervention):
         raise TypeError(f"an intervention is needed, such as iw.Ablate('z', layer=0, head=0); got {intervention!r}")
     return intervention

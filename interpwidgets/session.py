@@ -2,98 +2,41 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import psutil
 import torch
-import xarray as xr
 from torch import Tensor, nn
 
+from .engine.architecture import UnsupportedModel
 from .engine.cache import Cache
 from .engine.check import Check, check
 from .engine.edits import Read, compile_edits
-from .engine.forward import Engine, ForwardPass, modules
+from .engine.finite import NotFinite, require_finite, require_finite_anywhere
+from .engine.forward import Engine, ForwardPass
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
-from .engine.sites import SITES, Index, Site, resolve
+from .engine.limits import Context
+from .engine.memory import explained
+from .engine.ready import require_fit, require_model, require_still
+from .engine.sites import SITES, Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, SweepResult, sweep
-from .experiments import Experiments
-from .tokens import Tokens, display, tokenize
+from .experiments import Experiments, checked
+from .run import Run, covers, select
+from .tokens import Tokens, bare_ids, display, one_token, tokenize, written_ids
 
 
 class NoEffectWarning(UserWarning):
     """An intervention changed nothing at all."""
 
 
-class Run:
-    """One finished forward pass.
-
-    `tokens`: what was run. `logits`: DataArray (position, token). `run["z"]`, or `run[site]` for what was asked for
-    as a `Site`: DataArray with the site's dimensions. `idle`: which of the `interventions` changed nothing, by
-    index.
-    """
-
-    def __init__(
-        self,
-        tokens: Tokens,
-        interventions: tuple[Intervention, ...],
-        logits: Tensor,
-        captured: dict[Site, dict[int | None, Tensor]],
-        idle: tuple[int, ...],
-        label: Callable[[Site, dict[int | None, Tensor]], xr.DataArray],
-    ) -> None:
-        self.tokens = tokens
-        self.interventions = interventions
-        self.idle = idle
-        self._logits = logits
-        self.captured = captured
-        self._label = label
-
-    @property
-    def logits(self) -> xr.DataArray:
-        """(position, token) logits, as the model gives them; a copy, for the run may be answered from again."""
-        return xr.DataArray(_numpy(self._logits).copy(), dims=("position", "token"), name="logits")
-
-    @property
-    def last_logits(self) -> Tensor:
-        """(token,) logits at the last position."""
-        return self._logits[-1]
-
-    def __getitem__(self, site: str | Site) -> xr.DataArray:
-        asked = Site(site) if isinstance(site, str) else site
-        for have, values in self.captured.items():
-            if have == asked:
-                return self._label(asked, values)
-        same = [have for have in self.captured if have.name == asked.name]
-        if len(same) == 1 and asked == Site(asked.name):
-            return self._label(same[0], self.captured[same[0]])
-        raise KeyError(f"{site!r} was not captured; this run has {[str(s) for s in self.captured] or 'no captures'}")
-
-    def tensor(self, site: str, layer: int | None) -> Tensor:
-        """One layer's value as a tensor, (position, [head,] width); for scores and pattern (query, head, key)."""
-        for have, values in self.captured.items():
-            if have.name == site and layer in values and have.head is None and have.position is None:
-                return values[layer]
-        raise KeyError(f"layer {layer} of {site!r} was not captured")
-
-    @property
-    def nbytes(self) -> int:
-        tensors = [self._logits, *(t for values in self.captured.values() for t in values.values())]
-        return sum(t.nbytes for t in tensors)
-
-    def __repr__(self) -> str:
-        return f"Run({len(self.tokens)} tokens, captured {[s.name for s in self.captured]})"
-
-
-def _numpy(x: Tensor) -> np.ndarray:
-    x = x.detach()
-    return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).cpu().numpy()
+class NotFiniteWarning(UserWarning):
+    """Some rows of a sweep have no finite value."""
 
 
 class Session:
@@ -104,12 +47,15 @@ class Session:
     ids, or a list of either. Without a tokenizer, prompts and answers are token ids.
 
     Raises UnsupportedModel if the model's parts cannot be found or what would be shown is not what the model
-    computes.
+    computes; NotFinite if its logits are not finite; TypeError or ValueError for what is no model with its weights
+    loaded, or not this model's tokenizer.
 
     Example: `session = iw.Session(model, tokenizer); session.run("Hello", capture=["pattern"])["pattern"]`
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any = None) -> None:
+        require_model(model)
+        require_fit(tokenizer, _n_rows(model))
         self.model = model
         self.tokenizer = tokenizer
         self._closed = False
@@ -117,7 +63,13 @@ class Session:
         self.prepend_bos: bool | None = None
         self.name = _name(model)
         self.note = ""
-        self.engine = Engine.of(model)
+        try:
+            self.engine = Engine.of(model)
+        except UnsupportedModel:
+            require_finite_anywhere(model)  # sums of NaN add up to nothing
+            raise
+        self.context = Context.of(model)
+        """How many positions the model can read."""
         self.memory_budget: int = psutil.virtual_memory().available // 4
         self.worker = Worker()
         # One for all widgets: two threads that each hold one widget and want the other would wait for ever.
@@ -160,16 +112,24 @@ class Session:
         return f"Session({self.name}, {a.n_layers} layers, {max(a.n_heads)} heads, {self.engine.dtype_name})"
 
     def tokenize(self, prompt: Any) -> Tokens:
-        """The tokens that a prompt really runs as. Raises TypeError or ValueError for what is not a prompt."""
+        """The tokens that a prompt really runs as.
+
+        Raises TypeError or ValueError for what is not a prompt, or has more tokens than the model has positions; warns
+        (ContextWarning) if it has more than the model was trained on.
+        """
         if isinstance(prompt, Tokens):
             return prompt
-        return tokenize(self.tokenizer, prompt, self.prepend_bos, self.engine.architecture.n_vocab)
+        tokens = self._tokens(prompt)
+        self.context.require(len(tokens), f"the prompt has {len(tokens)} tokens")
+        return tokens
+
+    def _tokens(self, prompt: Any) -> Tokens:
+        n_vocab = min(self.engine.architecture.n_vocab, _n_rows(self.model))
+        return tokenize(self.tokenizer, prompt, self.prepend_bos, n_vocab)
 
     def text_ids(self, text: str) -> list[int]:
         """The ids of a piece of text, without special tokens; without a tokenizer, of ids written out."""
-        if self.tokenizer is None:
-            return [int(part) for part in text.replace(",", " ").split()]
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return written_ids(text) if self.tokenizer is None else bare_ids(self.tokenizer, text)
 
     def tokenize_ids(self, ids: Sequence[int]) -> Tokens:
         """Token ids as a prompt; with their text, if that text would give the same ids again."""
@@ -189,19 +149,28 @@ class Session:
         return display(self.tokenizer, [token_id])[0]
 
     def token_id(self, answer: str | int) -> int:
-        """The id of an answer that is one token. Raises ValueError, showing its tokens, if it is several."""
+        """The id of an answer that is one token, given as text or id.
+
+        Raises ValueError if the text is several tokens, showing them, or if the id is out of range.
+        """
         if not isinstance(answer, str):
+            n_vocab = self.engine.architecture.n_vocab
+            if not hasattr(answer, "__index__"):
+                raise TypeError(f"a token is text or an id, got {type(answer).__name__}: {answer!r}")
+            if not 0 <= answer.__index__() < n_vocab:
+                raise ValueError(f"token id {answer} is out of range: the vocabulary has ids 0 to {n_vocab - 1}")
             return answer.__index__()
         if self.tokenizer is None:
             raise TypeError(f"this session has no tokenizer: give the answer as a token id, not {answer!r}")
-        ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
-        if len(ids) == 1:
-            return ids[0]
-        spaced = self.tokenizer(" " + answer, add_special_tokens=False)["input_ids"]
-        hint = f"; {' ' + answer!r}, with a space, is one" if len(spaced) == 1 else ""
-        raise ValueError(
-            f"the answer {answer!r} is {len(ids)} tokens, {display(self.tokenizer, ids)}: one is needed{hint}"
-        )
+        return one_token(self.tokenizer, answer)
+
+    def after_space(self, token_id: int) -> int | None:
+        """The token of the same text with a space before it; None if there is none or the token begins with one."""
+        text = "" if self.tokenizer is None else self.tokenizer.decode([token_id])
+        if not text or text[0].isspace() or token_id in self.tokenizer.all_special_ids:
+            return None
+        ids = bare_ids(self.tokenizer, f" {text}")
+        return ids[0] if len(ids) == 1 and ids[0] != token_id else None
 
     def run(
         self,
@@ -218,8 +187,7 @@ class Session:
         if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list | tuple):
             return [self.run(p, capture, interventions) for p in prompt]
         tokens = self.tokenize(prompt)
-        sites = tuple(Site(s) if isinstance(s, str) else s for s in _several(capture))
-        run = self.ask(tokens, sites, tuple(interventions), all_logits=True)
+        run = self.ask(tokens, _sites(capture), _interventions(interventions), all_logits=True)
         for i in run.idle:
             warnings.warn(f"{run.interventions[i]!r} changed nothing on this prompt", NoEffectWarning, stacklevel=2)
         return run
@@ -244,7 +212,7 @@ class Session:
             def suits(key: Any, run: Run) -> bool:
                 if key[:3] != (tokens.ids, interventions, weights) or (all_logits and len(run._logits) < len(tokens)):
                     return False
-                return all(any(_covers(have, site) for have in run.captured) for site in sites)
+                return all(any(covers(have, site) for have in run.captured) for site in sites)
 
             found = self._results.find(suits) if weights is not None else None
             if found is None:
@@ -253,7 +221,7 @@ class Session:
                     self._results.put((tokens.ids, interventions, weights, sites, all_logits), found, found.nbytes)
         # The same ids may come from another text: the answer carries the prompt as it was asked.
         captured = {site: self._part(found, site) for site in sites}
-        return Run(tokens, interventions, found._logits, captured, found.idle, self._label)
+        return Run(tokens, interventions, found._logits, captured, found.idle, self._n_heads())
 
     def _forward(
         self, tokens: Tokens, sites: tuple[Site, ...], interventions: tuple[Intervention, ...], all_logits: bool
@@ -264,14 +232,19 @@ class Session:
         capture = {(site.name, layer) for site, layers in wanted.items() for layer in layers}
         forward = ForwardPass(self.engine, edits=edits, capture=capture, check=check_cancelled, watch=True)
         keep = {} if all_logits else self.engine.last_logits_only
-        logits = self.engine.run(ids, forward, use_cache=False, **keep)[0]
+        kept = ", ".join(f"{site.name} of {len(layers)} layers" for site, layers in wanted.items()) or "no activation"
+        with explained(
+            f"a run of {len(tokens)} tokens that keeps {kept}", "Keep fewer sites or layers, or run less text."
+        ):
+            logits = self.engine.run(ids, forward, use_cache=False, **keep)[0]
+        require_finite(logits[-1], self.engine, ids, edits, interventions, capture)
         captured = {}
         for site, layers in wanted.items():
             whole = {layer: forward.captured[site.name, layer] for layer in layers}
-            captured[site] = {layer: self._select(site, layer, value) for layer, value in whole.items()}
+            captured[site] = {layer: select(site, value) for layer, value in whole.items()}
         acted = {e.owner for e in edits if float(e.changed) > 0}
         idle = tuple(i for i in range(len(interventions)) if i not in acted)
-        return Run(tokens, interventions, logits, captured, idle, self._label)
+        return Run(tokens, interventions, logits, captured, idle, self._n_heads())
 
     def read(self, own: Tokens, interventions: tuple[Intervention, ...] = (), whole: bool = False) -> Read:
         """A reader of activations: of other prompts, or (None) of the prompt `own`.
@@ -314,7 +287,8 @@ class Session:
         sources are read too. `metric` maps the logits at the last position, (row, token), to one number a row.
         `progress(done, total)` counts rows; `partial(values)` receives the values so far, NaN where not known yet.
         A `prefix` that the caller knows to be the same in all rows saves computing it. Rows of one pass take at
-        most `memory_budget` bytes; more are split over passes.
+        most `memory_budget` bytes; more are split over passes. If a pass runs out of memory all the same, the sweep
+        goes on with half the rows a pass; if that does too, it raises NotEnoughMemory.
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
@@ -324,10 +298,20 @@ class Session:
         with self.engine.lock:
             base = compile_edits(self.engine, acting, len(tokens), self.read(tokens))
             edits = [compile_edits(self.engine, row, len(tokens), read) for row in rows]
-            return sweep(
+            result = sweep(
                 self.engine, ids, edits, metric, base=base, prefix=prefix, budget=self.memory_budget,
                 shared=self.checked.one_pass, check=check_cancelled, progress=progress, partial=partial,
             )  # fmt: skip
+        if not np.isfinite(result.base):
+            self.ask(tokens, interventions=acting)  # says where it begins
+        bad = np.flatnonzero(~np.isfinite(result.values)).tolist()
+        if bad:
+            try:
+                self.ask(tokens, interventions=(*acting, *rows[bad[0]]))
+            except NotFinite as error:
+                said = f"{len(bad)} of {len(rows)} rows have no finite value. Of the first, {error}"
+                warnings.warn(said, NotFiniteWarning, stacklevel=2)
+        return result
 
     def generate(self, prompt: Any, max_new_tokens: int = 20, interventions: Iterable[Intervention] = ()) -> Tokens:
         """Continue a prompt greedily; the interventions act at every step.
@@ -336,22 +320,33 @@ class Session:
         of the prompt. Gives the whole sequence, prompt first. Equals `model.generate(do_sample=False)`.
         """
         self._require_ready()
+        if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={max_new_tokens!r}: a positive number is needed")
         tokens = self.tokenize(prompt)
+        asked = f"{len(tokens)} tokens of prompt and {max_new_tokens} to generate"
+        read = len(tokens) + max_new_tokens - 1  # the last token is given out, and not read again
+        self.context.require(read, f"{asked} take {read} positions")
         ids = torch.tensor([tokens.ids])
-        edits = compile_edits(self.engine, tuple(interventions), len(tokens), self.read(tokens))
+        acting = _interventions(interventions)
+        edits = compile_edits(self.engine, acting, len(tokens), self.read(tokens))
         forward = _Generation(self.engine, edits=edits, check=check_cancelled)
-        with self.engine.running(forward):
+
+        def watch(so_far: Tensor, logits: Tensor) -> Tensor:
+            require_finite(logits, self.engine, so_far, edits, acting)
+            return logits
+
+        with explained(asked, "Generate fewer, or shorten the prompt."), self.engine.running(forward):
             ids = ids.to(self.engine.device)
             out = self.model.generate(  # type: ignore[operator]
-                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_new_tokens
-            )
-        return self.tokenize(tuple(out[0].tolist()))
+                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_new_tokens,
+                logits_processor=[watch],
+            )  # fmt: skip
+        return self._tokens(tuple(out[0].tolist()))
 
     def _require_ready(self) -> None:
         if self._closed:
             raise RuntimeError("this session is closed: make a new Session to go on")
-        if any(_drops(module) for module in modules(self.model)):
-            raise ValueError("the model is in training mode and has dropout: call model.eval() first")
+        require_still(self.model)
 
     def _layers(self, site: Site) -> list[int | None]:
         if not SITES[site.name].per_layer:
@@ -364,66 +359,37 @@ class Session:
             raise ValueError(f"layer {absent} of this model has no {site.name!r}; it has {has}")
         return list(having)
 
-    def _select(self, site: Site, layer: int | None, value: Tensor) -> Tensor:
-        at_positions = resolve(site.position, value.shape[0], "position")
-        value = value if site.position is None else value[at_positions]
-        if site.head is None:
-            return value
-        return value[:, resolve(site.head, value.shape[1], "head")]
+    def _n_heads(self) -> dict[str, int]:
+        a = self.engine.architecture
+        return {"query": max(a.n_heads), "kv": max(a.n_kv_heads)}
 
     def _part(self, run: Run, site: Site) -> dict[int | None, Tensor]:
         """What a run that covers `site` holds of it."""
-        have = site if site in run.captured else next(h for h in run.captured if _covers(h, site))
+        have = site if site in run.captured else next(h for h in run.captured if covers(h, site))
         values = run.captured[have]
         if have == site:
             return values
-        return {layer: self._select(site, layer, values[layer]) for layer in self._layers(site)}
-
-    def _label(self, site: Site, values: dict[int | None, Tensor]) -> xr.DataArray:
-        """Name the dimensions; an axis addressed by a single int is dropped and kept as a coordinate."""
-        info = site.info
-        arrays = [_numpy(v) for v in values.values()]
-        if info.dims[0] == "head":  # (query, head, key) -> (head, query, key)
-            arrays = [a.swapaxes(0, 1) for a in arrays]
-        if len({a.shape for a in arrays}) > 1:
-            shapes = {layer: a.shape for layer, a in zip(values, arrays, strict=True)}
-            raise ValueError(f"{site.name!r} differs in shape between layers, so pick one: {shapes}")
-        data = xr.DataArray(np.stack(arrays), dims=("layer", *info.dims), name=site.name)
-        data = data.assign_coords(layer=[-1 if i is None else i for i in values])
-        length = next(iter(values.values())).shape[0] if site.position is None else None
-        axes: list[tuple[str, Index]] = [("position" if "position" in info.dims else "query", site.position)]
-        if info.heads:
-            axes.append(("head", site.head))
-        for dim, index in axes:
-            data = data.assign_coords({dim: _coordinates(index, data.sizes[dim], length)})
-            if isinstance(index, int):
-                data = data.isel({dim: 0})
-        if not info.per_layer:
-            return data.isel(layer=0, drop=True)
-        return data.isel(layer=0) if isinstance(site.layer, int) else data
+        return {layer: select(site, values[layer]) for layer in self._layers(site)}
 
 
-def _coordinates(index: Index, size: int, length: int | None) -> list[int]:
-    if index is None:
-        return list(range(size))
-    if isinstance(index, slice):
-        start = index.start or 0
-        return (
-            list(itertools.islice(itertools.count(start, index.step or 1), size)) if start >= 0 else list(range(size))
+def _sites(capture: Any) -> tuple[Site, ...]:
+    several = (capture,) if isinstance(capture, str | Site) else capture
+    if not isinstance(several, Iterable):
+        raise TypeError(
+            f"capture={capture!r}: site names or iw.Site(...) are needed, such as ['resid_post', 'pattern']"
         )
-    return [index] if isinstance(index, int) else list(index)
+    return tuple(s if isinstance(s, Site) else Site(s) for s in several)
 
 
-def _several(capture: Iterable[str | Site] | str | Site) -> Iterable[str | Site]:
-    return (capture,) if isinstance(capture, str | Site) else capture
+def _interventions(given: Any) -> tuple[Intervention, ...]:
+    if isinstance(given, Intervention):
+        raise TypeError(f"interventions={given!r}: a list of interventions is needed, [{given!r}]")
+    return tuple(checked(i) for i in given)
 
 
-def _covers(have: Site, asked: Site) -> bool:
-    """Whether a capture of `have` holds all of `asked`; only whole heads and positions are cut down again."""
-    if have == asked:
-        return True
-    whole = have.head is None and have.position is None
-    return have.name == asked.name and whole and (have.layer is None or have.layer == asked.layer)
+def _n_rows(model: nn.Module) -> int:
+    """How many ids the model's embedding takes."""
+    return model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
 
 
 class _Generation(ForwardPass):
@@ -439,14 +405,6 @@ class _Generation(ForwardPass):
             self.start, self.engine.length = self._seen, x.shape[1]
             self._seen += x.shape[1]
         return super().visit(site, layer, x)
-
-
-def _drops(module: nn.Module) -> bool:
-    """Whether a module drops activations at random now: a Dropout, or a rate that it hands to a function."""
-    if not module.training:
-        return False
-    rates = [module.p] if isinstance(module, nn.Dropout) else [v for k, v in vars(module).items() if "drop" in k]
-    return any(isinstance(rate, float) and rate > 0 for rate in rates)
 
 
 def _name(model: nn.Module) -> str:

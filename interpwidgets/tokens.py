@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _VISIBLE = str.maketrans({" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", "\u200b": "⁝"})
+# Printable by Unicode's categories, and yet nothing is drawn: joiners, fillers, variation selectors, Braille's blank.
+_BLANK = {0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}
+_BLANK |= {*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
+_LONGEST = 64  # characters of a display string
+_LINE = 100  # characters in a line of an aligned pair
+_MOST_LINES = 6
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,8 @@ def tokenize(tokenizer: Any, prompt: Any, prepend_bos: bool | None, n_vocab: int
     if isinstance(prompt, str):
         if tokenizer is None:
             raise TypeError("this session has no tokenizer: give the prompt as token ids, or Session(model, tokenizer)")
+        bare = bare_ids(tokenizer, prompt)
         ids = list(tokenizer(prompt)["input_ids"])
-        bare = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
         added = bos_id is not None and ids[:1] == [bos_id] and bare[:1] != [bos_id]
         name = getattr(tokenizer, "bos_token", None)
         if prepend_bos is False and added:
@@ -55,12 +63,52 @@ def tokenize(tokenizer: Any, prompt: Any, prepend_bos: bool | None, n_vocab: int
         ids, text = _ids(prompt), None
         bos = "ids as given"
     if not ids:
-        raise ValueError("the prompt is empty: at least one token is needed")
-    wrong = [i for i in ids if not 0 <= i < n_vocab]
-    if wrong:
-        raise ValueError(f"token id {wrong[0]} is out of range: the vocabulary has {n_vocab} entries")
+        raise ValueError(f"the prompt is empty: at least one token is needed, got {prompt!r}")
+    wrong = next((at for at, i in enumerate(ids) if not 0 <= i < n_vocab), None)
+    if wrong is not None:
+        by = "" if text is None else f", which is what the tokenizer gives for {_show(tokenizer, ids[wrong])!r}"
+        raise ValueError(
+            f"token id {ids[wrong]} is out of range: the vocabulary has {n_vocab} entries (ids 0 to {n_vocab - 1}). "
+            f"It stands at position {wrong} of the prompt{by}"
+        )
     special = set(getattr(tokenizer, "all_special_ids", ()))
     return Tokens(tuple(ids), tuple(display(tokenizer, ids)), tuple(i in special for i in ids), bos, text)
+
+
+def bare_ids(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a text without special tokens. Raises ValueError for half a surrogate pair, which is no text."""
+    lone = next((at for at, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
+    if lone is not None:
+        raise ValueError(
+            f"character {lone} of the text, {text[lone]!r}, is half of a surrogate pair, which no tokenizer reads: "
+            "remove it, or decode the bytes that it came from again"
+        )
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def one_token(tokenizer: Any, text: str) -> int:
+    """The id of a text that is one token. Raises ValueError, showing its tokens and what would be one, if it is not."""
+    ids = bare_ids(tokenizer, text)
+    if len(ids) == 1:
+        return ids[0]
+    if not ids:
+        raise ValueError("the answer is empty: a text of one token is needed")
+    other, how = (text[1:], "without the") if text.startswith(" ") else (f" {text}", "with a")
+    is_one = bool(other) and len(bare_ids(tokenizer, other)) == 1
+    pieces = f"{display(tokenizer, ids[:8])}{' and more' if len(ids) > 8 else ''}"
+    hint = f"; {other!r}, {how} space, is one" if is_one else ""
+    first = f"its first token is {tokenizer.decode(ids[:1])!r} (id {ids[0]})"
+    raise ValueError(f"the answer {elide(text, 40)!r} is {len(ids)} tokens, {pieces}: one is needed{hint}; {first}")
+
+
+def written_ids(text: str) -> list[int]:
+    """Token ids as a reader types them, separated by commas or spaces. Raises ValueError for anything else."""
+    try:
+        return [int(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise ValueError(
+            f"this session has no tokenizer: type token ids, such as 5, 17, 3; got {elide(text, 80)!r}"
+        ) from None
 
 
 def _ids(prompt: Any) -> list[int]:
@@ -68,15 +116,20 @@ def _ids(prompt: Any) -> list[int]:
     if isinstance(values, Sequence) and len(values) == 1 and isinstance(values[0], list):
         values = values[0]  # a (1, position) batch, as tokenizers return it
     try:
+        if isinstance(values, bytes | bytearray):  # which iterate as numbers, but never as ids
+            raise TypeError
         return [i.__index__() for i in values]
     except (TypeError, AttributeError):
         raise TypeError(
-            f"a prompt is text or a sequence of token ids, got {type(prompt).__name__}: {prompt!r}"
+            f"a prompt is text or a sequence of token ids, got {type(prompt).__name__}: {elide(repr(prompt), 80)}"
         ) from None
 
 
 def display(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """One visible string a token id; bytes that are no whole character as ⟨E2 82⟩; without a tokenizer, the id."""
+    """One visible string a token id; bytes that are no whole character as ⟨E2 82⟩; without a tokenizer, the id.
+
+    Of a very long token, its two ends.
+    """
     return [_show(tokenizer, i) for i in ids]
 
 
@@ -87,14 +140,34 @@ def _show(tokenizer: Any, token_id: int) -> str:
     if piece is None:
         return f"[{token_id}]"  # the embedding has rows that the tokenizer does not use
     if token_id in tokenizer.all_special_ids:
-        return piece
+        return elide(visible(piece), _LONGEST)
     text = tokenizer.convert_tokens_to_string([piece])
     if piece.startswith("▁") and not text.startswith(" "):
         text = " " + text  # SentencePiece decoders drop a leading space
     if "\ufffd" in text:
-        return _hex(_bytes(piece))
-    # Control and format characters would leave a blank label.
-    return "".join(c if c.isprintable() else _hex(c.encode()) for c in text.translate(_VISIBLE))
+        return elide(_hex(_bytes(piece)), _LONGEST)
+    return elide(visible(text), _LONGEST)
+
+
+def visible(text: str) -> str:
+    """Text of which every character is seen: white space as ␣ ↵ ⇥, what would draw nothing or turn the line as ⟨bytes⟩.
+
+    An accent without its letter stands on ◌.
+    """
+    shown = "".join(c if _is_drawn(c) else _hex(c.encode("utf-8", "surrogatepass")) for c in text.translate(_VISIBLE))
+    return f"◌{shown}" if shown and unicodedata.category(shown[0]).startswith("M") else shown
+
+
+def _is_drawn(character: str) -> bool:
+    return character.isprintable() and ord(character) not in _BLANK
+
+
+def elide(text: str, length: int) -> str:
+    """Shorten in the middle, so that both ends stay readable."""
+    if len(text) <= length:
+        return text
+    keep = length - 1
+    return f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
 
 
 def _hex(data: bytes) -> str:
@@ -116,15 +189,39 @@ def _byte_table() -> dict[str, int]:
 
 
 def align(a: Tokens, b: Tokens) -> str:
-    """Two tokenisations above each other, with a mark where they differ; for error texts."""
-    width = max(len(a), len(b))
-    rows: list[list[str]] = [[], [], []]
-    for i in range(width):
-        x = a.strings[i] if i < len(a) else "—"
-        y = b.strings[i] if i < len(b) else "—"
-        same = i < len(a) and i < len(b) and a.ids[i] == b.ids[i]
+    """Two tokenisations above each other, equal tokens in one column, with a mark where they differ; for error texts.
+
+    A token that the other prompt lacks stands above or below a —. Of a long pair, what follows the first difference.
+    """
+    lines: list[list[str]] = []
+    width = _LINE
+    for x, y, same in _columns(a, b):
         cells = [x, y, "" if same else "^" * max(len(x), len(y))]
-        pad = max(map(len, cells))
-        for row, cell in zip(rows, cells, strict=True):
-            row.append(cell.ljust(pad))
-    return "\n".join(" ".join(row).rstrip() for row in rows)
+        size = max(map(len, cells)) + 1
+        if width + size > _LINE:
+            lines.append(["", "", ""])
+            width = 0
+        width += size
+        lines[-1] = [row + cell.ljust(size) for row, cell in zip(lines[-1], cells, strict=True)]
+    shown = ["\n".join(row.rstrip() for row in line) for line in lines[:_MOST_LINES]]
+    return "\n\n".join([*shown, *(["…"] if len(lines) > _MOST_LINES else [])])
+
+
+def first_difference(a: Sequence[int], b: Sequence[int]) -> int:
+    """The first position at which two lists of ids differ; the shorter one's length if it begins the other."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _columns(a: Tokens, b: Tokens) -> Iterator[tuple[str, str, bool]]:
+    """The tokens of both prompts side by side: (of a, of b, whether they are the same)."""
+    shared = first_difference(a.ids, b.ids)
+    start = 0 if shared < 20 else shared - 3
+    if start:
+        yield "…", "…", True
+    # Bounded: matching takes the square of the length.
+    ids, others = a.ids[start : start + 400], b.ids[start : start + 400]
+    for kind, i, i_end, j, j_end in difflib.SequenceMatcher(None, ids, others, autojunk=False).get_opcodes():
+        for step in range(max(i_end - i, j_end - j)):
+            x = elide(a.strings[start + i + step], 24) if i + step < i_end else "—"
+            y = elide(b.strings[start + j + step], 24) if j + step < j_end else "—"
+            yield x, y, kind == "equal"

@@ -32,13 +32,18 @@ class Implementation:
     def __init__(self, model: nn.Module) -> None:
         configs: dict[int, Any] = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
         self._configs = [c for c in configs.values() if hasattr(c, "_attn_implementation_internal")]
+        self._ours = self._configs
         self._depth = 0
+
+    def leave_alone(self) -> None:
+        """Set nothing from now on: the model does not ask the registry for its attention."""
+        self._ours = []
 
     def __enter__(self) -> None:
         self._depth += 1
         if self._depth > 1:
             return
-        for config in self._configs:
+        for config in self._ours:
             own = config._attn_implementation_internal
             if own != NAME:
                 chosen[id(config)] = (config, own)
@@ -48,7 +53,7 @@ class Implementation:
         self._depth -= 1
         if self._depth:
             return
-        for config in self._configs:
+        for config in self._ours:
             if config._attn_implementation_internal == NAME:
                 config._attn_implementation_internal = chosen[id(config)][1]
 
@@ -136,8 +141,9 @@ def _explicit(
         weights = torch.cat([scores, extra], -1).softmax(-1, dtype=torch.float32)[..., :-1]
     else:
         weights = scores.softmax(-1, dtype=torch.float32)
-    # A query that lost all of its keys attends to nothing; softmax over nothing is NaN.
-    weights = weights.nan_to_num(0.0).to(query.dtype)
+    # A query that lost all of its keys attends to nothing; softmax over nothing is NaN. Other NaNs are the model's own.
+    lost = scores.amax(-1, keepdim=True) == float("-inf")
+    weights = weights.masked_fill(lost, 0.0).to(query.dtype)
     weights = running.visit("pattern", layer, weights)
     return (weights @ value).transpose(1, 2).contiguous(), weights
 

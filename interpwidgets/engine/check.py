@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .architecture import TOLERANCE, UnsupportedModel
+from .architecture import UnsupportedModel
 from .edits import compile_edits
 from .forward import Edit, ForwardPass
 from .interventions import Patch
 from .sweep import sweep
+from .tolerance import TOLERANCE
 
 if TYPE_CHECKING:
     from ..session import Session

@@ -6,7 +6,7 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from .architecture import Architecture, Block, discover
 from .attention import Implementation
 from .context import current_pass
-from .sites import SITES
+from .direct import DirectAttention
+from .sites import HEAD_SITES, SITES
 
 Write = Callable[[Tensor, list[int], int | None], Tensor]
 """(addressed part (row, position, [head,] width), its absolute positions, its head) -> what to write there."""
@@ -70,6 +71,7 @@ class ForwardPass:
         self.engine = engine
         self.start = start
         self.rows = 1
+        self.attending: int | None = None
         self.captured: dict[tuple[str, int | None], Tensor] = {}
         self._capture = capture or set()
         self._edits: dict[tuple[str, int | None], list[Edit]] = {}
@@ -80,6 +82,16 @@ class ForwardPass:
         self._on_block = on_block
         self._watch = watch
         self.unembed = unembed
+
+    @property
+    def length(self) -> int:
+        return self.engine.length
+
+    @property
+    def listens(self) -> bool:
+        """Whether anything is asked of attention that only torch's own calls show."""
+        direct = self.engine.direct_layers
+        return any(layer in direct for site, layer in (*self._capture, *self._edits) if site in HEAD_SITES)
 
     def attention_layer(self, module: nn.Module) -> int | None:
         return self.engine.attention_layers.get(id(module))
@@ -167,13 +179,14 @@ class Engine:
         self.length = 0  # positions computed by the running pass
         self._sessions = 0
         self._handles: list[Any] = []
-        vocabulary = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-        self.probe = (torch.arange(1, 7, device=self.device) * (vocabulary // 7))[None]
+        self.probe = probe(model)
         with self.lock:
             self.architecture: Architecture = discover(model, self.implementation, self.probe)
         self.attention_layers = {
-            id(b.attention): layer for layer, b in enumerate(self.architecture.blocks) if b.attention is not None
+            id(b.attention): layer for layer, b in enumerate(self.architecture.blocks) if b.kind == "registry"
         }
+        kinds = enumerate(b.kind for b in self.architecture.blocks)
+        self.direct_layers = {layer for layer, kind in kinds if kind in ("sdpa", "softmax")}
         self._install()
 
     @property
@@ -224,16 +237,20 @@ class Engine:
             "mlp_pre": block.activation, "mlp_post": block.down,
             "result": block.projection,
         }  # fmt: skip
-        heads = dict.fromkeys(("q", "k", "v", "scores", "pattern", "z"), block.attention)
+        heads = dict.fromkeys(HEAD_SITES, block.attention)
+        if block.kind == "softmax":  # torch's softmax shows the weights; q, k and v went by unseen
+            heads |= {"q": None, "k": None, "v": None, "z": block.projection}
         return [s for s in SITES if SITES[s].per_layer and (has | heads).get(s, block.module) is not None]
 
     @contextmanager
     def running(self, forward: ForwardPass) -> Iterator[None]:
         """Make `forward` the pass that this thread is inside of."""
+        listening = DirectAttention() if forward.listens else nullcontext()
         with self.lock, self.implementation, torch.no_grad():
             token = current_pass.set(forward)
             try:
-                yield
+                with listening:
+                    yield
             finally:
                 current_pass.reset(token)
 
@@ -246,7 +263,7 @@ class Engine:
 
     def run_for_tokens(self, ids: Tensor, forward: ForwardPass, tokens: list[int], **arguments: Any) -> Tensor:
         """`run`, but only these tokens' logits (row, position, token) are computed, if the unembedding allows it."""
-        head = self.architecture.readout[-1]
+        head = self.architecture.readout.unembedding
         if not isinstance(head, nn.Linear):
             return self.run(ids, forward, **arguments)[..., tokens]
         forward.unembed = False
@@ -255,7 +272,7 @@ class Engine:
         except _BeforeUnembedding as reached:
             with torch.no_grad():
                 bias = None if head.bias is None else head.bias[tokens]
-                return self.architecture.finish(nn.functional.linear(reached.x, head.weight[tokens], bias))
+                return self.architecture.readout.finish(nn.functional.linear(reached.x, head.weight[tokens], bias))
         raise RuntimeError("the model did not reach its unembedding")
 
     def readout(self, residual: Tensor, check: Callable[[], None] | None = None) -> Tensor:
@@ -263,18 +280,16 @@ class Engine:
         with torch.no_grad():
             if check is not None:
                 check()
-            x = residual
-            for module in self.architecture.readout:
-                x = module(x)
-            return self.architecture.finish(x)
+            return self.architecture.readout(residual)
 
     def _install(self) -> None:
         architecture = self.architecture
         self._after(architecture.embedding, "embed", None)
         for layer, block in enumerate(architecture.blocks):
             self._install_block(layer, block)
-        self._before(architecture.readout[-1], "ln_final", None)
-        self._leave_early(architecture.readout[-1])
+        if architecture.readout.unembedding is not None:
+            self._before(architecture.readout.unembedding, "ln_final", None)
+            self._leave_early(architecture.readout.unembedding)
 
     def _install_block(self, layer: int, block: Block) -> None:
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -289,9 +304,14 @@ class Engine:
         self._after(block.module, "resid_post", layer)
         if block.projection is not None:
             self._handles.append(block.projection.register_forward_hook(self._result(layer)))
-        for module, site in ((block.attn_out, "attn_out"), (block.mlp_out, "mlp_out")):
-            if module is not None:
-                self._after(module, site, layer)
+        if block.attention is not None and block.kind != "registry":
+            self._attend(layer, block.attention)
+        if block.projection is not None and block.kind == "softmax":
+            self._handles.append(block.projection.register_forward_pre_hook(self._heads_side_by_side(layer)))
+        if block.attn_out is not None:
+            self._after(block.attn_out, "attn_out", layer, block.attn_scale)
+        if block.mlp_out is not None:
+            self._after(block.mlp_out, "mlp_out", layer, block.mlp_scale)
         for module, site in ((block.activation, "mlp_pre"), (block.down, "mlp_post")):
             if module is not None:
                 self._before(module, site, layer)
@@ -311,14 +331,44 @@ class Engine:
         running = current_pass.get()
         return running if isinstance(running, ForwardPass) and running.engine is self else None
 
-    def _after(self, module: nn.Module, site: str, layer: int | None) -> None:
+    def _attend(self, layer: int, module: nn.Module) -> None:
+        def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if (running := self._mine()) is not None:
+                running.attending = layer
+
+        def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if (running := self._mine()) is not None:
+                running.attending = None
+
+        self._handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+
+    def _heads_side_by_side(self, layer: int) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> Any:
+            running = self._mine()
+            if running is None or not running.wants("z", layer):
+                return None
+            z = args[0].view(running.rows, -1, self.architecture.n_heads[layer], self.architecture.d_head[layer])
+            return (running.visit("z", layer, z).view(args[0].shape), *args[1:])
+
+        return hook
+
+    def _after(self, module: nn.Module, site: str, layer: int | None, scale: float = 1.0) -> None:
+        """Visit a module's output; where the block adds it times `scale`, what is added is what is seen."""
+
+        def visit(running: ForwardPass, x: Tensor) -> Tensor:
+            if scale == 1.0:
+                return running.visit(site, layer, x)
+            seen = x * scale
+            new = running.visit(site, layer, seen)
+            return x if new is seen else new / scale
+
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             running = self._mine()
             if running is None or not running.wants(site, layer):
                 return None
-            if isinstance(output, tuple):
-                return (running.visit(site, layer, output[0]), *output[1:])
-            return running.visit(site, layer, output)
+            if isinstance(output, tuple | list):
+                return type(output)([visit(running, output[0]), *output[1:]])
+            return visit(running, output)
 
         self._handles.append(module.register_forward_hook(hook))
 
@@ -358,6 +408,12 @@ class Engine:
             return None if new is old else output + (new - old).sum(2).view(output.shape)
 
         return hook
+
+
+def probe(model: nn.Module) -> Tensor:
+    """Six tokens spread over the vocabulary, (1, position), on the model's device."""
+    weight = model.get_input_embeddings().weight  # type: ignore[operator]
+    return (torch.arange(1, 7, device=weight.device) * (weight.shape[0] // 7))[None]
 
 
 def modules(model: nn.Module) -> Iterator[nn.Module]:

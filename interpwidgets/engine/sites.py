@@ -45,6 +45,9 @@ _TABLE = (
 SITES: dict[str, SiteInfo] = {info.name: info for info in _TABLE}
 """Every canonical site, in the order in which a forward pass reaches them."""
 
+HEAD_SITES = ("q", "k", "v", "scores", "pattern", "z")
+"""What attention itself computes."""
+
 ORDER: dict[str, int] = {name: i for i, name in enumerate(SITES)}
 
 # Other spellings: TransformerLens hook names and short names, nnterp accessors, pyvene components. Not pyvene's
@@ -151,8 +154,8 @@ def parse_name(spelling: str) -> tuple[str, int | None]:
         if name in SITES:
             return name, int(match[2])
     near = difflib.get_close_matches(spelling.replace("hook_", ""), known, n=1)
-    hint = f"; did you mean {known[near[0]]!r}?" if near else ""
-    raise ValueError(f"unknown site {spelling!r}{hint} Known sites: {', '.join(SITES)}.")
+    hint = f"; did you mean {known[near[0]]!r}? Known" if near else "; known"
+    raise ValueError(f"unknown site {spelling!r}{hint} sites: {', '.join(SITES)}")
 
 
 def check_axes(name: str, layer: Index, head: Index) -> None:
@@ -173,8 +176,13 @@ def resolve(index: Index, size: int, axis: str) -> list[int]:
     if index is None:
         return list(range(size))
     if isinstance(index, slice):
-        return list(range(size))[index]
+        chosen = list(range(size))[index]
+        if not chosen:
+            raise ValueError(f"{axis} {index} addresses nothing: there are {size} ({axis}s 0 to {size - 1})")
+        return chosen
     entries = [index] if isinstance(index, int) else list(index)
+    if not entries:
+        raise ValueError(f"{axis} () addresses nothing: leave it out, or None, for all {size}")
     for entry in entries:
         if not -size <= entry < size:
             raise ValueError(f"{axis} {entry} is out of range: there are {size} ({axis}s 0 to {size - 1})")

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from .forward import Edit, Engine, ForwardPass
+from .memory import NotEnoughMemory, explained
 
 Metric = Callable[[Tensor], Tensor]
 """Logits at the last position (row, token) -> one number a row.
@@ -28,6 +29,9 @@ Partial = Callable[[np.ndarray], None]
 Progress = Callable[[int, int], None]
 
 _CPU_FLOPS, _GPU_FLOPS = 6e10, 1e13  # what a modest machine does in a second
+
+
+_FOR_LESS = "Lower session.memory_budget ({:.2g} GiB), sweep fewer places, or shorten the prompts."
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,27 @@ def sweep(
     # A row without edits is the base run; nothing needs to be computed for it.
     active = [i for i, edits in enumerate(rows) if edits]
     passes = _split(engine, ids, rows, active, budget, shared, prefix, at_least=4 if partial else 1)
-    total, before = max(len(active), 1), 0
-    for chosen in passes or [[]]:
+    total, before, halved = max(len(active), 1), 0, False
+    waiting = passes or [[]]
+    while waiting:
+        chosen = waiting.pop(0)
 
         def on_block(layer: int, done: int = before, size: int = len(chosen)) -> None:
             if progress is not None:
                 progress(done + size * layer // engine.architecture.n_layers, total)
 
-        result = _one_pass(engine, ids, [rows[i] for i in chosen], metric, base, prefix, shared, check, on_block)
+        asked = f"a sweep of {len(active)} rows, {len(chosen)} in this pass, each of {ids.shape[1]} tokens"
+        try:
+            with explained(asked, _FOR_LESS.format(budget / 2**30)):
+                result = _one_pass(
+                    engine, ids, [rows[i] for i in chosen], metric, base, prefix, shared, check, on_block
+                )
+        except NotEnoughMemory:
+            if halved or len(chosen) < 2:
+                raise
+            # The budget is an estimate; a machine that is shared has less by the time it is needed.
+            halved, waiting = True, [half for each in (chosen, *waiting) for half in _halves(each)]
+            continue
         base_value = float(result[0])
         values[[i for i in range(len(rows)) if i not in set(active)]] = base_value
         values[chosen] = result[1:]
@@ -106,6 +123,11 @@ def sweep(
         if partial is not None:
             partial(values)
     return SweepResult(values, base_value)
+
+
+def _halves(rows: list[int]) -> list[list[int]]:
+    middle = -(-len(rows) // 2)
+    return [half for half in (rows[:middle], rows[middle:]) if half]
 
 
 def _begin(edits: Sequence[Edit]) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..engine.interventions import Intervention
 from ..engine.jobs import check_cancelled
+from ..engine.names import unknown
 from ..engine.sites import Site
 from ..session import Run, Session
 
@@ -62,7 +63,7 @@ def logit_lens(
     names = [metric] if isinstance(metric, str) else list(metric)
     for name in names:
         if name not in UNITS:
-            raise ValueError(f"unknown metric {name!r}: one of {', '.join(UNITS)} is needed")
+            raise unknown("metric", name, UNITS)
     run = lens_run(session, prompt, tuple(interventions))
     read = read_stack(session, run, top_k, [session.token_id(t) for t in track], names)
     keep = [

@@ -18,10 +18,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..engine.interventions import Ablate, Intervention, Patch
-from ..engine.sites import SITES, Site, parse_name
+from ..engine.names import unknown
+from ..engine.sites import SITES, Site, parse_name, resolve
 from ..engine.sweep import Metric, Progress
 from ..session import Session
-from ..tokens import Tokens, align
+from ..tokens import Tokens, align, first_difference
 
 METRICS = {
     "logit_diff": "logits",
@@ -37,6 +38,10 @@ HEAD_SITES = ("z", "q", "k", "v")
 
 class ZeroGapWarning(UserWarning):
     """The clean and the corrupted run score the same, so that effects cannot be normalised."""
+
+
+class TokenWarning(UserWarning):
+    """An answer or foil is probably not the token that was meant."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,12 @@ class Task:
     clean_value: float
     corrupted_value: float
     interventions: tuple[Intervention, ...] = ()
+    hint: str = ""  # on a token that is probably not the one that was meant
 
     @property
     def first_difference(self) -> int:
         """The first position whose tokens differ; the prompts' length if none does."""
-        pairs = zip(self.clean.ids, self.corrupted.ids, strict=True)
-        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(self.clean))
+        return first_difference(self.clean.ids, self.corrupted.ids)
 
     @property
     def gap(self) -> float:
@@ -99,11 +104,11 @@ def patching_task(
     """Run both prompts and fix what is measured.
 
     `answer` defaults to the clean run's top prediction, `foil` to the corrupted run's likeliest other token; both
-    runs undisturbed. Raises ValueError if the prompts differ in token length (showing both tokenisations), or for
-    an unknown metric.
+    runs undisturbed. Raises ValueError if the prompts differ in token length (showing both tokenisations), if answer
+    and foil are the same token, or for an unknown metric.
     """
     if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}: one of {', '.join(METRICS)} is needed")
+        raise unknown("metric", metric, METRICS)
     tokens = prompt_pair(session, clean, corrupted)
     logits = [session.ask(t, capture, interventions).last_logits.float() for t in tokens]  # (token,) each
     # An experiment must not change the question: defaults are what the model says undisturbed.
@@ -113,6 +118,12 @@ def patching_task(
     if foil_id is None:
         likeliest = session.ask(tokens[1]).last_logits.topk(2).indices.tolist()
         foil_id = likeliest[likeliest[0] == answer_id]
+    if foil_id == answer_id and metric == "logit_diff":
+        chosen = " (the clean run's top prediction)" if answer is None else ""
+        raise ValueError(
+            f"answer{chosen} and foil are both {session.show_token(foil_id)!r} (id {foil_id}), so that their logit "
+            "difference is 0 everywhere: give another foil, or none for the corrupted run's likeliest other token"
+        )
     measure = _measure(metric, answer_id, foil_id, logits[0])
     return Task(
         clean=tokens[0],
@@ -124,16 +135,34 @@ def patching_task(
         clean_value=float(measure(logits[0][None])[0]),
         corrupted_value=float(measure(logits[1][None])[0]),
         interventions=interventions,
+        hint=_missing_space(session, {"answer": answer, "foil": foil}, logits),
     )
+
+
+def _missing_space(session: Session, given: dict[str, int | str | None], logits: list[Tensor]) -> str:
+    """A hint if the token of the same text after a space is likelier, in both runs, than one that was given."""
+    for what, token in given.items():
+        spaced = None if token is None else session.after_space(session.token_id(token))
+        if token is None or spaced is None:
+            continue
+        token_id = session.token_id(token)
+        if all(float(x[spaced]) > float(x[token_id]) for x in logits):
+            return (
+                f"the {what} {session.show_token(token_id)!r} has no leading space; {session.show_token(spaced)!r} "
+                f"(id {spaced}) is likelier in both runs: is that the token you mean?"
+            )
+    return ""
 
 
 def prompt_pair(session: Session, clean: Any, corrupted: Any) -> tuple[Tokens, Tokens]:
     """Both prompts tokenised. Raises ValueError, showing them aligned, if they differ in token length."""
     a, b = session.tokenize(clean), session.tokenize(corrupted)
     if len(a) != len(b):
+        at = first_difference(a.ids, b.ids)
+        (one, other) = (f"has {t.strings[at]!r}" if at < len(t) else "has ended" for t in (a, b))
         raise ValueError(
-            f"the prompts must have the same number of tokens: clean has {len(a)}, corrupted has {len(b)}\n"
-            f"{align(a, b)}"
+            f"the prompts must have the same number of tokens: clean has {len(a)}, corrupted has {len(b)}; they differ "
+            f"first at position {at}, where clean {one} and corrupted {other}\n{align(a, b)}"
         )
     return a, b
 
@@ -174,7 +203,8 @@ def patch_sweep(
 
     Residual sites (resid_pre, resid_mid, resid_post, attn_out, mlp_out): one patch a cell, (layer, position). Head
     sites (z, q, k, v): a head at all positions, (layer, head); with `layer`, one head at one position, (head,
-    position) of that layer.
+    position) of that layer. Layers that lack the site are left out (`layer` names those that have it); NaN stands
+    for a head that a layer does not have.
 
     `direction`: "denoise" writes clean activations into the corrupted run, "noise" corrupted ones into the clean
     run. `metric`: "logit_diff" (answer minus foil), "log_probability" or "probability" of the answer, "kl" (of the
@@ -184,6 +214,8 @@ def patch_sweep(
     and the corrupted run's likeliest other token. `progress`: True for a bar, or a function (done, total).
     `interventions` act in all runs.
 
+    An answer or foil without its leading space, where the token with one is likelier, is warned of (TokenWarning).
+
     Compared with TransformerLens' `get_act_patch_*`: with `normalize=False` and its metric the values are the same;
     noising is its sweep with the prompts exchanged; its maps by position are (layer, position, head); where heads
     share keys and values, `k` and `v` have key/value heads only, which its `*_every` maps pad with 0.
@@ -191,10 +223,13 @@ def patch_sweep(
     All cells share one forward pass (`Session.sweep`). Raises ValueError for prompts of different token length,
     showing both.
     """
-    site = parse_name(site)[0]
+    site, named = parse_name(site)
+    layer = named if layer is None else layer
     if direction not in ("denoise", "noise"):
-        raise ValueError(f"direction={direction!r}: 'denoise' or 'noise' is needed")
-    task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, sources(site))
+        raise unknown("direction", direction, ("denoise", "noise"))
+    task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, sources(session, site))
+    if task.hint:
+        warnings.warn(task.hint, TokenWarning, stacklevel=2)
     bar = tqdm(total=1, desc=f"patching {site}", unit="cell") if progress is True else None
 
     def report(done: int, total: int) -> None:
@@ -210,9 +245,10 @@ def patch_sweep(
     return label(session, task, site, direction, values, normalize, layer)
 
 
-def sources(site: str) -> tuple[Site, ...]:
-    """What both runs capture: the site, and the keys and values that the sweep's rows share."""
-    return (Site(site), Site("k"), Site("v"))
+def sources(session: Session, site: str) -> tuple[Site, ...]:
+    """What both runs capture: the site, and the keys and values that the sweep's rows share, if they can."""
+    shared = (Site("k"), Site("v")) if session.checked.one_pass else ()
+    return (Site(site), *shared)
 
 
 def run_patches(
@@ -230,14 +266,15 @@ def run_patches(
     cells, shape = patch_cells(session, site, len(base), layer)
     # Before the first differing token both runs are the same, so a patch there changes nothing.
     first = task.first_difference if _shares_prefix(task.interventions) else 0
-    rows = [_row(site, source, first, *cell) for cell in cells]
+    rows = [[] if _lacks(session, site, *cell) else _row(site, source, first, *cell) for cell in cells]
     shares = 0 < first < len(base) and session.checked.one_pass
     prefix = session.prefix(source, first, task.interventions) if shares else None
     untouched = np.array([not row for row in rows])
     unpatched = task.corrupted_value if direction == "denoise" else task.clean_value
+    absent = np.array([_lacks(session, site, *cell) for cell in cells])
 
     def shaped(values: np.ndarray) -> np.ndarray:
-        return np.where(untouched, unpatched, values).reshape(shape)
+        return np.where(absent, np.nan, np.where(untouched, unpatched, values)).reshape(shape)
 
     result = session.sweep(
         base, rows, task.measure, interventions=task.interventions, prefix=prefix, progress=progress,
@@ -262,14 +299,36 @@ def patch_cells(
     """The (layer, head, position) of every cell, and the map's shape; ValueError if the site cannot be swept."""
     if site not in RESIDUAL_SITES + HEAD_SITES:
         raise ValueError(f"{site!r} cannot be swept; one of {', '.join(RESIDUAL_SITES + HEAD_SITES)} is needed")
-    a = session.engine.architecture
+    layers = layers_with(session, site)
+    if layer is not None:
+        (layer,) = resolve(layer, session.engine.architecture.n_layers, "layer")
+    if not layers or layer not in (None, *layers):
+        at = "no layer" if not layers else f"layer {layer}"
+        raise ValueError(f"{at} of this model has {site!r}; it has {', '.join(session.engine.sites(layer or 0))}")
     if site in RESIDUAL_SITES:
-        layers = range(a.n_layers)
-        return [(i, None, p) for i in layers for p in range(length)], (a.n_layers, length)
-    heads = a.n_kv_heads if SITES[site].heads == "kv" else a.n_heads
+        if layer is not None:
+            with_heads = ", ".join(HEAD_SITES)
+            raise ValueError(f"layer={layer} shows the heads of one layer ({with_heads}); {site!r} has none")
+        return [(i, None, p) for i in layers for p in range(length)], (len(layers), length)
+    heads = _head_counts(session, site)
     if layer is None:
-        return [(i, h, None) for i in range(a.n_layers) for h in range(max(heads))], (a.n_layers, max(heads))
+        return [(i, h, None) for i in layers for h in range(max(heads))], (len(layers), max(heads))
     return [(layer, h, p) for h in range(heads[layer]) for p in range(length)], (heads[layer], length)
+
+
+def layers_with(session: Session, site: str) -> list[int]:
+    """The layers that have a site; hybrid models have attention in some layers only."""
+    return [i for i in range(session.engine.architecture.n_layers) if site in session.engine.sites(i)]
+
+
+def _head_counts(session: Session, site: str) -> list[int]:
+    a = session.engine.architecture
+    return a.n_kv_heads if SITES[site].heads == "kv" else a.n_heads
+
+
+def _lacks(session: Session, site: str, layer: int, head: int | None, position: int | None) -> bool:
+    """Whether a cell of the map stands for a head that its layer does not have."""
+    return head is not None and head >= _head_counts(session, site)[layer]
 
 
 def _row(
@@ -302,9 +361,10 @@ def label(
         if layer is None
         else ("head", "position")
     )
-    data = xr.DataArray(
-        values, dims=dims, coords={d: np.arange(n) for d, n in zip(dims, values.shape, strict=True)}, name=site
-    )
+    coords = {d: np.arange(n) for d, n in zip(dims, values.shape, strict=True)}
+    if "layer" in dims:
+        coords["layer"] = np.array(layers_with(session, site))
+    data = xr.DataArray(values, dims=dims, coords=coords, name=site)
     if "position" in dims:
         data = data.assign_coords(clean_token=("position", list(task.clean.strings)))
         data = data.assign_coords(corrupted_token=("position", list(task.corrupted.strings)))

@@ -14,10 +14,12 @@ import traitlets as t
 from ..engine.forward import Cancelled
 from ..engine.interventions import Intervention
 from ..engine.jobs import Ticket
+from ..engine.memory import is_out_of_memory
 from ..experiments import Experiments
 from ..session import Session
-from ..tokens import Tokens
+from ..tokens import Tokens, written_ids
 from .labels import short_label
+from .unicode import drawable, encodable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -142,6 +144,8 @@ class LiveWidget(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Let go of the session and remove the widget from the page."""
+        if not hasattr(self, "_tickets"):  # its arguments were refused: there is nothing to let go of
+            return
         for ticket in list(self._tickets.values()):
             ticket.cancel()
         if self in self.session.widgets:
@@ -151,6 +155,15 @@ class LiveWidget(anywidget.AnyWidget):
             # The page would go on counting views of a model that has no channel any more.
             self.set_trait("_view_count", None)
         super().close()
+
+    # -- the wire ----------------------------------------------------------------------------------------------------
+
+    def get_state(self, *args: Any, **kwargs: Any) -> Any:
+        return encodable(super().get_state(*args, **kwargs))
+
+    def _send(self, msg: Any, buffers: Any = None) -> None:
+        # What the page sent is echoed to it, as it came.
+        super()._send(encodable(msg), buffers=buffers)
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -261,7 +274,7 @@ class LiveWidget(anywidget.AnyWidget):
 
     def _fail(self, error: Exception) -> None:
         self._error = error
-        text = str(error) or type(error).__name__
+        text = drawable(str(error) or type(error).__name__)
         with self.session.publishing:
             self._status = {
                 "id": self._result_id(), "state": "error", "message": "", "ms": 0, "done": 0, "total": 0,
@@ -297,7 +310,7 @@ class LiveWidget(anywidget.AnyWidget):
         if bundle is None:
             return None
         data, metadata = bundle
-        return {**data, "text/html": self.static_frame()}, metadata
+        return encodable({**data, "text/html": self.static_frame()}), metadata
 
     def static_frame(self) -> str:
         """What is on the screen as plain HTML, for places where no kernel runs."""
@@ -323,9 +336,10 @@ class LiveWidget(anywidget.AnyWidget):
 def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
     """A prompt as the front end shows it."""
     raw = [session.token_text(i) for i in tokens.ids]
+    long = session.context.note(len(tokens))
     return {
         "text": tokens.text,
-        "bos": tokens.bos,
+        "bos": f"{tokens.bos} · {long}" if long else tokens.bos,
         "tokens": [
             {"id": i, "text": s, "raw": r, "special": special}
             for i, s, r, special in zip(tokens.ids, tokens.strings, raw, tokens.special, strict=True)
@@ -335,12 +349,7 @@ def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
 
 def parse_prompt(session: Session, prompt: Any) -> Any:
     """A prompt as typed: text, or ids separated by commas or spaces where the session has no tokenizer."""
-    if not isinstance(prompt, str) or session.tokenizer is not None:
-        return prompt
-    try:
-        return [int(part) for part in prompt.replace(",", " ").split()]
-    except ValueError:
-        raise ValueError(f"this session has no tokenizer: type token ids, such as 5, 17, 3; got {prompt!r}") from None
+    return written_ids(prompt) if isinstance(prompt, str) and session.tokenizer is None else prompt
 
 
 def prompt_code(tokens: Tokens) -> str:
@@ -354,7 +363,7 @@ def _header(session: Session) -> Wire:
     details = [{"name": i.name, "text": f"largest error {i.error:.1e}", "ok": i.ok} for i in checked.items]
     form = "one pass for all cells" if checked.one_pass else "full batch: this attention cannot let rows join late"
     return {
-        "model": session.name,
+        "model": drawable(session.name),
         "dtype": session.engine.dtype_name,
         "device": str(session.engine.device),
         "attention": " / ".join(sorted(set(session.engine.implementation.names()))),
@@ -379,7 +388,7 @@ def _error_title(error: Exception) -> str:
 def _error_hint(error: Exception, experiments: Experiments) -> str:
     if "out of range" in str(error) and len(experiments):
         return "An experiment addresses a place that this prompt does not have: remove it, or choose another prompt."
-    if type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return "Shorten the prompt, or lower session.memory_budget."
     return ""
 

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from ..tokens import elide
+
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"})
+
 
 def heatmap(
     values: np.ndarray,
@@ -33,7 +37,7 @@ def heatmap(
         zmax=bound,
         colorscale="RdBu" if signed else "Blues",
         colorbar={"title": {"text": unit}},
-        text=text,
+        text=None if text is None else [[_plain(cell) for cell in row] for row in text],
         texttemplate=None if text is None else "%{text}",
         hovertemplate=f"{row_title} %{{y}}, {column_title} %{{x}}: %{{z:.4f}}<extra></extra>",
     )
@@ -41,7 +45,7 @@ def heatmap(
     # plotly reads a label as markup of its own; model text is text.
     names = [[_plain(label) for label in labels] for labels in (rows, columns)]
     figure.update_layout(
-        title={"text": _plain(title)},
+        title={"text": title},
         xaxis={"title": {"text": column_title}, "tickvals": list(range(len(columns))), "ticktext": names[1]},
         yaxis={
             "title": {"text": row_title}, "tickvals": list(range(len(rows))), "ticktext": names[0],
@@ -52,4 +56,5 @@ def heatmap(
 
 
 def _plain(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Text as plotly must be given it to draw it as it is: neither as its own markup nor, between $, as TeX."""
+    return elide(text, 24).translate(_ENTITIES)

@@ -30,6 +30,8 @@ from .esm import bundle, stylesheet
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_MOST_DIFFERENCES = 20  # that the static picture lists
+
 _SITES = (*(s for s in RESIDUAL_SITES if s != "resid_post"), *HEAD_SITES)
 
 
@@ -151,7 +153,9 @@ class PatchingHeatmap(LiveWidget):
         clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
 
         def compute() -> Wire:
-            task = patching_task(self.session, clean, corrupted, answer, foil, metric, acting, sources(site))
+            task = patching_task(
+                self.session, clean, corrupted, answer, foil, metric, acting, sources(self.session, site)
+            )
             first = {"_prompts": self._prompts_to_wire(), "_task": self._task_to_wire(task)}
 
             def part(values: np.ndarray) -> None:
@@ -160,7 +164,9 @@ class PatchingHeatmap(LiveWidget):
             values = run_patches(self.session, task, site, direction, progress=self._progress, partial=part)
             self._map = (task, site, direction, values)
             shown = {"_sweep": self._map_to_wire(task, site, direction, values, None)}
-            return first | shown | {"message": f"{values.size} cells"}
+            bad = int((~np.isfinite(values)).sum())
+            said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", task.hint)
+            return first | shown | {"message": " · ".join(filter(None, said))}
 
         self._submit(compute)
         self._patch_cells()
@@ -210,7 +216,9 @@ class PatchingHeatmap(LiveWidget):
         clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
 
         def compute() -> Wire:
-            task = patching_task(self.session, clean, corrupted, answer, foil, metric, acting, sources(site))
+            task = patching_task(
+                self.session, clean, corrupted, answer, foil, metric, acting, sources(self.session, site)
+            )
             values = run_patches(self.session, task, site, direction, layer=layer, progress=self._progress)
             return {"_drill": self._map_to_wire(task, site, direction, values, layer)}
 
@@ -300,10 +308,12 @@ class PatchingHeatmap(LiveWidget):
             return "<div>The model is still running.</div>"
         task, site, _, _ = self._map
         effect, columns, unit = self._effect(self._map)
-        pairs = enumerate(zip(task.clean.strings, task.corrupted.strings, strict=True))
-        differing = ", ".join(f"{i}: {a} / {b}" for i, (a, b) in pairs if a != b)
+        pairs = enumerate(zip(task.clean.ids, task.corrupted.ids, strict=True))
+        places = [i for i, (a, b) in pairs if a != b][:_MOST_DIFFERENCES]
+        differing = [[str(i), task.clean.strings[i], task.corrupted.strings[i]] for i in places]
         caption = f"{site}, layer (row) by {'position' if site in RESIDUAL_SITES else 'head'}; {unit}"
-        note = static.table(["position: clean / corrupted token"], [[differing or "the prompts are the same"]])
+        head = ["position", "clean token", "corrupted token"]
+        note = static.table(head, differing) if differing else "<div>the prompts are the same</div>"
         rows = [f"L{i}" for i in range(len(effect))]
         return note + static.matrix(effect, rows, columns, caption, upward=True)
 

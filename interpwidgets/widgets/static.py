@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..tokens import elide
+
 _BLUE, _ORANGE = (33, 102, 172), (200, 95, 20)
 _MOST_CELLS = 1200  # keeps a picture under 100 KB
 
@@ -63,14 +65,6 @@ def table(
             cells.append(f'<td style="{style}{background}">{html.escape(cell)}</td>')
         out.append(f"<tr>{''.join(cells)}</tr>")
     return f'<table style="border-collapse:collapse">{"".join(out)}</table>'
-
-
-def elide(text: str, length: int) -> str:
-    """Shorten in the middle, so that both ends stay readable."""
-    if len(text) <= length:
-        return text
-    keep = length - 1
-    return f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
 
 
 def _ink(fill: str) -> str:

@@ -104,5 +104,5 @@ test("tracked tokens differ in more than colour", () => {
 });
 
 test("a displayed token becomes what one would type for it", () => {
-  assert.deepEqual(["␣John", "a␣b", "↵", "⟨E2 82⟩"].map(typedForm), [" John", "a b", "", ""]);
+  assert.deepEqual(["␣John", "a␣b", "…", "↵", "⟨E2 82⟩", "◌́", "y".repeat(32) + "…" + "y".repeat(31)].map(typedForm), [" John", "a b", "…", "", "", "", ""]);
 });

@@ -107,7 +107,7 @@ def test_mlp_post_through_the_down_projection_is_mlp_out(session):
 def test_ln_final_through_the_unembedding_is_the_logits(session):
     run = session.run(PROMPT, capture=["ln_final", "embed"])
     with torch.no_grad():
-        logits = session.engine.architecture.finish(
+        logits = session.engine.architecture.readout.finish(
             session.model.get_output_embeddings()(torch.tensor(run["ln_final"].values))
         )
         embed = session.model.get_input_embeddings()(torch.tensor(PROMPT))
@@ -214,3 +214,23 @@ def test_out_of_range_names_the_range():
             session.run(PROMPT, capture=iw.Site("z", head=4))
         with pytest.raises(ValueError, match="token id 97 is out of range"):
             session.run((1, 97))
+
+
+@pytest.mark.parametrize(
+    ("site", "axis", "expected"),
+    [
+        (iw.Site("z", position=slice(-3, None)), "position", [5, 6, 7]),
+        (iw.Site("z", position=slice(None, None, -3)), "position", [7, 4, 1]),
+        (iw.Site("z", position=(-1, 2)), "position", [7, 2]),
+        (iw.Site("z", head=slice(-2, None)), "head", [2, 3]),
+        (iw.Site("k", head=-1), "head", 1),
+        (iw.Site("pattern", position=slice(-2, None)), "query", [6, 7]),
+        (iw.Site("z", layer=slice(-2, None)), "layer", [2, 3]),
+    ],
+)
+def test_what_is_counted_from_the_end_is_labelled_with_its_place(site, axis, expected):
+    with iw.Session(tiny("llama")) as session:
+        run = session.run(PROMPT, capture=[site])
+        whole = session.run(PROMPT, capture=site.name)[site.name]
+        assert run[site][axis].values.tolist() == expected
+        assert np.array_equal(run[site], whole.sel({axis: expected}))

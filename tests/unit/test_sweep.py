@@ -250,7 +250,7 @@ def test_answers_default_to_the_two_runs_own_predictions_but_never_to_the_same_t
         ({"site": "pattern"}, "cannot be swept"),
         ({"site": "resid_preee"}, "did you mean 'resid_pre'"),
         ({"metric": "logits"}, "unknown metric"),
-        ({"direction": "both"}, "'denoise' or 'noise'"),
+        ({"direction": "both"}, "unknown direction 'both': one of denoise, noise"),
     ],
 )
 def test_bad_arguments_are_refused(llama, arguments, message):

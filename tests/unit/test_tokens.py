@@ -143,7 +143,27 @@ def test_bos_of_a_tokenizer_without_one_is_refused():
 def test_tokenisations_are_aligned_and_marked_where_they_differ(bytes_tokenizer):
     a, b = (tokenize(bytes_tokenizer, text, None, VOCABULARY) for text in ("the the", "thea the\n"))
     assert align(a, b).split("\n") == [
-        "the ␣the —    —",
-        "the a    ␣the ↵",
-        "    ^^^^ ^^^^ ^",
+        "the — ␣the —",
+        "the a ␣the ↵",
+        "    ^      ^",
     ]
+
+
+def test_a_long_pair_is_shown_from_shortly_before_its_first_difference():
+    a = tokenize(None, [7] * 500 + [8, 9], None, VOCABULARY)
+    b = tokenize(None, [7] * 500 + [5, 8, 9], None, VOCABULARY)
+    assert align(a, b).split("\n") == [
+        "… 7 7 7 — 8 9",
+        "… 7 7 7 5 8 9",
+        "        ^",
+    ]
+
+
+def test_an_aligned_pair_is_broken_into_lines_that_fit():
+    a = tokenize(None, range(100, 200), None, VOCABULARY)
+    b = tokenize(None, range(101, 201), None, VOCABULARY)
+    lines = align(a, b).split("\n")
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith("100 101 102 ")
+    assert lines[1].startswith("—   101 102 ")
+    assert lines[2] == "^^^"

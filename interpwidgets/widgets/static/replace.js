@@ -8,9 +8,9 @@ import { predictionTable } from "./predictions.js";
  *   alternatives: import("./predictions.js").Row[]}} ReplaceTarget `byId`: no tokenizer, so an id is typed
  */
 
-/** @param {string} text as displayed @returns {string} what one would type for it; empty for what a line cannot hold */
+/** @param {string} text as displayed @returns {string} what one would type for it; empty for what a line cannot hold, or shows in part */
 export function typedForm(text) {
-  return /[⟨↵␍⇥⁝]/.test(text) ? "" : text.replaceAll("␣", " ");
+  return /[⟨↵␍⇥⁝◌]/.test(text) || (text.length >= 64 && text.includes("…")) ? "" : text.replaceAll("␣", " ");
 }
 
 /** @param {{signal: AbortSignal, onReplace: (replacement: Replacement) => void}} spec */

@@ -1,0 +1,78 @@
+"""From the last block to the logits: norm, unembedding, soft cap and scale, found by following the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .tolerance import close, factor
+from .trace import Call, Trace
+
+
+@dataclass
+class Readout:
+    """The modules between the last block and the logits, in order; then `scale`, then a soft cap if there is one."""
+
+    modules: list[nn.Module]
+    scale: float
+    cap: float | None
+    unembedding: nn.Module | None  # the linear map that gives the logits; None if it cannot be told apart
+
+    def __call__(self, residual: Tensor) -> Tensor:
+        """The logits (..., token) of residual vectors (..., d_model), each normed by its own statistics."""
+        x = residual
+        for module in self.modules:
+            x = module(x)
+        return self.finish(x)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """What the model still does to what its unembedding gives."""
+        x = x if self.scale == 1.0 else x * self.scale
+        return x if self.cap is None else torch.tanh(x / self.cap) * self.cap
+
+
+def find_readout(model: nn.Module, trace: Trace, last: Call, logits: Tensor) -> Readout | None:
+    """Find the readout and verify it by running it on the last block's output; None if that does not give `logits`."""
+    x = start = last.returned
+    assert x is not None
+    assert start is not None
+    after = sorted((c for c in trace.calls if c.entered > last.left), key=lambda c: c.entered)
+    chain: list[Call] = []
+    for call in after:
+        # The outermost module of those that begin here; side branches, such as a pooler, lead nowhere.
+        if chain and call.inside(chain[-1]):
+            continue
+        if call.given is None or call.returned is None or call.given.shape != x.shape or call.given.dtype != x.dtype:
+            continue
+        if factor(call.given, x) is not None:
+            chain.append(call)
+            x = call.returned
+    modules = [c.module for c in chain if not isinstance(c.module, nn.Dropout | nn.Identity)]
+    with torch.no_grad():
+        x = Readout(modules, 1.0, None, None)(start)
+        for scale, cap in _finishes(model.config, x, logits):
+            readout = Readout(modules, scale, cap, None)
+            if close(readout.finish(x), logits):
+                leaves = [c for c in after if c.is_leaf and c.returned is not None]
+                last_leaf = next((c for c in reversed(leaves) if c.returned.shape == logits.shape), None)  # type: ignore[union-attr]
+                if last_leaf is not None and close(readout.finish(last_leaf.returned), logits):  # type: ignore[arg-type]
+                    readout.unembedding = last_leaf.module
+                return readout
+    return None
+
+
+def _finishes(config: Any, x: Tensor, logits: Tensor) -> Iterator[tuple[float, float | None]]:
+    """Scales and soft caps that would make the logits of x; caps are those that the config names."""
+    if x.shape != logits.shape:
+        return
+    text = config.get_text_config()
+    named = [v for name, v in text.to_dict().items() if "cap" in name and isinstance(v, int | float) and v]
+    for cap in (None, *dict.fromkeys(named)):
+        uncapped = logits if cap is None else torch.atanh((logits / cap).clamp(-0.999999, 0.999999)) * cap
+        wide = x.double().flatten()
+        scale = float(uncapped.double().flatten() @ wide / (wide @ wide).clamp_min(1e-300))
+        yield (1.0 if abs(scale - 1) < 1e-4 else scale), cap
