@@ -202,7 +202,7 @@ def _streams(added: Call, before: Tensor, inner: list[Call]) -> Iterator[tuple[T
     for call in inner:
         if call.entered <= added.left or not _fits(call.given, before):
             continue
-        scale = factor(_as(call.given, before) - before, _as(added.returned, before))
+        scale = factor(_as(call.given, before), _as(added.returned, before), before)
         if scale is None:
             continue
         yield _as(call.given, before), scale, call
@@ -221,7 +221,7 @@ def _carried(writes: list[Call], stream: Tensor, block: Call, inner: list[Call])
         output = _as(written.returned, stream)
         targets = [block.returned, *(c.given for c in inner if c.entered > written.left and _fits(c.given, stream))]
         for target in targets:
-            scale = factor(_as(target, stream) - stream, output)
+            scale = factor(_as(target, stream), output, stream)
             if scale is not None:
                 return written, scale
     return None

@@ -17,12 +17,20 @@ def close(a: Tensor, b: Tensor) -> bool:
     return bool((a - b).abs().max() <= TOLERANCE.get(a.dtype, 1e-5) * scale)
 
 
-def factor(whole: Tensor, part: Tensor) -> float | None:
-    """The number c with whole = c * part; None if there is none, or it is 0 for a part that is not."""
-    if not part.any():  # a map whose weights are zero adds nothing, whatever the scale
-        return None if whole.any() else 1.0
-    wide = part.double().flatten()
-    c = float(whole.double().flatten() @ wide / (wide @ wide).clamp_min(1e-300))
-    if abs(c - 1) <= 10 * TOLERANCE.get(part.dtype, 1e-5):
+def factor(whole: Tensor, part: Tensor, beside: Tensor | None = None) -> float | None:
+    """The number c with whole = c * part, or with whole = beside + c * part; None if there is none, or it is 0.
+
+    A sum is allowed its own rounding, entry by entry: where the stream is thousands of times larger than what is
+    added to it, that is far more than the rounding of what is added.
+    """
+    rest = whole.double() if beside is None else whole.double() - beside.double()
+    wide = part.double()
+    c = float(rest.flatten() @ wide.flatten() / wide.square().sum().clamp_min(1e-300))
+    tolerance = TOLERANCE.get(part.dtype, 1e-5)
+    if abs(c - 1) <= 10 * tolerance:
         c = 1.0
-    return c if abs(c) > 1e-3 and close(part * c, whole) else None
+    allowed = tolerance * rest.abs().max().clamp_min(1e-12)
+    if beside is not None:
+        allowed = allowed + 4 * torch.finfo(part.dtype).eps * beside.double().abs()
+    fits = bool(((c * wide - rest).abs() <= allowed).all())
+    return c if abs(c) > 1e-3 and fits else None

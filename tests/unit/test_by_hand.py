@@ -51,8 +51,8 @@ def model():
         with torch.no_grad():
             module.weight.copy_(torch.tensor(rows, dtype=torch.float64))
 
-    # Four more tokens, in no prompt: the session's probe wants to see different ones.
-    more = ((2, 2, 0, 0), (0, 2, 2, 0), (0, 0, 2, 2), (2, 0, 2, 0))
+    # Four more tokens, in no prompt: the session's probe wants to see different ones, and both MLPs at work.
+    more = ((2, 2, 0, 0), (0, 2, 2, 0), (40, 0, 2, 0), (2, 0, 2, 0))
     write(llama.model.embed_tokens, (2, 0, 0, 0), (0, 2, 0, 0), (0, 0, 2, 0), (0, 0, 0, 3), *more)
     zero = (0, 0, 0, 0)
     first, second = llama.model.layers

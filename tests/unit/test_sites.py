@@ -234,3 +234,16 @@ def test_what_is_counted_from_the_end_is_labelled_with_its_place(site, axis, exp
         whole = session.run(PROMPT, capture=site.name)[site.name]
         assert run[site][axis].values.tolist() == expected
         assert np.array_equal(run[site], whole.sel({axis: expected}))
+
+
+def test_sublayers_are_found_beside_massive_activations():
+    # Some dimensions of a trained stream are thousands of times larger than what a sublayer adds (Sun et al.
+    # 2402.17762), so the sum that the next module reads is rounded more coarsely than the sublayer's own output.
+    model = tiny("llama")
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 5] = 3e4
+    with iw.Session(model) as session:
+        for layer in range(4):
+            assert {"attn_out", "resid_mid", "mlp_out"} <= set(session.engine.sites(layer))
+        run = session.run(PROMPT, capture=["resid_pre", "attn_out", "resid_mid"])
+        assert close(run["resid_pre"] + run["attn_out"], run["resid_mid"])
