@@ -192,7 +192,7 @@ class Session:
     def token_id(self, answer: str | int) -> int:
         """The id of an answer that is one token. Raises ValueError, showing its tokens, if it is several."""
         if not isinstance(answer, str):
-            return answer.__index__()
+            return self.tokenize((answer,)).ids[0]
         if self.tokenizer is None:
             raise TypeError(f"this session has no tokenizer: give the answer as a token id, not {answer!r}")
         ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]

@@ -163,7 +163,11 @@ def discover(model: nn.Module, implementation: Implementation, probe: Tensor) ->
         trace.install()
         output = inside(trace, implementation, lambda: model(input_ids=probe, use_cache=False))
     finally:
-        trace.close()
+        try:
+            trace.close()
+        except BaseException:  # Ctrl-C in the middle of it
+            trace.close()
+            raise
     logits = getattr(output, "logits", None)
     if logits is None:
         raise UnsupportedModel(f"{type(model).__name__} gives no logits: load it with AutoModelForCausalLM")

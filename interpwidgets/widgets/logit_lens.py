@@ -11,7 +11,6 @@ import xarray as xr
 from ..engine.interventions import Patch
 from ..methods.lens import UNITS, lens_run, read_stack, residual_stack
 from ..session import Session
-from ..tokens import Tokens
 from . import static
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet

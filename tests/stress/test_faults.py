@@ -124,7 +124,9 @@ def test_an_interrupt_at_every_point_of_closing(bare):
 
 
 @MANY
-@given(operation=st.sampled_from(["run with interventions", "sweep", "generate", "second session"]), share=st.floats(0, 1))
+@given(
+    operation=st.sampled_from(["run with interventions", "sweep", "generate", "second session"]), share=st.floats(0, 1)
+)
 def test_an_interrupt_at_any_point_of_an_operation(operation, share):
     session = SESSIONS["llama"]
     total = faults.points(faults.operations(session)[operation])
