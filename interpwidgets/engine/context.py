@@ -48,15 +48,6 @@ class Names(Protocol):
 current_pass: ContextVar[Pass | None] = ContextVar("interpwidgets_pass", default=None)
 
 
-def surely(put_back: Callable[[], None]) -> None:
-    """Put something back, and once more if Ctrl-C strikes in the middle of it."""
-    try:
-        put_back()
-    except BaseException:
-        put_back()
-        raise
-
-
 def without_gradients(call: Callable[[], T]) -> T:
     """Call without recording gradients. An interrupt inside `torch.no_grad` itself would leave them off for good."""
     before = torch.is_grad_enabled()
@@ -64,18 +55,18 @@ def without_gradients(call: Callable[[], T]) -> T:
         torch.set_grad_enabled(False)
         return call()
     finally:
-        surely(lambda: _set_gradients(before))
-
-
-def _set_gradients(on: bool) -> None:
-    torch.set_grad_enabled(on)
+        try:
+            torch.set_grad_enabled(before)
+        except BaseException:
+            torch.set_grad_enabled(before)
+            raise
 
 
 def inside(running: Pass, names: Names, call: Callable[[], T]) -> T:
     """Call with `running` as this thread's pass and without gradients; whatever happens, all is put back.
 
     Ctrl-C can strike after any call into C. So nothing is changed before the `try`, and no context manager, which
-    could be struck in its own code, stands between a change and its undoing.
+    could be struck in its own code, stands between a change and its undoing; and what is struck is undone once more.
     """
     before = current_pass.get()
 
@@ -89,6 +80,10 @@ def inside(running: Pass, names: Names, call: Callable[[], T]) -> T:
             current_pass.set(running)
             return call()
         finally:
-            surely(put_back)
+            try:
+                put_back()
+            except BaseException:
+                put_back()
+                raise
 
     return without_gradients(enter)

@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from .context import surely
-
 
 class Hooks:
     """Hooks of ours on modules of the user's.
@@ -36,11 +34,7 @@ class Hooks:
         return all(h in ours for h in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()))
 
     def remove(self) -> None:
-        """Take them all out."""
-        surely(self._remove)
-        self._installed.clear()
-
-    def _remove(self) -> None:
+        """Take them all out; if this is interrupted, it must be called again."""
         for module, ours in self._installed:
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
                 for key, hook in list(hooks.items()):
@@ -48,3 +42,4 @@ class Hooks:
                         # The hook last: it is what an interrupted removal is found by.
                         module._forward_pre_hooks_with_kwargs.pop(key, None)
                         hooks.pop(key, None)
+        self._installed.clear()

@@ -74,7 +74,11 @@ class Trace:
                 self._hooks.after(module, self._leave)
             return inside(self, implementation, self._forward)
         finally:
-            self._hooks.remove()
+            try:
+                self._hooks.remove()
+            except BaseException:  # Ctrl-C in the middle of it
+                self._hooks.remove()
+                raise
 
     def _forward(self) -> Tensor:
         with DirectAttention():

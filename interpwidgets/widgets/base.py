@@ -17,7 +17,7 @@ from ipywidgets.widgets.widget import _instances
 
 from ..engine.forward import Cancelled
 from ..engine.interventions import Intervention
-from ..engine.jobs import Ticket
+from ..engine.jobs import Ticket, check_cancelled
 from ..engine.memory import is_out_of_memory
 from ..experiments import Experiments
 from ..session import Session
@@ -76,6 +76,7 @@ class LiveWidget(anywidget.AnyWidget):
         """The interventions that act in this widget."""
         self._tickets: dict[str, Ticket] = {}
         self._error: Exception | None = None
+        self._drawn: Wire | None = None  # stays in the status until the next request, whatever else ends meanwhile
         self._last_progress = 0.0
         self._idle_experiments: frozenset[Intervention] = frozenset()
         self._dormant = False
@@ -138,9 +139,10 @@ class LiveWidget(anywidget.AnyWidget):
 
     def stop(self) -> None:
         """Stop what is running; the last picture stays."""
-        for ticket in list(self._tickets.values()):
-            ticket.cancel()
-        self._tell("cancelled", message="stopped")
+        with self.session.publishing:
+            for ticket in list(self._tickets.values()):
+                ticket.cancel()
+            self._tell("cancelled", message="stopped")
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until nothing is running. Raises the run's error, or TimeoutError."""
@@ -174,8 +176,9 @@ class LiveWidget(anywidget.AnyWidget):
     def _disconnect(self) -> None:
         if "_observer" in vars(self):
             self.experiments.unobserve(self._observer)
-        if vars(self).get("_own_layout") is not None:
-            self._own_layout.close()
+        layout = vars(self).get("_own_layout")
+        if layout is not None:
+            layout.close()
         super().close()
 
     def _be_held(self, held: bool) -> None:
@@ -222,7 +225,7 @@ class LiveWidget(anywidget.AnyWidget):
         operation = request.pop("op", None)
         number = request.pop("id", None)
         history = ("undo", "redo", "toggle", "remove", "clear", "stop")
-        self._error = None
+        self._error = self._drawn = None
         try:
             if not _is_id(number):
                 raise ValueError(f"a request carries a whole number as its id, not {number!r}")
@@ -264,20 +267,24 @@ class LiveWidget(anywidget.AnyWidget):
 
         def job(ticket: Ticket) -> None:
             started = time.perf_counter()
-            self._tell("running")
             try:
+                with self.session.publishing:
+                    check_cancelled()
+                    self._tell("running")
                 results = compute()
-                if not ticket.cancelled:
-                    self._publish(results, ticket, round(1000 * (time.perf_counter() - started)))
+                self._publish(results, ticket, round(1000 * (time.perf_counter() - started)))
             except Cancelled:
-                if self._tickets.get(lane) is ticket:  # stopped, not replaced by a newer one
-                    self._tell("cancelled", message="stopped")
+                pass
             except BaseException as error:  # noqa: BLE001 - drawn where the user looks, and raised by wait()
-                if not ticket.cancelled:
-                    self._fail(_as_exception(error))
+                with self.session.publishing:
+                    if not ticket.cancelled:
+                        ticket.finish()
+                        self._fail(_as_exception(error))
+            if ticket.cancelled and self._tickets.get(lane) is ticket:  # stopped, not replaced by a newer one
+                self._tell("cancelled", message="stopped")
 
-        self._error = None
         with self.session.publishing:  # so that "queued" is said before the worker says more
+            self._error = self._drawn = None
             try:
                 self._tickets[lane] = self.session.worker.submit((id(self), lane), job, self.priority)
             except RuntimeError as error:
@@ -286,10 +293,12 @@ class LiveWidget(anywidget.AnyWidget):
                 self._tell("queued")
 
     def _running(self) -> bool:
-        return any(not ticket.ended for ticket in list(self._tickets.values()))
+        return any(not (ticket.ended or ticket.cancelled) for ticket in list(self._tickets.values()))
 
     def _publish(self, results: Wire, ticket: Ticket, milliseconds: int) -> None:
         with self.session.publishing, self.hold_sync():
+            if ticket.cancelled:
+                return
             ticket.finish()
             message = results.pop("message", "")
             self._header = _header(self.session)
@@ -317,6 +326,7 @@ class LiveWidget(anywidget.AnyWidget):
         """Show something from inside a pass, which must not wait for a thread that may be waiting for the model."""
         if self.session.publishing.acquire(blocking=False):
             try:
+                check_cancelled()  # or "running" would be the last word on a job that was stopped
                 self._last_progress = time.perf_counter()
                 show()
             finally:
@@ -331,21 +341,19 @@ class LiveWidget(anywidget.AnyWidget):
         with self.session.publishing:
             self._status = {
                 "id": self._result_id(), "state": state, "message": message,
-                "ms": ms, "done": done, "total": total, "error": None,
+                "ms": ms, "done": done, "total": total, "error": self._drawn,
             }  # fmt: skip
 
     def _fail(self, error: Exception) -> None:
         # The frames of a failed run hold its activations.
         traceback.clear_frames(error.__traceback__)
-        self._error = error
         text = drawable(str(error) or type(error).__name__)
         if len(text) > _LONGEST_TEXT:
             text = f"{text[:_LONGEST_TEXT]} … ({len(text)} characters)"
         with self.session.publishing:
-            self._status = {
-                "id": self._result_id(), "state": "error", "message": "", "ms": 0, "done": 0, "total": 0,
-                "error": {"title": _error_title(error), "text": text, "hint": _error_hint(error, self.experiments)},
-            }  # fmt: skip
+            self._error = error
+            self._drawn = {"title": _error_title(error), "text": text, "hint": _error_hint(error, self.experiments)}
+            self._tell("error")
 
     def _show_experiments(self) -> None:
         with self.session.publishing, self.hold_sync():

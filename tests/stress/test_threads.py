@@ -121,10 +121,11 @@ def test_a_call_that_began_in_a_run_ends_right_after_the_session_closed(model, o
         assert calling.result(LONG).logits == expected
 
 
-def test_two_threads_that_open_sessions_on_one_model_share_an_engine(model):
+def test_threads_that_open_sessions_on_one_model_share_an_engine_and_warn_of_nothing(model, recwarn):
     with ThreadPoolExecutor(4) as pool:
         sessions = list(pool.map(lambda _: iw.Session(model), range(4)))
     assert len({id(s.engine) for s in sessions}) == 1
+    assert not recwarn
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(iw.Session.close, sessions))
     assert count_hooks(model) == 0
@@ -152,9 +153,12 @@ def test_a_hook_of_the_users_may_run_the_session_inside_of_a_run(model):
     with iw.Session(tiny("llama")) as alone:
         expected = alone.run(PROMPT, interventions=edit)
     with iw.Session(model) as session:
-        handle = model.model.layers[1].register_forward_hook(
-            lambda *_: (handle.remove(), session.run((5, 17, 3))) and None
-        )
+
+        def ask(*_):
+            handle.remove()
+            session.run((5, 17, 3))
+
+        handle = model.model.layers[1].register_forward_hook(ask)
         assert np.array_equal(session.run(PROMPT, interventions=edit).logits, expected.logits)
 
 
