@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 README = Path(__file__).parents[2] / "README.md"
@@ -75,4 +76,4 @@ def written() -> str:
 
 def _cell(text: str) -> str:
     # A pipe would begin a cell, and angle brackets an element.
-    return re.sub(r"[|<>`]", " ", " ".join(text.split()))[:100]
+    return textwrap.shorten(re.sub(r"[|<>`]", " ", text), 110, placeholder=" …")

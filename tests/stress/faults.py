@@ -46,7 +46,7 @@ def stop() -> None:
     raise Cancelled
 
 
-FAULTS: dict[str, tuple[Callable[[], None], type[BaseException]]] = {
+FAULTS: dict[str, tuple[Callable[[], None], type[BaseException] | tuple[type[BaseException], ...]]] = {
     "out of memory": (out_of_memory, (torch.OutOfMemoryError, NotEnoughMemory)),
     "interrupt": (interrupt, KeyboardInterrupt),
     "bug in a hook": (bug, ZeroDivisionError),

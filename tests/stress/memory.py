@@ -12,6 +12,7 @@ import torch
 from ipywidgets.widgets.widget import _instances
 
 import interpwidgets as iw
+from interpwidgets.engine.memory import NotEnoughMemory
 from tests.models import tiny
 
 from .clicking import widgets_of
@@ -61,7 +62,7 @@ def lifetime(ending: str, work: str) -> Counter:
                 widget.refresh()
                 try:
                     widget.wait(LONG)
-                except torch.OutOfMemoryError:
+                except NotEnoughMemory:
                     continue
                 raise AssertionError("the run did not fail")
             handle.remove()
