@@ -63,10 +63,13 @@ class Run:
                 return values[layer]
         raise KeyError(f"layer {layer} of {site!r} was not captured")
 
+    def tensors(self) -> list[Tensor]:
+        """Everything that the run holds."""
+        return [self._logits, *(t for values in self.captured.values() for t in values.values())]
+
     @property
     def nbytes(self) -> int:
-        tensors = [self._logits, *(t for values in self.captured.values() for t in values.values())]
-        return sum(t.nbytes for t in tensors)
+        return sum(t.nbytes for t in self.tensors())
 
     def _label(self, site: Site, values: dict[int | None, Tensor]) -> xr.DataArray:
         """Name the dimensions; an axis addressed by a single int is dropped and kept as a coordinate."""

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from .engine.forward import Engine, ForwardPass
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
-from .engine.memory import explained
+from .engine.memory import Memory, explained, free_memory, storages
 from .engine.ready import require_fit, require_model, require_still
 from .engine.sites import SITES, Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, SweepResult, sweep
@@ -63,14 +62,14 @@ class Session:
         self.prepend_bos: bool | None = None
         self.name = _name(model)
         self.note = ""
-        self.memory_budget: int = psutil.virtual_memory().available // 4
+        self._budget = free_memory(next(model.parameters()).device) // 4
         self.worker = Worker()
         # One for all widgets: two threads that each hold one widget and want the other would wait for ever.
         self.publishing = threading.RLock()
         self.interventions = Experiments()
         """Interventions that act in every linked widget of this session; an observable list."""
         self.widgets: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._results: Cache[Run] = Cache(self.memory_budget // 2)
+        self._results: Cache[Run] = Cache(self._budget // 2)
         self._hold = object()
         try:
             try:
@@ -100,6 +99,32 @@ class Session:
             widget.close()
         self._results.clear()
         _let_go(self.worker, self.engine, self._hold)
+
+    @property
+    def memory_budget(self) -> int:
+        """Bytes for kept results and sweeps together; at first a quarter of what was free where the model computes.
+
+        Half of it is for results; a sweep splits itself into passes that take what they leave over.
+        """
+        return self._budget
+
+    @memory_budget.setter
+    def memory_budget(self, size: int) -> None:
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"memory_budget={size!r}: a positive number of bytes is needed, such as 2 * 2**30")
+        self._budget = size
+        self._results.resize(size // 2)
+
+    def memory(self) -> Memory:
+        """What is held now, and for what, in bytes; `print(session.memory())` shows a table."""
+        results = storages(t for run in self._results.values() for t in run.tensors())
+        shown = storages(t for widget in list(self.widgets) for run in widget.runs() for t in run.tensors())
+        return Memory(
+            budget=self._budget,
+            results=sum(results.values()),
+            widgets=sum(size for address, size in shown.items() if address not in results),
+            model=sum(storages(t for t in (*self.model.parameters(), *self.model.buffers())).values()),
+        )
 
     def __enter__(self) -> Session:
         return self
@@ -288,8 +313,8 @@ class Session:
         sources are read too. `metric` maps the logits at the last position, (row, token), to one number a row.
         `progress(done, total)` counts rows; `partial(values)` receives the values so far, NaN where not known yet.
         A `prefix` that the caller knows to be the same in all rows saves computing it. Rows of one pass take at
-        most `memory_budget` bytes; more are split over passes. If a pass runs out of memory all the same, the sweep
-        goes on with half the rows a pass; if that does too, it raises NotEnoughMemory.
+        most what results leave of `memory_budget`; more are split over passes. If a pass runs out of memory all the
+        same, the sweep goes on with half the rows a pass; if that does too, it raises NotEnoughMemory.
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
@@ -301,7 +326,7 @@ class Session:
             base = compile_edits(self.engine, acting, len(tokens), self.read(tokens))
             edits = [compile_edits(self.engine, row, len(tokens), read) for row in rows]
             result = sweep(
-                self.engine, ids, edits, metric, base=base, prefix=prefix, budget=self.memory_budget,
+                self.engine, ids, edits, metric, base=base, prefix=prefix, budget=self._budget - self._results.held,
                 shared=self.checked.one_pass, check=check_cancelled, progress=progress, partial=partial,
             )  # fmt: skip
         if not np.isfinite(result.base):

@@ -24,6 +24,16 @@ class Cache(Generic[T]):
         """Bytes held."""
         return sum(size for _, _, size in self._entries)
 
+    def values(self) -> list[T]:
+        """What is held."""
+        return [value for _, value, _ in self._entries]
+
+    def resize(self, budget: int) -> None:
+        """Hold at most `budget` bytes from now on."""
+        with self._lock:
+            self.budget = budget
+            self._entries = self._fitting(self._entries)
+
     def find(self, suits: Callable[[Hashable, T], bool]) -> T | None:
         """The most recently used entry that suits."""
         with self._lock:
@@ -41,12 +51,15 @@ class Cache(Generic[T]):
             entries = [entry for entry in self._entries if entry[0] != key]
             if size <= self.budget:
                 entries.append((key, value, size))
-            total = sum(size for _, _, size in entries)
-            gone = 0
-            while total > self.budget:
-                total -= entries[gone][2]
-                gone += 1
-            self._entries = entries[gone:]
+            self._entries = self._fitting(entries)
+
+    def _fitting(self, entries: list[tuple[Hashable, T, int]]) -> list[tuple[Hashable, T, int]]:
+        total = sum(size for _, _, size in entries)
+        gone = 0
+        while total > self.budget:
+            total -= entries[gone][2]
+            gone += 1
+        return entries[gone:]
 
     def clear(self) -> None:
         with self._lock:

@@ -139,6 +139,9 @@ class AttentionPattern(LiveWidget):
 
         self._submit(compute)
 
+    def runs(self) -> list[Run]:
+        return [run for run in (self._baseline, self._now) if run is not None]
+
     def _check_head(self, layer: int, head: int) -> None:
         a = self.session.engine.architecture
         if not 0 <= whole(layer, "layer") < a.n_layers or not 0 <= whole(head, "head") < a.n_heads[layer]:

@@ -7,7 +7,7 @@ import operator
 import time
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
@@ -20,6 +20,7 @@ from ..engine.interventions import Intervention
 from ..engine.jobs import Ticket, check_cancelled
 from ..engine.memory import is_out_of_memory
 from ..experiments import Experiments
+from ..run import Run
 from ..session import Session
 from ..tokens import Tokens, written_ids
 from .labels import short_label
@@ -107,6 +108,10 @@ class LiveWidget(anywidget.AnyWidget):
     def figure(self) -> go.Figure:
         """What is on the screen as a plotly figure; waits until nothing is running."""
         raise NotImplementedError
+
+    def runs(self) -> Iterable[Run]:
+        """The runs that the widget holds to show them."""
+        return ()
 
     def _code_of_view(self) -> str:
         raise NotImplementedError
