@@ -266,7 +266,9 @@ def _mlp_inside(found: Block, region: list[Call], written: Call) -> None:
 def _is_linear(call: Call, width: int = 0) -> bool:
     """Whether a call is of a linear map, of vectors of this width if one is given."""
     weight = getattr(call.module, "weight", None)
-    if weight is None or weight.dim() != 2 or call.given is None:
+    # A quantised map keeps its weight packed, or behind a method, but says how wide it is.
+    linear = hasattr(call.module, "in_features") or (isinstance(weight, Tensor) and weight.dim() == 2)
+    if not linear or call.given is None:
         return False
     return not width or call.given.shape[-1] == width
 

@@ -148,9 +148,14 @@ def _explicit(
     key = key.repeat_interleave(groups, dim=1)  # (row, head, key, d_head)
     value = value.repeat_interleave(groups, dim=1)
     scaling = kwargs.get("scaling")
-    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    eager = _own_name(module.config) == "eager"
+    # Fused kernels keep scores and weights in float32 or wider; eager attention takes the softmax in float32, and
+    # rounds the rest to the model's dtype.
+    wide = torch.float32 if eager else torch.promote_types(query.dtype, torch.float32)
+    dtype = query.dtype if eager else wide
+    scores = query.to(dtype) @ key.to(dtype).transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     # sdpa has no soft cap: a model that runs it computes without one, and so do we.
-    softcap = kwargs.get("softcap") if _own_name(module.config) == "eager" else None
+    softcap = kwargs.get("softcap") if eager else None
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if kwargs.get("position_bias") is not None:
@@ -160,14 +165,14 @@ def _explicit(
     sinks = kwargs.get("s_aux")
     if sinks is not None:
         extra = sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:3], 1).to(scores.dtype)
-        weights = torch.cat([scores, extra], -1).softmax(-1, dtype=torch.float32)[..., :-1]
+        weights = torch.cat([scores, extra], -1).softmax(-1, dtype=wide)[..., :-1]
     else:
-        weights = scores.softmax(-1, dtype=torch.float32)
+        weights = scores.softmax(-1, dtype=wide)
     # A query that lost all of its keys attends to nothing; softmax over nothing is NaN. Other NaNs are the model's own.
     lost = scores.amax(-1, keepdim=True) == float("-inf")
-    weights = weights.masked_fill(lost, 0.0).to(query.dtype)
+    weights = weights.masked_fill(lost, 0.0).to(dtype)
     weights = running.visit("pattern", layer, weights)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
+    return (weights @ value.to(dtype)).to(query.dtype).transpose(1, 2).contiguous(), weights
 
 
 def _masked(scores: Tensor, attention_mask: Tensor | None, module: nn.Module, kwargs: dict[str, Any]) -> Tensor:

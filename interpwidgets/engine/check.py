@@ -84,7 +84,9 @@ def check(session: Session) -> Check:
     itself = session.ask(session.tokenize(ids), (), patches, all_logits=True)
     patched = torch.from_numpy(itself.logits.values)
     errors["patching a run with itself changes nothing"] = relative(patched, plain[0].cpu())
-    items = tuple(Item(name, error, error <= tolerance) for name, error in errors.items())
+    # Eager attention takes its softmax in float32, whatever the model's dtype.
+    allowed = {"rows of attention sum to 1": max(tolerance, 1e-6)}
+    items = tuple(Item(name, error, error <= allowed.get(name, tolerance)) for name, error in errors.items())
     if not all(item.ok for item in items):
         failed = "; ".join(f"{i.name}: off by {i.error:.1e}" for i in items if not i.ok)
         raise UnsupportedModel(f"{type(engine.model).__name__} failed the session's check: {failed}")

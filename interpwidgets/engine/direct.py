@@ -48,8 +48,8 @@ def _softmax(running: Pass, layer: int, func: Any, args: Any, kwargs: Any) -> Te
         scores = running.visit("scores", layer, scores.masked_fill(scores <= lowest, float("-inf")))
     weights = func(scores.view(shape), *args[1:], **kwargs)
     if running.wants("scores", layer):
-        # A query that lost all of its keys attends to nothing; softmax over nothing is NaN.
-        weights = weights.nan_to_num(0.0)
+        lost = scores.amax(-1, keepdim=True) == float("-inf")  # softmax over nothing is NaN; other NaNs are the model's
+        weights = weights.masked_fill(lost.view(*shape[:-1], 1), 0.0)
     return running.visit("pattern", layer, weights.view(scores.shape)).view(shape)
 
 
@@ -60,8 +60,9 @@ def _fused(
     """The kernel's contract, with every part visible; all (row, head, position, d_head)."""
     query, key, value = (running.visit(s, layer, x) for s, x in (("q", query), ("k", key), ("v", value)))
     if running.wants("scores", layer) or running.wants("pattern", layer):
-        keys, values = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
-        scores = query @ keys.transpose(2, 3) * (query.shape[-1] ** -0.5 if scale is None else scale)
+        wide = torch.promote_types(query.dtype, torch.float32)  # as in the kernel
+        keys, values = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1).to(wide) for x in (key, value))
+        scores = query.to(wide) @ keys.transpose(2, 3) * (query.shape[-1] ** -0.5 if scale is None else scale)
         if is_causal:
             scores = scores.masked_fill(scores.new_ones(scores.shape[-2:]).tril() == 0, float("-inf"))
         if attn_mask is not None and attn_mask.dtype == torch.bool:
@@ -70,8 +71,9 @@ def _fused(
             masked = attn_mask <= torch.finfo(attn_mask.dtype).min / 2
             scores = (scores + attn_mask).masked_fill(masked, float("-inf"))
         scores = running.visit("scores", layer, scores)  # (row, head, query, key)
-        weights = scores.softmax(-1, dtype=torch.float32).nan_to_num(0.0).to(query.dtype)
-        z = running.visit("pattern", layer, weights) @ values
+        lost = scores.amax(-1, keepdim=True) == float("-inf")  # softmax over nothing is NaN; other NaNs are the model's
+        weights = scores.softmax(-1).masked_fill(lost, 0.0)
+        z = (running.visit("pattern", layer, weights) @ values).to(query.dtype)
     else:
         z = nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa

@@ -216,7 +216,7 @@ class Engine:
 
     @property
     def device(self) -> torch.device:
-        return self.model.get_input_embeddings().weight.device  # type: ignore[operator]
+        return input_device(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -454,10 +454,18 @@ class Engine:
         return hook
 
 
+def input_device(model: nn.Module) -> torch.device:
+    """Where token ids go: where the embedding is, or where accelerate brings it from when it runs."""
+    embedding = model.get_input_embeddings()  # type: ignore[operator]
+    device = embedding.weight.device
+    brought = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
+    return torch.device(brought) if device.type == "meta" and brought is not None else device
+
+
 def probe(model: nn.Module) -> Tensor:
     """Six tokens spread over the vocabulary, (1, position), on the model's device."""
-    weight = model.get_input_embeddings().weight  # type: ignore[operator]
-    return (torch.arange(1, 7, device=weight.device) * (weight.shape[0] // 7))[None]
+    size = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    return (torch.arange(1, 7, device=input_device(model)) * (size // 7))[None]
 
 
 def per_head(projection: nn.Module, z: Tensor) -> Tensor:

@@ -86,8 +86,9 @@ def lens_run(session: Session, prompt: Any, interventions: tuple[Intervention, .
 
 def residual_stack(run: Run) -> Tensor:
     """The residual stream of a lens run, (layer, position, d_model); row 0 is the embedding."""
-    posts = run.captured[Site("resid_post")]
-    return torch.stack([run.tensor("resid_pre", 0), *posts.values()])
+    rows = [run.tensor("resid_pre", 0), *run.captured[Site("resid_post")].values()]
+    # The layers of a large model may stand on several devices.
+    return torch.stack([row.to(rows[-1].device) for row in rows])
 
 
 def read_stack(

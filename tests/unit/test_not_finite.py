@@ -129,8 +129,10 @@ def test_scores_that_overflow_are_not_shown_as_attention_to_nothing(implementati
     model.set_attn_implementation(implementation)
     with iw.Session(model) as session:
         assert np.isfinite(iw.attention_patterns(session, PROMPT[:5])).all()
+        if implementation == "sdpa":  # the fused kernel has room for scores that float16 has not, and so have we
+            assert np.isfinite(iw.attention_patterns(session, PROMPT)).all()
+            return
         with pytest.raises(NotFinite, match="It begins at 'pattern' of layer 1, position 5; half precision overflows"):
             iw.attention_patterns(session, PROMPT)
-        if implementation == "eager":  # the fused kernel has room for scores that float16 has not
-            with pytest.raises(NotFinite, match="It begins at 'z' of layer 1, position 5"):
-                session.run(PROMPT)
+        with pytest.raises(NotFinite, match="It begins at 'z' of layer 1, position 5"):
+            session.run(PROMPT)

@@ -129,7 +129,7 @@ def test_a_small_budget_splits_the_sweep_and_changes_nothing(llama, monkeypatch)
     monkeypatch.setattr(engine_sweep, "_one_pass", lambda e, i, r, *a: sizes.append(len(r)) or real(e, i, r, *a))
     monkeypatch.setattr(llama, "memory_budget", 6 * engine_sweep.row_bytes(llama.engine, 8, 8))
     split = llama.sweep(CORRUPTED, rows, logit_difference)
-    assert max(sizes) == 6
+    assert 1 < max(sizes) <= 6  # what the sources take is kept from the budget
     assert sum(sizes) == len(rows)
     assert np.abs(split.values - whole.values).max() <= 1e-5 * np.abs(whole.values).max()
 
