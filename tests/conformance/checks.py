@@ -91,6 +91,17 @@ def sums(session: iw.Session) -> None:
         raise Absent("no layer whose output is its input plus attention plus MLP")
 
 
+def edited(session: iw.Session, layer: int, sites: list[str]) -> None:
+    """What is written into resid_mid is what the MLP is added to."""
+    direction = np.linspace(-1, 1, session.engine.architecture.d_model)
+    steer = iw.Steer("resid_mid", layer=layer, direction=direction, strength=0.5)
+    run = session.run(CLEAN, capture=[iw.Site(s, layer=layer) for s in sites], interventions=[steer])
+    value = {s: run.tensor(s, layer) for s in sites}
+    middle = value["resid_pre"] + value["attn_out"] + torch.as_tensor(0.5 * direction, dtype=torch.float32)
+    same(value["resid_mid"], middle, f"resid_mid of layer {layer}, steered")
+    same(value["resid_mid"] + value["mlp_out"], value["resid_post"], f"resid_post of layer {layer}, resid_mid steered")
+
+
 def carried(session: iw.Session, layer: int, total: Tensor, after: Tensor, what: str) -> None:
     """The sum is the stream itself; or a module of the block reads it to go on, as blocks that norm after adding do."""
     if equal(total, after):
@@ -266,6 +277,29 @@ def ablation(session: iw.Session) -> None:
     assert not ablated.idle
 
 
+def edges(session: iw.Session) -> None:
+    """A cut edge is out of the pattern, the rest of its row takes its place, and nothing before it changes."""
+    layers = layers_with(session, "pattern")
+    if not layers:
+        raise Absent("no layer with attention weights")
+    layer, query = layers[0], 5
+    before = session.run(CLEAN, capture="pattern")
+    # An edge that matters, and that is not all of its row: what is left is scaled up.
+    head, key = divmod(int((before.tensor("pattern", layer)[query] - 0.3).abs().argmin()), len(CLEAN))
+    row = before.tensor("pattern", layer)[query, head]
+    cut = iw.CutEdge(layer=layer, head=head, query=query, key=key)
+    after = session.run(CLEAN, capture="pattern", interventions=[cut])
+    new = after.tensor("pattern", layer)  # (query, head, key)
+    expected = before.tensor("pattern", layer).clone()
+    expected[query, head, key] = 0
+    if not hasattr(session.engine.architecture.blocks[layer].attention, "sinks"):
+        expected[query, head] *= 1 / (1 - row[key])
+        same(new, expected, f"pattern after {cut!r}")
+    assert float(new[query, head, key]) == 0
+    same(after.logits.values[:query], before.logits.values[:query], "logits before the cut edge's query")
+    assert np.abs(after.logits.values[query:] - before.logits.values[query:]).max() > 0, "a cut edge changes nothing"
+
+
 def sweep(session: iw.Session) -> None:
     """The sweep of every cell in one pass is the map of one forward pass per cell."""
     for site in ("resid_pre", "z"):
@@ -303,7 +337,7 @@ def generation(session: iw.Session) -> None:
 
 CHECKS: dict[str, Callable[[iw.Session], None]] = {
     "residual": residual, "sums": sums, "lens": lens, "pattern": pattern, "heads": heads,
-    "patching": patching, "ablation": ablation, "sweep": sweep, "generation": generation,
+    "patching": patching, "ablation": ablation, "edges": edges, "sweep": sweep, "generation": generation,
 }  # fmt: skip
 
 
