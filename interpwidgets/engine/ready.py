@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from .architecture import UnsupportedModel
 from .version import modules
 
 
@@ -15,12 +16,17 @@ class TokenizerWarning(UserWarning):
 
 
 def require_model(model: Any) -> None:
-    """Raise TypeError for what is no model, ValueError for one whose weights are not there."""
+    """Raise TypeError for what is no model, ValueError for one whose weights are not there or that is not causal."""
     if isinstance(model, str):
         raise TypeError(f"a model is needed, not its name: iw.load({model!r}) loads it and opens a session")
     if not isinstance(model, nn.Module) or not hasattr(model, "get_input_embeddings"):
         raise TypeError(
             f"a Hugging Face language model is needed, such as AutoModelForCausalLM gives; got {type(model).__name__}"
+        )
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise UnsupportedModel(
+            f"{type(model).__name__} is an encoder with a decoder: interpwidgets works on causal language models; "
+            "AutoModelForCausalLM loads the decoder alone, where the family has that form"
         )
     # accelerate leaves a parameter on meta between calls when it keeps the weights elsewhere: that model runs.
     held = ((path, m) for path, m in model.named_modules() if not hasattr(m, "_hf_hook"))

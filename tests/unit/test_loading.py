@@ -9,7 +9,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import (
+    BertForMaskedLM,
+    BertLMHeadModel,
+    LlamaForCausalLM,
+    RobertaForMaskedLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import interpwidgets as iw
 from tests.models import FAMILIES, tiny
@@ -60,6 +67,32 @@ def test_a_model_that_breaks_later_fails_the_check():
 def test_a_model_without_its_unembedding_is_refused_with_a_way_out():
     with pytest.raises(iw.UnsupportedModel, match="LlamaModel gives no logits: load it with AutoModelForCausalLM"):
         iw.Session(tiny("llama").model)
+
+
+SIZES = {
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "max_position_embeddings": 64, "pad_token_id": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", [BertForMaskedLM, BertLMHeadModel, RobertaForMaskedLM])
+def test_a_model_that_reads_both_ways_is_refused_rather_than_swept_as_if_causal(family):
+    model = family(family.config_class(**SIZES)).eval()
+    with pytest.raises(
+        iw.UnsupportedModel, match=f"{family.__name__} is not causal: its queries attend to later tokens"
+    ) as refusal:
+        iw.Session(model)
+    assert ("config.is_decoder=True" in str(refusal.value)) == (family is BertLMHeadModel)
+    assert hooks(model) == 0
+    if family is BertLMHeadModel:
+        with iw.Session(family(family.config_class(**SIZES, is_decoder=True)).eval()) as session:
+            assert session.checked.ok
+
+
+def test_an_encoder_with_a_decoder_is_refused_with_a_way_out():
+    config = T5Config(vocab_size=97, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
+    with pytest.raises(iw.UnsupportedModel, match="T5ForConditionalGeneration is an encoder with a decoder"):
+        iw.Session(T5ForConditionalGeneration(config).eval())
 
 
 def test_load_takes_a_folder(tmp_path):
