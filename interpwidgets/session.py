@@ -16,8 +16,9 @@ from .engine.architecture import UnsupportedModel
 from .engine.cache import Cache
 from .engine.check import Check, check
 from .engine.edits import Read, compile_edits
+from .engine.engine import Engine
 from .engine.finite import NotFinite, require_finite, require_finite_anywhere
-from .engine.forward import Engine, ForwardPass
+from .engine.forward import ForwardPass
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context

@@ -10,7 +10,8 @@ import torch
 from .architecture import UnsupportedModel
 from .context import without_gradients
 from .edits import compile_edits
-from .forward import Edit, Engine, ForwardPass
+from .engine import Engine
+from .forward import Edit, ForwardPass
 from .interventions import Patch
 from .sweep import sweep
 from .tolerance import TOLERANCE

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .forward import Edit, Engine, Write
+from .engine import Engine
+from .forward import Edit, Write
 from .interventions import Ablate, CutEdge, Intervention, Noise, Patch, Prompt, Scale, Steer
 from .sites import SITES, resolve
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .forward import Edit, Engine, ForwardPass, _standard, probe
+from .engine import Engine, probe
+from .forward import Edit, ForwardPass, standard
 from .interventions import Intervention
 
 _REMEDY = "half precision overflows easily: load the model with dtype='bfloat16' or 'float32'"
@@ -106,6 +107,6 @@ class _Search(ForwardPass):
         x = super().visit(site, layer, x)
         # Scores are -inf by design.
         if site != "scores" and not x.isfinite().all():
-            bad = ~_standard(site, x, self.rows)[0].isfinite()  # (position, [head,] width)
+            bad = ~standard(site, x, self.rows)[0].isfinite()  # (position, [head,] width)
             raise _Found(site, layer, int(bad.flatten(1).any(1).nonzero()[0, 0]))
         return x

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from .forward import Edit, Engine, ForwardPass
+from .engine import Engine
+from .forward import Edit, ForwardPass
 from .memory import NotEnoughMemory, explained
 
 Metric = Callable[[Tensor], Tensor]
