@@ -11,13 +11,17 @@ from .engine.interventions import Intervention
 from .engine.sites import Index, Site, resolve
 from .tokens import Tokens
 
+NOTHING_MASKED = (
+    "this model predicts what is masked: put the tokenizer's mask token, such as [MASK], where the answer is to stand"
+)
+
 
 class Run:
     """One finished forward pass.
 
     `tokens`: what was run. `logits`: DataArray (position, token). `run["z"]`, or `run[site]` for what was asked for
     as a `Site`: DataArray with the site's dimensions. `idle`: which of the `interventions` changed nothing, by
-    index.
+    index. `answer_position`: where `prediction` is read (see `Session.answer_position`).
     """
 
     def __init__(
@@ -28,6 +32,7 @@ class Run:
         captured: dict[Site, dict[int | None, Tensor]],
         idle: tuple[int, ...],
         n_heads: dict[str, int],
+        answer_position: int | None,
     ) -> None:
         self.tokens = tokens
         self.interventions = interventions
@@ -35,6 +40,7 @@ class Run:
         self._logits = logits
         self.captured = captured
         self._n_heads = n_heads  # of each kind that `SiteInfo.heads` names
+        self.answer_position = answer_position
 
     @property
     def logits(self) -> xr.DataArray:
@@ -42,9 +48,11 @@ class Run:
         return xr.DataArray(_numpy(self._logits).copy(), dims=("position", "token"), name="logits")
 
     @property
-    def last_logits(self) -> Tensor:
-        """(token,) logits at the last position."""
-        return self._logits[-1]
+    def prediction(self) -> Tensor:
+        """(token,) logits at `answer_position`. Raises ValueError if a masked language model's prompt masks nothing."""
+        if self.answer_position is None:
+            raise ValueError(NOTHING_MASKED)
+        return self._logits[self.answer_position - len(self.tokens)]  # the run may hold the last position only
 
     def __getitem__(self, site: str | Site) -> xr.DataArray:
         asked = Site(site) if isinstance(site, str) else site

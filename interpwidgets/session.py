@@ -27,7 +27,7 @@ from .engine.ready import require_fit, require_model, require_still
 from .engine.sites import SITES, Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, SweepResult, sweep
 from .experiments import Experiments, checked
-from .run import Run, covers, select
+from .run import NOTHING_MASKED, Run, covers, select
 from .tokens import Tokens, bare_ids, display, one_token, tokenize, written_ids
 
 
@@ -137,6 +137,11 @@ class Session:
         a = self.engine.architecture
         return f"Session({self.name}, {a.n_layers} layers, {max(a.n_heads)} heads, {self.engine.dtype_name})"
 
+    @property
+    def causal(self) -> bool:
+        """Whether positions depend on earlier ones only; a masked language model's depend on all."""
+        return self.engine.causal
+
     def tokenize(self, prompt: Any) -> Tokens:
         """The tokens that a prompt really runs as.
 
@@ -198,6 +203,27 @@ class Session:
         ids = bare_ids(self.tokenizer, f" {text}")
         return ids[0] if len(ids) == 1 and ids[0] != token_id else None
 
+    def answer_position(self, tokens: Tokens) -> int | None:
+        """Where the answer to a prompt is read: at the last position, or where a masked language model's first mask is.
+
+        None if nothing is masked.
+        """
+        if self.causal:
+            return len(tokens) - 1
+        return next((i for i, token in enumerate(tokens.ids) if self._is_mask(token)), None)
+
+    def targets(self, tokens: Tokens) -> list[int | None]:
+        """The token that each position is to predict: the next one, or itself in a masked language model.
+
+        None where the prompt does not say: at the last position, or under a mask.
+        """
+        if self.causal:
+            return [*tokens.ids[1:], None]
+        return [None if self._is_mask(token) else token for token in tokens.ids]
+
+    def _is_mask(self, token: int) -> bool:
+        return self.tokenizer is not None and token == self.tokenizer.mask_token_id
+
     def run(
         self,
         prompt: Any,
@@ -230,7 +256,7 @@ class Session:
 
         Unless `all_logits` is set, the run may hold the logits of the last position only.
         """
-        all_logits |= any(site.name == "ln_final" for site in sites)
+        all_logits |= not self.causal or any(site.name == "ln_final" for site in sites)
         self._require_ready()
         with self.engine.lock:
             weights = self.engine.version()
@@ -248,7 +274,9 @@ class Session:
                     self._results.put((tokens.ids, interventions, weights, sites, all_logits), found, found.nbytes)
         # The same ids may come from another text: the answer carries the prompt as it was asked.
         captured = {site: self._part(found, site) for site in sites}
-        return Run(tokens, interventions, found._logits, captured, found.idle, self._n_heads())
+        return Run(
+            tokens, interventions, found._logits, captured, found.idle, self._n_heads(), self.answer_position(tokens)
+        )
 
     def _forward(
         self, tokens: Tokens, sites: tuple[Site, ...], interventions: tuple[Intervention, ...], all_logits: bool
@@ -264,14 +292,15 @@ class Session:
             f"a run of {len(tokens)} tokens that keeps {kept}", "Keep fewer sites or layers, or run less text."
         ):
             logits = self.engine.run(ids, forward, use_cache=False, **keep)[0]
-        require_finite(logits[-1], self.engine, ids, edits, interventions, capture)
+        at = self.answer_position(tokens)
+        require_finite(logits[-1 if at is None else at - len(tokens)], self.engine, ids, edits, interventions, capture)
         captured = {}
         for site, layers in wanted.items():
             whole = {layer: forward.captured[site.name, layer] for layer in layers}
             captured[site] = {layer: select(site, value) for layer, value in whole.items()}
         acted = {e.owner for e in edits if float(e.changed) > 0}
         idle = tuple(i for i in range(len(interventions)) if i not in acted)
-        return Run(tokens, interventions, logits, captured, idle, self._n_heads())
+        return Run(tokens, interventions, logits, captured, idle, self._n_heads(), at)
 
     def read(self, own: Tokens, interventions: tuple[Intervention, ...] = (), whole: bool = False) -> Read:
         """A reader of activations: of other prompts, or (None) of the prompt `own`.
@@ -304,6 +333,7 @@ class Session:
         metric: Metric,
         *,
         interventions: Sequence[Intervention] = (),
+        answer_position: int | None = None,
         prefix: Prefix | None = None,
         progress: Progress | None = None,
         partial: Partial | None = None,
@@ -311,7 +341,8 @@ class Session:
         """Run many experiments on one prompt in one forward pass (see `engine/sweep.py`).
 
         Each row is a list of interventions, tried on its own on top of `interventions`, under which the rows'
-        sources are read too. `metric` maps the logits at the last position, (row, token), to one number a row.
+        sources are read too. `metric` maps the logits at `answer_position` (by default the session's for this prompt),
+        (row, token), to one number a row.
         `progress(done, total)` counts rows; `partial(values)` receives the values so far, NaN where not known yet.
         A `prefix` that the caller knows to be the same in all rows saves computing it. Rows of one pass take at
         most what results leave of `memory_budget`; more are split over passes. If a pass runs out of memory all the
@@ -320,6 +351,10 @@ class Session:
         self._require_ready()
         tokens = self.tokenize(prompt)
         ids = torch.tensor([tokens.ids])
+        at = self.answer_position(tokens) if answer_position is None else answer_position
+        if at is None:
+            raise ValueError(NOTHING_MASKED)
+        (at,) = resolve(at, len(tokens), "answer_position")
         acting = _interventions(interventions)
         rows = [_interventions(row) for row in rows]
         read = self.read(tokens, acting, whole=True)
@@ -327,7 +362,7 @@ class Session:
             base = compile_edits(self.engine, acting, len(tokens), self.read(tokens))
             edits = [compile_edits(self.engine, row, len(tokens), read) for row in rows]
             result = sweep(
-                self.engine, ids, edits, metric, base=base, prefix=prefix, budget=self._budget - self._results.held,
+                self.engine, ids, edits, metric, at, base=base, prefix=prefix, budget=self._budget - self._results.held,
                 shared=self.checked.one_pass, check=check_cancelled, progress=progress, partial=partial,
             )  # fmt: skip
         if not np.isfinite(result.base):
@@ -348,6 +383,8 @@ class Session:
         of the prompt. Gives the whole sequence, prompt first. Equals `model.generate(do_sample=False)`.
         """
         self._require_ready()
+        if not self.causal:
+            raise ValueError(f"{self.name} fills in masked tokens and cannot continue a prompt")
         if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={max_new_tokens!r}: a positive number is needed")
         tokens = self.tokenize(prompt)

@@ -10,7 +10,6 @@ import torch
 from .architecture import UnsupportedModel
 from .context import without_gradients
 from .edits import compile_edits
-from .engine import Engine
 from .forward import Edit, ForwardPass
 from .interventions import Patch
 from .sweep import sweep
@@ -70,7 +69,6 @@ def check(session: Session) -> Check:
     def relative(a: torch.Tensor, b: torch.Tensor) -> float:
         return float((a.float() - b.float()).abs().max() / b.float().abs().max().clamp_min(1e-12))
 
-    _require_causal(engine, forward)
     errors = {"instrumented logits equal plain logits": relative(logits, plain)}
     last = forward.captured["resid_post", engine.architecture.n_layers - 1]
     errors["unembedded last residual equals the logits"] = relative(engine.readout(last), plain[0])
@@ -95,24 +93,6 @@ def check(session: Session) -> Check:
     return Check(items, one_pass=_one_pass_holds(session, tolerance))
 
 
-def _require_causal(engine: Engine, forward: ForwardPass) -> None:
-    """Raise UnsupportedModel if a query attends to what comes after it: sweeps and widgets rely on that it does not."""
-    patterns = [p.transpose(0, 1) for (site, _), p in forward.captured.items() if site == "pattern"]
-    if all(float(p.triu(1).abs().max()) == 0 for p in patterns):  # (head, query, key)
-        return
-    hint = " A decoder of this family needs config.is_decoder=True." if _may_decode(engine.model) else ""
-    raise UnsupportedModel(
-        f"{type(engine.model).__name__} is not causal: its queries attend to later tokens. Patching, the lens and cut "
-        f"edges are defined here for causal language models only.{hint}"
-    )
-
-
-def _may_decode(model: torch.nn.Module) -> bool:
-    """Whether the model is the causal form of an encoder's family, and its config leaves it an encoder."""
-    encodes = getattr(getattr(model, "config", None), "is_decoder", None) is False
-    return encodes and not type(model).__name__.endswith("ForMaskedLM")
-
-
 def _has_sinks(session: Session) -> bool:
     return any(hasattr(b.attention, "sinks") for b in session.engine.architecture.blocks)
 
@@ -134,11 +114,11 @@ def _one_pass_holds(session: Session, tolerance: float) -> bool:
         return logits.float().std(-1)
 
     try:
-        prefix = session.prefix(tuple(ids[0].tolist()), 3)
-        one = sweep(engine, ids, rows, summary, prefix=prefix, budget=1 << 40)
+        prefix = session.prefix(tuple(ids[0].tolist()), 3) if engine.causal else None
+        one = sweep(engine, ids, rows, summary, 5, prefix=prefix, budget=1 << 40)
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
         # Attention that cannot take a growing batch or our cache fails in as many ways as there are models.
         return False
-    full = sweep(engine, ids, rows, summary, budget=1 << 40, shared=False)
+    full = sweep(engine, ids, rows, summary, 5, budget=1 << 40, shared=False)
     both = torch.tensor([[one.base, *one.values], [full.base, *full.values]])
     return bool((both[0] - both[1]).abs().max() <= tolerance * both[1].abs().max())

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .architecture import Architecture, Block, discover
+from .architecture import Architecture, Block, UnsupportedModel, discover
 from .attention import Implementation
+from .causality import is_causal, is_masked
 from .context import current_pass, inside, without_gradients
 from .direct import DirectAttention
 from .forward import BeforeUnembedding, ForwardPass
@@ -75,7 +76,18 @@ class Engine:
         kinds = enumerate(b.kind for b in self.architecture.blocks)
         self.direct_layers = {layer for layer, kind in kinds if kind in ("sdpa", "softmax")}
         self._install()
+        self.causal = is_causal(self)
+        if not self.causal and not is_masked(self.model):
+            hint = " A decoder of this family needs config.is_decoder=True." if self._may_decode() else ""
+            raise UnsupportedModel(
+                f"{type(self.model).__name__} is not causal: its positions depend on later ones. Nor is it a masked "
+                f"language model: what it is to predict is not known.{hint}"
+            )
         self._modules = list(modules(self.model))
+
+    def _may_decode(self) -> bool:
+        """Whether the model is the causal form of an encoder's family, and its config leaves it an encoder."""
+        return getattr(getattr(self.model, "config", None), "is_decoder", None) is False
 
     @property
     def device(self) -> torch.device:

@@ -22,7 +22,7 @@ from .forward import Edit, ForwardPass
 from .memory import NotEnoughMemory, explained
 
 Metric = Callable[[Tensor], Tensor]
-"""Logits at the last position (row, token) -> one number a row.
+"""Logits at the answer's position (row, token) -> one number a row.
 
 One that has `tokens` (ids) and `of_tokens` (their logits, (row, token) -> one number a row) spares the others.
 """
@@ -74,6 +74,7 @@ def sweep(
     ids: Tensor,
     rows: Sequence[Sequence[Edit]],
     metric: Metric,
+    at: int,
     *,
     base: Sequence[Edit] = (),
     prefix: Prefix | None = None,
@@ -83,7 +84,7 @@ def sweep(
     progress: Progress | None = None,
     partial: Partial | None = None,
 ) -> SweepResult:
-    """Run every row's edits on the prompt `ids` (1, position) and give the metric of each.
+    """Run every row's edits on the prompt `ids` (1, position) and give the metric, at position `at`, of each.
 
     `base` edits act in every row. `shared=False` uses the full-batch form, for attention that cannot share a prefix
     or let rows join late: every row from the embedding on. `budget` is the bytes that the rows of one pass may take;
@@ -107,7 +108,7 @@ def sweep(
         try:
             with explained(asked, _FOR_LESS.format(budget / 2**30)):
                 result = _one_pass(
-                    engine, ids, [rows[i] for i in chosen], metric, base, prefix, shared, check, on_block
+                    engine, ids, [rows[i] for i in chosen], metric, at, base, prefix, shared, check, on_block
                 )
         except NotEnoughMemory:
             if halved or len(chosen) < 2:
@@ -142,6 +143,7 @@ def _one_pass(
     ids: Tensor,
     rows: Sequence[Sequence[Edit]],
     metric: Metric,
+    at: int,
     base: Sequence[Edit],
     prefix: Prefix | None,
     shared: bool,
@@ -164,13 +166,13 @@ def _one_pass(
     if start and prefix is not None:
         layers: list[Any] = [_PrefixLayer(k, v) for k, v in zip(prefix.keys, prefix.values, strict=True)]
         arguments = {"use_cache": True, "past_key_values": Cache(layers=layers)}
-    arguments |= engine.last_logits_only
+    arguments |= engine.last_logits_only if at == ids.shape[1] - 1 else {}
     batch = ids[:, start:].expand(len(rows) + 1 if from_start else 1, -1)
     tokens = getattr(metric, "tokens", None)
     if tokens is None:
-        values = metric(engine.run(batch, forward, **arguments)[:, -1])
+        values = metric(engine.run(batch, forward, **arguments)[:, at - ids.shape[1]])
     else:
-        values = metric.of_tokens(engine.run_for_tokens(batch, forward, tokens, **arguments)[:, -1])  # type: ignore[attr-defined]
+        values = metric.of_tokens(engine.run_for_tokens(batch, forward, tokens, **arguments)[:, at - ids.shape[1]])  # type: ignore[attr-defined]
     out = np.empty(len(rows) + 1)
     out[[0, *(1 + i for i in order)]] = values.double().cpu().numpy()
     return out

@@ -45,7 +45,7 @@ def logit_lens(
     track: Sequence[int | str] = (),
     interventions: Iterable[Intervention] = (),
 ) -> xr.Dataset:
-    """Read every layer's residual stream as a prediction of the next token.
+    """Read every layer's residual stream as a prediction of the next token; of the token itself if that is masked.
 
     `layer` -1 is the embedding (resid_pre of block 0); layer l is resid_post of block l; the last is the model's own
     output. Gives a Dataset with
@@ -53,12 +53,13 @@ def logit_lens(
     - `top_token`, `top_probability` (layer, position, k): the k likeliest tokens and their probabilities;
     - one variable (layer, position) for each `metric`: `probability` and `log_probability` of the top token;
       `entropy`; `rank` of the target among all tokens, 0-based (as in TransformerLens; tuned-lens counts from 1);
-      `kl`: KL(last layer || this layer), the forward KL of Belrose et al. 2303.08112; `cross_entropy` on the actual
-      next token. Nats throughout;
+      `kl`: KL(last layer || this layer), the forward KL of Belrose et al. 2303.08112; `cross_entropy` on the target.
+      Nats throughout;
     - `tracked_probability`, `tracked_rank` (token, layer, position) for the tokens in `track`.
 
-    The target is the actual next token; at the last position, which has none, the model's own top prediction
-    (`cross_entropy` is NaN there). Raises ValueError for an unknown metric.
+    The target is the actual next token, or in a masked language model the token itself. Where the prompt does not say
+    (at the last position, or under a mask), it is the model's own top prediction, and `cross_entropy` is NaN. Raises
+    ValueError for an unknown metric.
     """
     names = [metric] if isinstance(metric, str) else list(metric)
     for name in names:
@@ -110,15 +111,18 @@ def read_stack(
     n_layers, length, _ = stack.shape
     top_k = min(top_k, session.engine.architecture.n_vocab)
     final = session.engine.readout(stack[-1]).float().log_softmax(-1)  # (position, token)
-    target = torch.tensor([*run.tokens.ids[1:], int(final[-1].argmax())], device=final.device)
+    said = session.targets(run.tokens)
+    open_ = [i for i, token in enumerate(said) if token is None]  # the positions whose target is the model's own
+    own = final.argmax(-1).tolist()
+    target = torch.tensor([own[i] if token is None else token for i, token in enumerate(said)], device=final.device)
     out = _empty(n_layers, length, top_k, track, metrics)
     out["target"] = ("position", target.cpu().numpy().astype(np.int32))
     todo = torch.ones(n_layers, length, dtype=torch.bool)
     if known is not None and _reusable(known[1], out):
         before, reading = known
         same = (before == stack).all(-1).cpu()  # (layer, position)
-        # What compares with the last layer changes with it: KL everywhere, the target at the last position.
-        same[:, -1] &= same[-1, -1]
+        # What compares with the last layer changes with it: KL everywhere, the target where it is the model's own.
+        same[:, open_] &= same[-1, open_]
         if "kl" in metrics:
             same &= same[-1].clone()
         todo = ~same
@@ -139,7 +143,7 @@ def read_stack(
         if partial is not None:
             partial(out)
     if "cross_entropy" in metrics:
-        out["cross_entropy"].values[:, -1] = np.nan
+        out["cross_entropy"].values[:, open_] = np.nan
     out.attrs["tokens"] = list(run.tokens.strings)
     return out
 

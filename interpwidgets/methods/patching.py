@@ -21,6 +21,7 @@ from ..engine.interventions import Ablate, Intervention, Patch
 from ..engine.names import unknown
 from ..engine.sites import SITES, Site, parse_name, resolve
 from ..engine.sweep import Metric, Progress
+from ..run import NOTHING_MASKED
 from ..session import Session
 from ..tokens import Tokens, align, first_difference
 
@@ -74,6 +75,7 @@ class Task:
     measure: Metric
     clean_value: float
     corrupted_value: float
+    answer_position: int
     interventions: tuple[Intervention, ...] = ()
     hint: str = ""  # on a token that is probably not the one that was meant
 
@@ -105,18 +107,20 @@ def patching_task(
 
     `answer` defaults to the clean run's top prediction, `foil` to the corrupted run's likeliest other token; both
     runs undisturbed. Raises ValueError if the prompts differ in token length (showing both tokenisations), if answer
-    and foil are the same token, or for an unknown metric.
+    and foil are the same token, if a masked language model's prompts do not mask the same position, or for an unknown
+    metric.
     """
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     tokens = prompt_pair(session, clean, corrupted)
-    logits = [session.ask(t, capture, interventions).last_logits.float() for t in tokens]  # (token,) each
+    at = _answer_position(session, *tokens)
+    logits = [session.ask(t, capture, interventions).prediction.float() for t in tokens]  # (token,) each
     # An experiment must not change the question: defaults are what the model says undisturbed.
     answer_id, foil_id = (None if given is None else session.token_id(given) for given in (answer, foil))
     if answer_id is None:
-        answer_id = int(session.ask(tokens[0]).last_logits.argmax())
+        answer_id = int(session.ask(tokens[0]).prediction.argmax())
     if foil_id is None:
-        likeliest = session.ask(tokens[1]).last_logits.topk(2).indices.tolist()
+        likeliest = session.ask(tokens[1]).prediction.topk(2).indices.tolist()
         foil_id = likeliest[likeliest[0] == answer_id]
     if foil_id == answer_id and metric == "logit_diff":
         chosen = " (the clean run's top prediction)" if answer is None else ""
@@ -134,9 +138,24 @@ def patching_task(
         measure=measure,
         clean_value=float(measure(logits[0][None])[0]),
         corrupted_value=float(measure(logits[1][None])[0]),
+        answer_position=at,
         interventions=interventions,
         hint=_missing_space(session, {"answer": answer, "foil": foil}, logits),
     )
+
+
+def _answer_position(session: Session, clean: Tokens, corrupted: Tokens) -> int:
+    """Where both runs' answers are read. Raises ValueError if that is not the same place."""
+    at, other = session.answer_position(clean), session.answer_position(corrupted)
+    if at is None:
+        raise ValueError(NOTHING_MASKED)
+    if at != other:
+        where = "masks nothing" if other is None else f"masks position {other} first"
+        raise ValueError(
+            f"the answer of the clean prompt is masked at position {at}, while the corrupted prompt {where}: mask the "
+            f"same position in both\n{align(clean, corrupted)}"
+        )
+    return at
 
 
 def _missing_space(session: Session, given: dict[str, int | str | None], logits: list[Tensor]) -> str:
@@ -168,7 +187,7 @@ def prompt_pair(session: Session, clean: Any, corrupted: Any) -> tuple[Tokens, T
 
 
 def _measure(metric: str, answer: int, foil: int, clean: Tensor) -> Metric:
-    """The metric as a function of last-position logits (row, token)."""
+    """The metric as a function of the logits at the answer's position (row, token)."""
     reference = clean.log_softmax(-1)
 
     def log_probability(x: Tensor) -> Tensor:
@@ -199,7 +218,10 @@ def patch_sweep(
     layer: int | None = None,
     interventions: tuple[Intervention, ...] = (),
 ) -> xr.DataArray:
-    """Patch one activation at a time from one run into the other, and measure the last position's prediction.
+    """Patch one activation at a time from one run into the other, and measure the prediction.
+
+    It is that of the last position; in a masked language model, that of the first mask, which both prompts have at the
+    same position.
 
     Residual sites (resid_pre, resid_mid, resid_post, attn_out, mlp_out): one patch a cell, (layer, position). Head
     sites (z, q, k, v): a head at all positions, (layer, head); with `layer`, one head at one position, (head,
@@ -247,7 +269,7 @@ def patch_sweep(
 
 def sources(session: Session, site: str) -> tuple[Site, ...]:
     """What both runs capture: the site, and the keys and values that the sweep's rows share, if they can."""
-    shared = (Site("k"), Site("v")) if session.checked.one_pass else ()
+    shared = (Site("k"), Site("v")) if session.checked.one_pass and session.causal else ()
     return (Site(site), *shared)
 
 
@@ -264,8 +286,8 @@ def run_patches(
     """The raw metric of each patched run, shaped as `patch_sweep` says."""
     base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
     cells, shape = patch_cells(session, site, len(base), layer)
-    # Before the first differing token both runs are the same, so a patch there changes nothing.
-    first = task.first_difference if _shares_prefix(task.interventions) else 0
+    # Before the first differing token both runs of a causal model are the same, so a patch there changes nothing.
+    first = task.first_difference if session.causal and _shares_prefix(task.interventions) else 0
     rows = [[] if _lacks(session, site, *cell) else _row(site, source, first, *cell) for cell in cells]
     shares = 0 < first < len(base) and session.checked.one_pass
     prefix = session.prefix(source, first, task.interventions) if shares else None
@@ -277,8 +299,8 @@ def run_patches(
         return np.where(absent, np.nan, np.where(untouched, unpatched, values)).reshape(shape)
 
     result = session.sweep(
-        base, rows, task.measure, interventions=task.interventions, prefix=prefix, progress=progress,
-        partial=None if partial is None else lambda values: partial(shaped(values)),
+        base, rows, task.measure, interventions=task.interventions, answer_position=task.answer_position,
+        prefix=prefix, progress=progress, partial=None if partial is None else lambda values: partial(shaped(values)),
     )  # fmt: skip
     return shaped(result.values)
 

@@ -17,7 +17,7 @@ def compare_predictions(
     Gives rows {"id", "text", run name: probability, ...} for the `top_k` tokens that are likeliest in any of the
     runs, in the order of that probability, and KL(first run || run) in nats for each run.
     """
-    log_p = {name: run.last_logits.float().log_softmax(-1) for name, run in runs.items()}
+    log_p = {name: run.prediction.float().log_softmax(-1) for name, run in runs.items()}
     best = torch.stack(list(log_p.values())).max(0).values
     top = best.topk(min(top_k, best.shape[0])).indices.tolist()
     rows = []

@@ -194,7 +194,7 @@ class PatchingHeatmap(LiveWidget):
                 "patched": patched,
             }
             rows, _ = compare_predictions(self.session, runs)
-            value = float(task.measure(patched.last_logits[None])[0])
+            value = float(task.measure(patched.prediction[None])[0])
             baseline = task.corrupted_value if direction == "denoise" else task.clean_value
             return {
                 "_patched": {

@@ -122,5 +122,5 @@ def rerun_a_cell(times: int, kind: str, displayed: bool, kept: bool) -> Counter:
         figures["over the cache budget, bytes"] = max(0, session._results.held - session._results.budget)
         figures["widgets alive"] = len(session.widgets)
         assert list(session.interventions)
-        assert session.run(PROMPT).last_logits.isfinite().all()
+        assert session.run(PROMPT).prediction.isfinite().all()
     return figures

@@ -143,13 +143,13 @@ def test_another_dtype_is_seen_and_said(session, model, dtype):
     before = session.run(PROMPT).logits.values
     model.to(dtype)
     run = session.run(PROMPT)
-    assert run.last_logits.dtype == dtype
+    assert run.prediction.dtype == dtype
     assert not np.array_equal(run.logits.values, before)
     click(attention, "run", prompt=list(PROMPT))
     attention.wait(LONG)
     assert attention._header["dtype"] == str(dtype).removeprefix("torch.")
     model.to(torch.float32)
-    assert session.run(PROMPT).last_logits.dtype == torch.float32
+    assert session.run(PROMPT).prediction.dtype == torch.float32
 
 
 def test_another_attention_implementation_is_asked_anew(session, model):
@@ -168,7 +168,7 @@ def test_another_attention_implementation_is_asked_anew(session, model):
 def test_another_device_is_asked_anew(session, model):
     session.run(PROMPT)
     model.to("cuda")
-    assert session.run(PROMPT).last_logits.device.type == "cuda"
+    assert session.run(PROMPT).prediction.device.type == "cuda"
     session.check()
 
 

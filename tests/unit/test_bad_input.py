@@ -322,7 +322,7 @@ def test_an_answer_whose_twin_after_a_space_is_likelier_is_warned_of(text):
 def test_an_answer_that_is_its_own_foil_is_refused(session):
     with pytest.raises(ValueError, match=r"answer and foil are both '44' .id 44., .* give another foil"):
         iw.patch_sweep(session, PROMPT, CORRUPTED, answer=44, foil=44)
-    top = int(session.run(PROMPT).last_logits.argmax())
+    top = int(session.run(PROMPT).prediction.argmax())
     with pytest.raises(ValueError, match=rf"answer \(the clean run's top prediction\) and foil are both '{top}'"):
         iw.patch_sweep(session, PROMPT, CORRUPTED, foil=top)
     widget = iw.PatchingHeatmap(session, clean=PROMPT, corrupted=CORRUPTED)
