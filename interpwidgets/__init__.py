@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .engine.architecture import UnsupportedModel
     from .engine.interventions import Ablate, CutEdge, Noise, Patch, Scale, Steer
+    from .engine.prompts import SourceTarget
     from .engine.sites import Site
     from .loading import load
     from .methods.attention import attention_patterns
@@ -36,6 +37,7 @@ __all__ = [
     "Scale",
     "Session",
     "Site",
+    "SourceTarget",
     "Steer",
     "UnsupportedModel",
     "attention_patterns",
@@ -56,6 +58,7 @@ _HOME = {
     "Scale": "engine.interventions",
     "Session": "session",
     "Site": "engine.sites",
+    "SourceTarget": "engine.prompts",
     "Steer": "engine.interventions",
     "UnsupportedModel": "engine.architecture",
     "attention_patterns": "methods.attention",

@@ -31,7 +31,7 @@ class Run:
         logits: Tensor,
         captured: dict[Site, dict[int | None, Tensor]],
         idle: tuple[int, ...],
-        n_heads: dict[str, int],
+        n_heads: dict[tuple[str, str], int],
         answer_position: int | None,
     ) -> None:
         self.tokens = tokens
@@ -39,7 +39,7 @@ class Run:
         self.idle = idle
         self._logits = logits
         self.captured = captured
-        self._n_heads = n_heads  # of each kind that `SiteInfo.heads` names
+        self._n_heads = n_heads  # of each stack, and kind that `SiteInfo.heads` names
         self.answer_position = answer_position
 
     @property
@@ -91,9 +91,10 @@ class Run:
         data = xr.DataArray(np.stack(arrays), dims=("layer", *info.dims), name=site.name)
         data = data.assign_coords(layer=[-1 if i is None else i for i in values])
         axes: list[tuple[str, Index, int]] = []
-        axes.append(("position" if "position" in info.dims else "query", site.position, len(self.tokens)))
+        length = len(self.tokens.of(info))
+        axes.append(("position" if "position" in info.dims else "query", site.position, length))
         if info.heads:
-            axes.append(("head", site.head, self._n_heads[info.heads]))
+            axes.append(("head", site.head, self._n_heads[info.stack, info.heads]))
         for dim, index, size in axes:
             # Layers may differ in heads: all of this one are those it has.
             data = data.assign_coords({dim: resolve(index, data.sizes[dim] if index is None else size, dim)})

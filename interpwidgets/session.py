@@ -18,17 +18,18 @@ from .engine.check import Check, check
 from .engine.edits import Read, compile_edits
 from .engine.engine import Engine
 from .engine.finite import NotFinite, require_finite, require_finite_anywhere
-from .engine.forward import ForwardPass
+from .engine.forward import Edit, ForwardPass
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
 from .engine.memory import Memory, explained, free_memory, storages
+from .engine.prompts import SourceTarget
 from .engine.ready import require_fit, require_model, require_still
-from .engine.sites import SITES, Site, resolve
+from .engine.sites import Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, SweepResult, sweep
 from .experiments import Experiments, checked
 from .run import NOTHING_MASKED, Run, covers, select
-from .tokens import Tokens, bare_ids, display, one_token, tokenize, written_ids
+from .tokens import Tokens, bare_ids, display, one_token, tokenize, tokenize_pair, written_ids
 
 
 class NoEffectWarning(UserWarning):
@@ -44,7 +45,8 @@ class Session:
 
     The model is used as it is: nothing in it is replaced, folded or renamed, and calls of your own are not
     affected. Prompts are text (as the tokenizer makes it; `prepend_bos` True or False adds or drops BOS), token
-    ids, or a list of either. Without a tokenizer, prompts and answers are token ids.
+    ids, or a list of either. Without a tokenizer, prompts and answers are token ids. Of a model with an encoder,
+    a prompt is what the encoder reads, or a `SourceTarget`.
 
     Raises UnsupportedModel if the model's parts cannot be found or what would be shown is not what the model
     computes; NotFinite if its logits are not finite; TypeError or ValueError for what is no model with its weights
@@ -152,10 +154,20 @@ class Session:
             return prompt
         tokens = self._tokens(prompt)
         self.context.require(len(tokens), f"the prompt has {len(tokens)} tokens")
+        if tokens.source is not None:
+            self.context.require(len(tokens.source), f"the source has {len(tokens.source)} tokens")
         return tokens
 
     def _tokens(self, prompt: Any) -> Tokens:
         n_vocab = min(self.engine.architecture.n_vocab, _n_rows(self.model))
+        if self.engine.has_encoder:
+            return tokenize_pair(
+                self.tokenizer, prompt, self.prepend_bos, _n_rows(self.model), n_vocab, self.engine.start_token
+            )
+        if isinstance(prompt, SourceTarget):
+            raise TypeError(
+                f"{self.name} has no encoder that reads a source: give the prompt as one text, not {prompt!r}"
+            )
         return tokenize(self.tokenizer, prompt, self.prepend_bos, n_vocab)
 
     def text_ids(self, text: str) -> list[int]:
@@ -236,7 +248,7 @@ class Session:
         at the same site in the order given; captures see the value after them. Gives a `Run`; for a list of
         prompts, a list. Warns (NoEffectWarning) about an intervention that changed nothing.
         """
-        if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list | tuple):
+        if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list | tuple | SourceTarget):
             return [self.run(p, capture, interventions) for p in prompt]
         tokens = self.tokenize(prompt)
         run = self.ask(tokens, _sites(capture), _interventions(interventions), all_logits=True)
@@ -262,7 +274,9 @@ class Session:
             weights = self.engine.version()
 
             def suits(key: Any, run: Run) -> bool:
-                if key[:3] != (tokens.ids, interventions, weights) or (all_logits and len(run._logits) < len(tokens)):
+                if key[:3] != (tokens.prompt, interventions, weights) or (
+                    all_logits and len(run._logits) < len(tokens)
+                ):
                     return False
                 return all(any(covers(have, site) for have in run.captured) for site in sites)
 
@@ -271,7 +285,7 @@ class Session:
                 found = self._forward(tokens, sites, interventions, all_logits)
                 # Another thread may have edited the model in the middle of the run.
                 if weights is not None and weights == self.engine.version():
-                    self._results.put((tokens.ids, interventions, weights, sites, all_logits), found, found.nbytes)
+                    self._results.put((tokens.prompt, interventions, weights, sites, all_logits), found, found.nbytes)
         # The same ids may come from another text: the answer carries the prompt as it was asked.
         captured = {site: self._part(found, site) for site in sites}
         return Run(
@@ -281,11 +295,11 @@ class Session:
     def _forward(
         self, tokens: Tokens, sites: tuple[Site, ...], interventions: tuple[Intervention, ...], all_logits: bool
     ) -> Run:
-        ids = torch.tensor([tokens.ids])
-        edits = compile_edits(self.engine, interventions, len(tokens), self.read(tokens))
-        wanted = {site: self._layers(site) for site in sites}
+        ids, source = _tensors(tokens)
+        edits = self._edits(tokens, interventions, self.read(tokens))
+        wanted = {site: self.engine.layers(site.name, site.layer) for site in sites}
         capture = {(site.name, layer) for site, layers in wanted.items() for layer in layers}
-        forward = ForwardPass(self.engine, edits=edits, capture=capture, check=check_cancelled, watch=True)
+        forward = ForwardPass(self.engine, source, edits=edits, capture=capture, check=check_cancelled, watch=True)
         keep = {} if all_logits else self.engine.last_logits_only
         kept = ", ".join(f"{site.name} of {len(layers)} layers" for site, layers in wanted.items()) or "no activation"
         with explained(
@@ -293,7 +307,8 @@ class Session:
         ):
             logits = self.engine.run(ids, forward, use_cache=False, **keep)[0]
         at = self.answer_position(tokens)
-        require_finite(logits[-1 if at is None else at - len(tokens)], self.engine, ids, edits, interventions, capture)
+        answer = logits[-1 if at is None else at - len(tokens)]
+        require_finite(answer, self.engine, ids, source, edits, interventions, capture)
         captured = {}
         for site, layers in wanted.items():
             whole = {layer: forward.captured[site.name, layer] for layer in layers}
@@ -301,6 +316,10 @@ class Session:
         acted = {e.owner for e in edits if float(e.changed) > 0}
         idle = tuple(i for i in range(len(interventions)) if i not in acted)
         return Run(tokens, interventions, logits, captured, idle, self._n_heads(), at)
+
+    def _edits(self, tokens: Tokens, interventions: Iterable[Intervention], read: Read) -> list[Edit]:
+        source_length = 0 if tokens.source is None else len(tokens.source)
+        return compile_edits(self.engine, interventions, len(tokens), read, source_length=source_length)
 
     def read(self, own: Tokens, interventions: tuple[Intervention, ...] = (), whole: bool = False) -> Read:
         """A reader of activations: of other prompts, or (None) of the prompt `own`.
@@ -350,7 +369,7 @@ class Session:
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
-        ids = torch.tensor([tokens.ids])
+        ids, source = _tensors(tokens)
         at = self.answer_position(tokens) if answer_position is None else answer_position
         if at is None:
             raise ValueError(NOTHING_MASKED)
@@ -359,11 +378,12 @@ class Session:
         rows = [_interventions(row) for row in rows]
         read = self.read(tokens, acting, whole=True)
         with self.engine.lock:
-            base = compile_edits(self.engine, acting, len(tokens), self.read(tokens))
-            edits = [compile_edits(self.engine, row, len(tokens), read) for row in rows]
+            base = self._edits(tokens, acting, self.read(tokens))
+            edits = [self._edits(tokens, row, read) for row in rows]
             result = sweep(
-                self.engine, ids, edits, metric, at, base=base, prefix=prefix, budget=self._budget - self._results.held,
-                shared=self.checked.one_pass, check=check_cancelled, progress=progress, partial=partial,
+                self.engine, ids, edits, metric, at, source=source, base=base, prefix=prefix,
+                budget=self._budget - self._results.held, shared=self.checked.one_pass, check=check_cancelled,
+                progress=progress, partial=partial,
             )  # fmt: skip
         if not np.isfinite(result.base):
             self.ask(tokens, interventions=acting)  # says where it begins
@@ -380,7 +400,7 @@ class Session:
         """Continue a prompt greedily; the interventions act at every step.
 
         An intervention without positions also acts on the tokens that are generated; one with positions acts on those
-        of the prompt. Gives the whole sequence, prompt first. Equals `model.generate(do_sample=False)`.
+        of the prompt. Gives the whole sequence, prompt first. Equals `model.generate(do_sample=False, num_beams=1)`.
         """
         self._require_ready()
         if not self.causal:
@@ -391,26 +411,27 @@ class Session:
         asked = f"{len(tokens)} tokens of prompt and {max_new_tokens} to generate"
         read = len(tokens) + max_new_tokens - 1  # the last token is given out, and not read again
         self.context.require(read, f"{asked} take {read} positions")
-        ids = torch.tensor([tokens.ids])
+        ids, source = _tensors(tokens)
         acting = _interventions(interventions)
-        edits = compile_edits(self.engine, acting, len(tokens), self.read(tokens))
-        forward = _Generation(self.engine, edits=edits, check=check_cancelled)
+        edits = self._edits(tokens, acting, self.read(tokens))
+        forward = _Generation(self.engine, source, edits=edits, check=check_cancelled)
 
         def watch(so_far: Tensor, logits: Tensor) -> Tensor:
-            require_finite(logits, self.engine, so_far, edits, acting)
+            require_finite(logits, self.engine, so_far, source, edits, acting)
             return logits
 
-        ids = ids.to(self.engine.device)
+        inputs = self.engine.inputs(ids, forward)
 
         def call() -> Tensor:
             return self.model.generate(  # type: ignore[operator]
-                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_new_tokens,
-                logits_processor=[watch],
+                **inputs, attention_mask=torch.ones_like(inputs["input_ids"]), do_sample=False, num_beams=1,
+                max_new_tokens=max_new_tokens, logits_processor=[watch],
             )  # fmt: skip
 
         with explained(asked, "Generate fewer, or shorten the prompt."):
             out = self.engine.inside(forward, call)
-        return self._tokens(tuple(out[0].tolist()))
+        written = tuple(out[0].tolist())
+        return self._tokens(written if tokens.source is None else SourceTarget(tokens.source.ids, written))
 
     def _require_ready(self) -> None:
         if self._closed:
@@ -423,20 +444,9 @@ class Session:
                 "longer reads this model: make a new Session(model)"
             )
 
-    def _layers(self, site: Site) -> list[int | None]:
-        if not SITES[site.name].per_layer:
-            return [None]
-        layers = resolve(site.layer, self.engine.architecture.n_layers, "layer")
-        having = [layer for layer in layers if site.name in self.engine.sites(layer)]
-        if (site.layer is not None and having != layers) or not having:
-            absent = next(layer for layer in layers if layer not in having)
-            has = ", ".join(self.engine.sites(absent))
-            raise ValueError(f"layer {absent} of this model has no {site.name!r}; it has {has}")
-        return list(having)
-
-    def _n_heads(self) -> dict[str, int]:
-        a = self.engine.architecture
-        return {"query": max(a.n_heads), "kv": max(a.n_kv_heads)}
+    def _n_heads(self) -> dict[tuple[str, str], int]:
+        kinds = {name: (max(s.n_heads), max(s.n_kv_heads)) for name, s in self.engine.architecture.stacks.items()}
+        return {(name, kind): n for name, both in kinds.items() for kind, n in zip(("query", "kv"), both, strict=True)}
 
     def _part(self, run: Run, site: Site) -> dict[int | None, Tensor]:
         """What a run that covers `site` holds of it."""
@@ -444,7 +454,12 @@ class Session:
         values = run.captured[have]
         if have == site:
             return values
-        return {layer: select(site, values[layer]) for layer in self._layers(site)}
+        return {layer: select(site, values[layer]) for layer in self.engine.layers(site.name, site.layer)}
+
+
+def _tensors(tokens: Tokens) -> tuple[Tensor, Tensor | None]:
+    """(1, position) ids, and those that an encoder reads."""
+    return torch.tensor([tokens.ids]), None if tokens.source is None else torch.tensor([tokens.source.ids])
 
 
 def _sites(capture: Any) -> tuple[Site, ...]:

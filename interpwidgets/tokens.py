@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from .engine.prompts import Prompt, SourceTarget
+from .engine.sites import SiteInfo
 
 _VISIBLE = str.maketrans({" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", "\u200b": "⁝"})
 # Printable by Unicode's categories, and yet nothing is drawn: joiners, fillers, variation selectors, Braille's blank.
@@ -22,7 +25,8 @@ class Tokens:
     """What is really run.
 
     `ids`: token ids; `strings`: one display string a token; `special`: whether it is a special token; `bos`: how the
-    sequence begins, in words; `text`: the prompt as given, or None if ids were given.
+    sequence begins, in words; `text`: the prompt as given, or None if ids were given. In a model with an encoder, these
+    are what the decoder reads, and `source` what the encoder does.
     """
 
     ids: tuple[int, ...]
@@ -30,9 +34,23 @@ class Tokens:
     special: tuple[bool, ...]
     bos: str
     text: str | None
+    source: Tokens | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def prompt(self) -> Prompt:
+        """Token ids that run as these tokens."""
+        return self.ids if self.source is None else SourceTarget(self.source.ids, self.ids)
+
+    def of(self, site: SiteInfo) -> Tokens:
+        """Those whose positions a site has."""
+        return self.source if site.of_source and self.source is not None else self
+
+    def keys_of(self, site: SiteInfo) -> Tokens:
+        """Those whose positions the keys of a site are."""
+        return self.source if site.keys_of_source and self.source is not None else self
 
 
 def tokenize(tokenizer: Any, prompt: Any, prepend_bos: bool | None, n_vocab: int) -> Tokens:
@@ -73,6 +91,41 @@ def tokenize(tokenizer: Any, prompt: Any, prepend_bos: bool | None, n_vocab: int
         )
     special = set(getattr(tokenizer, "all_special_ids", ()))
     return Tokens(tuple(ids), tuple(display(tokenizer, ids)), tuple(i in special for i in ids), bos, text)
+
+
+def tokenize_pair(
+    tokenizer: Any, prompt: Any, prepend_bos: bool | None, n_source: int, n_vocab: int, start: int | None
+) -> Tokens:
+    """Turn a prompt of a model with an encoder into what its decoder reads, with `source` beside it.
+
+    The decoder reads its `start` token, then the target as the tokenizer makes it, without the special tokens that end
+    it; ids that begin with `start` are taken as they are. Raises as `tokenize`, and ValueError for a decoder that
+    would read nothing because `start` is not known.
+    """
+    given, target = (prompt.source, prompt.target) if isinstance(prompt, SourceTarget) else (prompt, "")
+    source = tokenize(tokenizer, given, prepend_bos, n_source)
+    text = target if isinstance(target, str) else None
+    ids = _target_ids(tokenizer, target) if isinstance(target, str) else list(target)
+    begins = "" if start is None else f"begins with {_show(tokenizer, start)}"
+    if start is not None and (text is not None or ids[:1] != [start]):
+        ids = [start, *ids]
+    if not ids:
+        raise ValueError("config.decoder_start_token_id is not set, so how the decoder begins: give the target's ids")
+    checked = tokenize(tokenizer, ids, None, n_vocab)
+    return replace(checked, bos=begins or checked.bos, text=text, source=source)
+
+
+def _target_ids(tokenizer: Any, text: str) -> list[int]:
+    if not text:
+        return []
+    if tokenizer is None:
+        raise TypeError("this session has no tokenizer: give the target as token ids, or Session(model, tokenizer)")
+    bare_ids(tokenizer, text)
+    ids = list(tokenizer(text_target=text)["input_ids"])
+    special = set(tokenizer.all_special_ids)
+    while ids and ids[-1] in special:
+        ids.pop()
+    return ids
 
 
 def bare_ids(tokenizer: Any, text: str) -> list[int]:

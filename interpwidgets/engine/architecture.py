@@ -3,6 +3,8 @@
 Nothing is looked up by a family's name. One probe is run and watched: the blocks are the longest list of modules
 that pass a residual stream on; inside a block, the parts are the modules whose outputs really add up to the block's
 output. What does not add up is absent, and its sites are absent with it.
+
+An encoder and a decoder are told apart by the lengths of what they read, and so is the attention between them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from torch import Tensor, nn
 
 from .attention import Implementation
 from .context import without_gradients
+from .probe import Probe
 from .readout import Readout, find_readout
+from .sites import SITES, StackName
 from .tolerance import close, factor
 from .trace import AttentionCall, Call, Kind, Trace
 
@@ -25,7 +29,10 @@ class UnsupportedModel(ValueError):
 
 @dataclass
 class Block:
-    """The parts of one block; None where the architecture has no such part."""
+    """The parts of one block; None where the architecture has no such part.
+
+    The cross attention of a decoder's block is a `Block` of its own, whose `after_mid` reads the stream after it.
+    """
 
     module: nn.Module
     kind: Kind | None = None  # how attention is computed
@@ -41,62 +48,88 @@ class Block:
 
 
 @dataclass
-class Architecture:
-    """What `discover` found; counts are per layer where layers may differ."""
+class Stack:
+    """Blocks that pass on one residual stream; counts are per layer where layers may differ."""
 
-    embedding: nn.Module
     blocks: list[Block]
-    readout: Readout
     d_model: int
-    n_vocab: int
     n_heads: list[int]
     n_kv_heads: list[int]
     d_head: list[int]
     d_mlp: list[int]
-    names: dict[int, str] = field(default_factory=dict)  # id(module) -> path
 
     @property
     def n_layers(self) -> int:
         return len(self.blocks)
 
+
+@dataclass
+class Architecture(Stack):
+    """What `discover` found: the blocks that give the logits, and what stands around them."""
+
+    embedding: nn.Module
+    readout: Readout
+    n_vocab: int
+    names: dict[int, str] = field(default_factory=dict)  # id(module) -> path
+    others: dict[StackName, Stack] = field(
+        default_factory=dict
+    )  # "encoder" and "cross", of a model that has an encoder
+    source_embedding: nn.Module | None = None
+
+    @property
+    def stacks(self) -> dict[StackName, Stack]:
+        """Every stack, by the name that its sites have."""
+        return {"decoder": self, **self.others}
+
+    def stack(self, site: str) -> Stack:
+        """The stack that a site is in. Raises ValueError for an encoder's site in a model without one."""
+        name = SITES[site].stack
+        if name not in self.stacks:
+            raise ValueError(f"this model has no encoder, and so no {site!r}; it has {SITES[site].base!r}")
+        return self.stacks[name]
+
     def path(self, module: nn.Module | None) -> str | None:
         return None if module is None else self.names[id(module)]
 
 
-def discover(model: nn.Module, implementation: Implementation, probe: Tensor) -> Architecture:
-    """Run the probe ((1, position) token ids) and find the model's parts. Raises UnsupportedModel."""
+def discover(model: nn.Module, implementation: Implementation, probe: Probe) -> Architecture:
+    """Run the probe and find the model's parts. Raises UnsupportedModel."""
     trace, logits = _watch(model, implementation, probe)
-    calls = _block_calls(model, trace, probe)
-    by_layer = [[a for a in trace.attention_calls if c.entered < a.time < c.left] for c in calls]
-    single = [a[0] if len(a) == 1 else None for a in by_layer]
-    blocks = [_inside(call, trace, attention) for call, attention in zip(calls, single, strict=True)]
-    last = calls[-1]
-    assert last.returned is not None
-    readout = find_readout(model, trace, last, logits)
+    calls = _block_calls(model, trace, probe.ids)
+    attention = [_attention(call, trace, probe) for call in calls]
+    found = [_inside(call, trace, *both) for call, both in zip(calls, attention, strict=True)]
+    others: dict[StackName, Stack] = {}
+    if probe.source is not None:
+        read = _block_calls(model, trace, probe.source, "the encoder of ")
+        theirs = [_attention(call, trace, probe)[0] for call in read]
+        inner = [_inside(call, trace, own, None)[0] for call, own in zip(read, theirs, strict=True)]
+        others = {
+            "encoder": _stack(trace, read, inner, theirs),
+            "cross": _stack(trace, calls, [cross for _, cross in found], [cross for _, cross in attention]),
+        }
+    readout = find_readout(model, trace, calls[-1], logits)
     if readout is None:
         raise UnsupportedModel(
             f"the readout of {type(model).__name__} could not be reproduced: what follows its last block, run again "
             "on that block's output, does not give the model's logits"
         )
     return Architecture(
-        embedding=model.get_input_embeddings(),  # type: ignore[operator]
-        blocks=blocks,
+        **vars(_stack(trace, calls, [block for block, _ in found], [own for own, _ in attention])),
+        embedding=model.get_input_embeddings() if probe.source is None else _embedding(model, trace, probe.ids),  # type: ignore[operator]
+        source_embedding=None if probe.source is None else _embedding(model, trace, probe.source),
         readout=readout,
-        d_model=last.returned.shape[-1],
         n_vocab=logits.shape[-1],
-        n_heads=[a.n_heads if a else 0 for a in single],
-        n_kv_heads=[a.n_kv_heads if a else 0 for a in single],
-        d_head=[_head_width(trace, a, b) if a else 0 for a, b in zip(single, blocks, strict=True)],
-        d_mlp=[_given_width(trace, b.down) for b in blocks],
         names={id(m): name for name, m in model.named_modules()},
+        others=others,
     )
 
 
-def _watch(model: nn.Module, implementation: Implementation, probe: Tensor) -> tuple[Trace, Tensor]:
+def _watch(model: nn.Module, implementation: Implementation, probe: Probe) -> tuple[Trace, Tensor]:
     """Trace the probe under our attention function; without it, where the model does not go through the registry."""
-    plain = without_gradients(lambda: getattr(model(input_ids=probe, use_cache=False), "logits", None))
+    plain = without_gradients(lambda: getattr(model(**probe.inputs(), use_cache=False), "logits", None))
     if plain is None:
-        raise UnsupportedModel(f"{type(model).__name__} gives no logits: load it with AutoModelForCausalLM")
+        auto = "AutoModelForCausalLM" if probe.source is None else "AutoModelForSeq2SeqLM"
+        raise UnsupportedModel(f"{type(model).__name__} gives no logits: load it with {auto}")
     trace = Trace(model, probe)
     logits = trace.run(implementation)
     if any(a.kind == "registry" for a in trace.attention_calls):
@@ -108,6 +141,49 @@ def _watch(model: nn.Module, implementation: Implementation, probe: Tensor) -> t
     return trace, plain
 
 
+def _embedding(model: nn.Module, trace: Trace, ids: Tensor) -> nn.Module:
+    """The module that looks these ids up; an encoder and a decoder may share one, or have one each."""
+    calls = sorted(trace.calls, key=lambda c: c.entered)
+    looked_up = (c.module for c in calls if c.is_leaf and _same(c.given, ids))
+    return next(looked_up, model.get_input_embeddings())  # type: ignore[operator]
+
+
+def _attention(block: Call, trace: Trace, probe: Probe) -> tuple[AttentionCall | None, AttentionCall | None]:
+    """The attention of a block to what it reads, and that of a decoder to the encoder; None for what is not single.
+
+    Raises UnsupportedModel for one whose keys are of both.
+    """
+    inside = [a for a in trace.attention_calls if block.entered < a.time < block.left]
+    # A router's softmax can have the shape of attention.
+    inside = [a for a in inside if a.kind == "registry"] or inside
+    if probe.source is None:
+        return inside[0] if len(inside) == 1 else None, None
+    assert block.given is not None
+    length, source = block.given.shape[1], probe.source.shape[1]
+    mixed = next((a for a in inside if a.n_keys not in (length, source)), None)
+    if mixed is not None:
+        raise UnsupportedModel(
+            f"attention of {block.path} has {mixed.n_keys} keys for {length} positions and {source} of the encoder: "
+            "interpwidgets reads attention to either, not to both at once"
+        )
+    own = [a for a in inside if a.n_keys == length]
+    cross = [a for a in inside if a.n_keys != length]
+    return own[0] if len(own) == 1 else None, cross[0] if len(cross) == 1 else None
+
+
+def _stack(trace: Trace, calls: list[Call], blocks: list[Block], attention: list[AttentionCall | None]) -> Stack:
+    last = calls[-1]
+    assert last.returned is not None
+    return Stack(
+        blocks=blocks,
+        d_model=last.returned.shape[-1],
+        n_heads=[a.n_heads if a else 0 for a in attention],
+        n_kv_heads=[a.n_kv_heads if a else 0 for a in attention],
+        d_head=[_head_width(trace, a, b) if a else 0 for a, b in zip(attention, blocks, strict=True)],
+        d_mlp=[_given_width(trace, b.down) for b in blocks],
+    )
+
+
 def _given_width(trace: Trace, module: nn.Module | None) -> int:
     return next((_width(c) for c in trace.calls if c.module is module), 0)
 
@@ -116,7 +192,7 @@ def _head_width(trace: Trace, attention: AttentionCall, block: Block) -> int:
     return attention.d_head or _given_width(trace, block.projection) // attention.n_heads
 
 
-def _block_calls(model: nn.Module, trace: Trace, probe: Tensor) -> list[Call]:
+def _block_calls(model: nn.Module, trace: Trace, probe: Tensor, where: str = "") -> list[Call]:
     """The calls of the blocks: the longest ModuleList whose members each ran once, in order, keeping the shape."""
     by_module: dict[int, list[Call]] = {}
     for call in trace.calls:
@@ -132,47 +208,75 @@ def _block_calls(model: nn.Module, trace: Trace, probe: Tensor) -> list[Call]:
             and c.given.shape[:-1] == probe.shape
             for c in calls
         )  # fmt: skip
-        if len(calls) == len(module) and passes_on and len(calls) > len(best):
+        # T5 lists the attention and MLP of each block.
+        sublayers = bool(best) and calls and calls[0].inside(best[0]) and len({type(m) for m in module}) == len(module)
+        if len(calls) == len(module) and passes_on and len(calls) > len(best) and not sublayers:
             best = calls
     if not best:
         raise UnsupportedModel(
-            f"no list of blocks that pass on one residual stream, each run once, was found in {type(model).__name__}; "
-            "interpwidgets works on transformer language models of that form"
+            "no list of blocks that pass on one residual stream, each run once, was found in "
+            f"{where}{type(model).__name__}; interpwidgets works on transformer language models of that form"
         )
     return best
 
 
-def _inside(block: Call, trace: Trace, attention: AttentionCall | None) -> Block:
-    found = Block(block.module)
+def _inside(
+    block: Call, trace: Trace, attention: AttentionCall | None, cross: AttentionCall | None
+) -> tuple[Block, Block]:
+    """The parts of a block, and of its cross attention."""
+    found, across = Block(block.module), Block(block.module)
     before = block.given
     assert before is not None
     inner = sorted((c for c in trace.calls if c.inside(block)), key=lambda c: c.entered)
     inner = [c for c in inner if c.returned is not None and not isinstance(c.module, nn.Dropout | nn.Identity)]
-    since = block.entered
-    own: Call | None = None
-    if attention is not None:
-        since = attention.time
-        own = next((c for c in inner if c.module is attention.module), None)
+    own = _attend(found, attention, inner)
+    _attend(across, cross, inner)
+    since = block.entered if attention is None else attention.time
+    # Shallow first: of a module and its last child, which return the same, the module is the better name.
+    outputs = sorted((c for c in inner if c.left > since and _fits(c.returned, before)), key=lambda c: c.depth)
+    for sums in _sums(before, [since, *([] if cross is None else [cross.time])], outputs, inner):
+        stream, _, reader, _ = sums[-1]
+        region = [c for c in inner if c.entered >= reader.entered]
+        written = _carried([c for c in outputs if c in region], stream, block, inner)
+        if written is None:
+            continue
+        for at, (_, scale, reader, added) in zip((found, across), sums, strict=False):
+            if at.attention is not None:
+                at.attn_out, at.attn_scale = added.module, scale
+            at.after_mid = reader.module
+        found.mlp_out, found.mlp_scale = written[0].module, written[1]
+        _mlp_inside(found, region, written[0])
+        return found, across
+    if own is not None and cross is None:
+        _parallel(found, own, block, inner, outputs)
+    return found, across
+
+
+def _attend(found: Block, attention: AttentionCall | None, inner: list[Call]) -> Call | None:
+    """Note the attention's module, if it is one of the block's own; gives its call."""
+    own = None if attention is None else next((c for c in inner if c.module is attention.module), None)
     if attention is not None and own is not None:
         found.attention, found.kind = attention.module, attention.kind
         found.projection = _projection(inner, attention, own)
-    # Shallow first: of a module and its last child, which return the same, the module is the better name.
-    outputs = sorted((c for c in inner if c.left > since and _fits(c.returned, before)), key=lambda c: c.depth)
-    for added in outputs:
+    return own
+
+
+def _sums(
+    before: Tensor, times: list[int], outputs: list[Call], inner: list[Call]
+) -> Iterator[list[tuple[Tensor, float, Call, Call]]]:
+    """Ways in which the stream goes on when, one after the other, something is added to it after each of `times`.
+
+    Each is a list of (stream, scale of what was added, the stream's reader, what was added).
+    """
+    for added in (c for c in outputs if c.left > times[0]):
         for stream, scale, reader in _streams(added, before, inner):
-            region = [c for c in inner if c.entered >= reader.entered]
-            written = _carried([c for c in outputs if c in region], stream, block, inner)
-            if written is None:
+            first = (stream, scale, reader, added)
+            if len(times) == 1:
+                yield [first]
                 continue
-            if own is not None:
-                found.attn_out, found.attn_scale = added.module, scale
-            found.after_mid = reader.module
-            found.mlp_out, found.mlp_scale = written[0].module, written[1]
-            _mlp_inside(found, region, written[0])
-            return found
-    if own is not None:
-        _parallel(found, own, block, inner, outputs)
-    return found
+            later = [c for c in outputs if c.entered >= reader.entered]
+            for rest in _sums(stream, times[1:], later, inner):
+                yield [first, *rest]
 
 
 def _projection(inner: list[Call], attention: AttentionCall, own: Call) -> nn.Module | None:

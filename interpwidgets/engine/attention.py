@@ -19,7 +19,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .context import Pass, current_pass
+from .context import Pass, Place, current_pass
 
 NAME = "interpwidgets"
 
@@ -119,23 +119,24 @@ def attention(
     """Attention of one layer; query is (row, head, query, d_head), key and value are (row, kv head, key, d_head)."""
     own = _own_attention(module)
     running = current_pass.get()
-    layer = running.attention_layer(module) if running is not None else None
-    if running is None or layer is None:
+    place = running.attention_place(module) if running is not None else None
+    if running is None or place is None:
         return own(module, query, key, value, attention_mask, **kwargs)
-    query = running.visit("q", layer, query)
-    key = running.visit("k", layer, key)
-    value = running.visit("v", layer, value)
+    stack, layer = place
+    query = running.visit(f"{stack}q", layer, query)
+    key = running.visit(f"{stack}k", layer, key)
+    value = running.visit(f"{stack}v", layer, value)
     weights: Tensor | None
-    if running.wants("scores", layer) or running.wants("pattern", layer):
-        z, weights = _explicit(running, layer, module, query, key, value, attention_mask, kwargs)
+    if running.wants(f"{stack}scores", layer) or running.wants(f"{stack}pattern", layer):
+        z, weights = _explicit(running, place, module, query, key, value, attention_mask, kwargs)
     else:
         z, weights = own(module, query, key, value, attention_mask, **kwargs)
-    return running.visit("z", layer, z), weights
+    return running.visit(f"{stack}z", layer, z), weights
 
 
 def _explicit(
     running: Pass,
-    layer: int,
+    place: Place,
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -144,6 +145,7 @@ def _explicit(
     kwargs: dict[str, Any],
 ) -> tuple[Tensor, Tensor]:
     """Attention written out, so that scores and weights can be read and edited."""
+    stack, layer = place
     groups = query.shape[1] // key.shape[1]
     key = key.repeat_interleave(groups, dim=1)  # (row, head, key, d_head)
     value = value.repeat_interleave(groups, dim=1)
@@ -161,7 +163,7 @@ def _explicit(
     if kwargs.get("position_bias") is not None:
         scores = scores + kwargs["position_bias"]
     scores = _masked(scores, attention_mask, module, kwargs)
-    scores = running.visit("scores", layer, scores)  # (row, head, query, key)
+    scores = running.visit(f"{stack}scores", layer, scores)  # (row, head, query, key)
     sinks = kwargs.get("s_aux")
     if sinks is not None:
         extra = sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:3], 1).to(scores.dtype)
@@ -171,7 +173,7 @@ def _explicit(
     # A query that lost all of its keys attends to nothing; softmax over nothing is NaN. Other NaNs are the model's own.
     lost = scores.amax(-1, keepdim=True) == float("-inf")
     weights = weights.masked_fill(lost, 0.0).to(dtype)
-    weights = running.visit("pattern", layer, weights)
+    weights = running.visit(f"{stack}pattern", layer, weights)
     return (weights @ value.to(dtype)).to(query.dtype).transpose(1, 2).contiguous(), weights
 
 

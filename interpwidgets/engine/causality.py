@@ -8,6 +8,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from .context import without_gradients
 from .forward import ForwardPass
+from .probe import model_inputs
 from .tolerance import TOLERANCE
 
 if TYPE_CHECKING:
@@ -21,18 +22,21 @@ def is_causal(engine: Engine) -> bool:
 
     A value that is not finite is no evidence against.
     """
-    probe = engine.probe.to(engine.device)
+    probe = engine.probe
     layers = range(engine.architecture.n_layers)
-    forward = ForwardPass(engine, capture={("pattern", i) for i in layers if "pattern" in engine.sites(i)})
-    logits = engine.run(probe, forward, use_cache=False)[0].float()  # (position, token)
+    forward = ForwardPass(
+        engine, probe.source, capture={("pattern", i) for i in layers if "pattern" in engine.sites(i)}
+    )
+    logits = engine.run(probe.ids, forward, use_cache=False)[0].float()  # (position, token)
     if any(bool((p.transpose(0, 1).triu(1) > 0).any()) for p in forward.captured.values()):  # (head, query, key)
         return False
     # Not asked without need: quantisation of whole activations lets every position feel the others a little.
     if len(forward.captured) == len(layers):
         return True
-    other = probe.clone()
-    other[0, -1] = probe[0, 0]
-    changed = without_gradients(lambda: engine.model(input_ids=other, use_cache=False).logits)[0].float()
+    other = probe.ids.clone()
+    other[0, -1] = probe.ids[0, 0]
+    inputs = model_inputs(other, probe.source)
+    changed = without_gradients(lambda: engine.model(**inputs, use_cache=False).logits)[0].float()
     earlier = float((changed - logits)[:-1].abs().max())
     return not earlier > 10 * TOLERANCE.get(engine.dtype, 1e-5) * float(logits.abs().max())
 

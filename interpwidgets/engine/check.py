@@ -12,11 +12,15 @@ from .context import without_gradients
 from .edits import compile_edits
 from .forward import Edit, ForwardPass
 from .interventions import Patch
+from .probe import model_inputs
+from .prompts import SourceTarget
+from .sites import SITES
 from .sweep import sweep
 from .tolerance import TOLERANCE
 
 if TYPE_CHECKING:
     from ..session import Session
+    from ..tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,18 @@ def check(session: Session) -> Check:
     Raises UnsupportedModel if what we would show is not what the model computes.
     """
     engine = session.engine
-    probe, tolerance = engine.probe.to(engine.device), 10 * TOLERANCE.get(engine.dtype, 1e-5)
-    plain = without_gradients(lambda: engine.model(input_ids=probe, use_cache=False).logits)
-    layers = range(engine.architecture.n_layers)
+    tolerance = 10 * TOLERANCE.get(engine.dtype, 1e-5)
+    probe = _tokens(session)
+    ids, source = (None if t is None else torch.tensor([t.ids], device=engine.device) for t in (probe, probe.source))
+    assert ids is not None
+    plain = without_gradients(lambda: engine.model(**model_inputs(ids, source), use_cache=False).logits)
+    places = [(stack, layer) for stack, s in engine.architecture.stacks.items() for layer in range(s.n_layers)]
+    had = [(site, layer) for stack, layer in places for site in engine.sites(layer, stack)]
     capture: set[tuple[str, int | None]] = {
-        (site, layer) for layer in layers for site in engine.sites(layer) if site in ("pattern", "resid_post")
+        (site, layer) for site, layer in had if SITES[site].base in ("pattern", "resid_post")
     }
-    forward = ForwardPass(engine, capture=capture)
-    logits = engine.run(probe, forward, use_cache=False)
+    forward = ForwardPass(engine, source, capture=capture)
+    logits = engine.run(ids, forward, use_cache=False)
 
     def relative(a: torch.Tensor, b: torch.Tensor) -> float:
         return float((a.float() - b.float()).abs().max() / b.float().abs().max().clamp_min(1e-12))
@@ -72,16 +80,16 @@ def check(session: Session) -> Check:
     errors = {"instrumented logits equal plain logits": relative(logits, plain)}
     last = forward.captured["resid_post", engine.architecture.n_layers - 1]
     errors["unembedded last residual equals the logits"] = relative(engine.readout(last), plain[0])
-    sums = [p.sum(-1) for (site, _), p in forward.captured.items() if site == "pattern"]
+    sums = [p.sum(-1) for (site, _), p in forward.captured.items() if SITES[site].base == "pattern"]
     if sums:
         sums_ = torch.cat([s.flatten() for s in sums])
         # Attention sinks take part of a row's weight: such rows sum to at most 1.
         over = (sums_ - 1).clamp_min(0) if _has_sinks(session) else (sums_ - 1).abs()
         errors["rows of attention sum to 1"] = float(over.max())
-    ids = tuple(probe[0].tolist())
-    patches = tuple(Patch("resid_pre", layer=layer, source=ids) for layer in layers)
+    streams = [(site, layer) for site, layer in had if SITES[site].base == "resid_pre"]
+    patches = tuple(Patch(site, layer=layer, source=probe.prompt) for site, layer in streams)
     # Not `run`, whose warning is expected here: warning filters are the whole process', not this thread's.
-    itself = session.ask(session.tokenize(ids), (), patches, all_logits=True)
+    itself = session.ask(probe, (), patches, all_logits=True)
     patched = torch.from_numpy(itself.logits.values)
     errors["patching a run with itself changes nothing"] = relative(patched, plain[0].cpu())
     # Eager attention takes its softmax in float32, whatever the model's dtype.
@@ -90,7 +98,14 @@ def check(session: Session) -> Check:
     if not all(item.ok for item in items):
         failed = "; ".join(f"{i.name}: off by {i.error:.1e}" for i in items if not i.ok)
         raise UnsupportedModel(f"{type(engine.model).__name__} failed the session's check: {failed}")
-    return Check(items, one_pass=_one_pass_holds(session, tolerance))
+    # What an encoder has read would have to grow with the batch.
+    return Check(items, one_pass=not engine.has_encoder and _one_pass_holds(session, tolerance))
+
+
+def _tokens(session: Session) -> Tokens:
+    probe = session.engine.probe
+    ids = tuple(probe.ids[0].tolist())
+    return session.tokenize(ids if probe.source is None else SourceTarget(tuple(probe.source[0].tolist()), ids))
 
 
 def _has_sinks(session: Session) -> bool:
@@ -100,7 +115,7 @@ def _has_sinks(session: Session) -> bool:
 def _one_pass_holds(session: Session, tolerance: float) -> bool:
     """Compare the one-pass sweep, with prefix and late rows, to the full batch on the probe."""
     engine = session.engine
-    ids = engine.probe
+    ids = engine.probe.ids
     n_layers = engine.architecture.n_layers
     other = (*ids[0, :3].tolist(), *ids[0, :3].tolist())
     rows: list[list[Edit]] = [

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 
+Place = tuple[str, int]
+"""An attention: what its sites' names begin with ("", "encoder." or "cross."), and its layer."""
+
 
 class Pass(Protocol):
     """What a model's hooks and its attention function ask of the pass that they are in."""
@@ -18,15 +21,14 @@ class Pass(Protocol):
     rows: int
 
     @property
-    def length(self) -> int:
-        """Positions that the pass computes."""
+    def attending(self) -> Place | None:
+        """The attention that is being computed by calls of torch; None outside of such an attention."""
 
-    @property
-    def attending(self) -> int | None:
-        """The layer whose attention is being computed by calls of torch; None outside of such an attention."""
+    def attention_place(self, module: nn.Module) -> Place | None:
+        """Which attention this module computes; None if it is not ours."""
 
-    def attention_layer(self, module: nn.Module) -> int | None:
-        """The layer that this attention module belongs to; None if it is not ours."""
+    def attends(self, queries: int, keys: int) -> bool:
+        """Whether the attention that is being computed may have so many queries and keys."""
 
     def wants(self, site: str, layer: int | None) -> bool:
         """Whether the site's value is captured or edited."""

@@ -18,49 +18,45 @@ Read = Callable[[Prompt | None, str, int | None], Tensor]
 
 
 def compile_edits(
-    engine: Engine, interventions: Iterable[Intervention], length: int, read: Read, row: int | None = None
+    engine: Engine,
+    interventions: Iterable[Intervention],
+    length: int,
+    read: Read,
+    row: int | None = None,
+    *,
+    source_length: int = 0,
 ) -> list[Edit]:
-    """Spell interventions out for a prompt of `length` tokens.
+    """Spell interventions out for a prompt of `length` tokens, and `source_length` tokens that an encoder reads.
 
     Raises ValueError for a layer, head or position that the model or prompt does not have, and for a width that
     does not fit.
     """
     edits = []
     for owner, intervention in enumerate(interventions):
-        positions = (
-            None if intervention.position is None else sorted(resolve(intervention.position, length, "position"))
-        )
-        for layer in _layers(engine, intervention):
+        info = SITES[intervention.site]
+        here = source_length if info.of_source else length
+        keys = source_length if info.keys_of_source else length
+        layers = engine.layers(intervention.site, intervention.layer)
+        positions = None if intervention.position is None else sorted(resolve(intervention.position, here, "position"))
+        for layer in layers:
             heads = _heads(engine, intervention, layer)
-            write, limit = _write(engine, intervention, layer, length, positions, read)
+            write, limit = _write(intervention, layer, here, keys, positions, read)
             where = list(range(limit)) if positions is None and limit is not None else positions
             edits.append(Edit(intervention.site, layer, write, heads, where, row, owner))
     return edits
-
-
-def _layers(engine: Engine, intervention: Intervention) -> list[int | None]:
-    site = intervention.site
-    if not SITES[site].per_layer:
-        return [None]
-    n_layers = engine.architecture.n_layers
-    layers = resolve(intervention.layer, n_layers, "layer")
-    having = [layer for layer in layers if site in engine.sites(layer)]
-    if (intervention.layer is not None and having != layers) or not having:
-        absent = next(layer for layer in layers if layer not in having)
-        raise ValueError(f"layer {absent} of this model has no {site!r}; it has {', '.join(engine.sites(absent))}")
-    return list(having)
 
 
 def _heads(engine: Engine, intervention: Intervention, layer: int | None) -> list[int] | None:
     kind = SITES[intervention.site].heads
     if kind is None or intervention.head is None or layer is None:
         return None
-    counts = engine.architecture.n_kv_heads if kind == "kv" else engine.architecture.n_heads
+    stack = engine.architecture.stack(intervention.site)
+    counts = stack.n_kv_heads if kind == "kv" else stack.n_heads
     return resolve(intervention.head, counts[layer], "key/value head" if kind == "kv" else "head")
 
 
 def _write(
-    engine: Engine, intervention: Intervention, layer: int | None, length: int, positions: list[int] | None, read: Read
+    intervention: Intervention, layer: int | None, length: int, n_keys: int, positions: list[int] | None, read: Read
 ) -> tuple[Write, int | None]:
     """The write function, and how many positions it reaches if that is limited (by a source's length)."""
     match intervention:
@@ -73,10 +69,10 @@ def _write(
         case Ablate():
             (prompt,) = intervention.references() or ()
             source = read(prompt, intervention.site, layer)
-            _require_same_length(intervention, source, length, positions)
+            _require_same_length(intervention, source, length, n_keys, positions)
             return _aligned(source), length
         case Patch():
-            return _patch(intervention, layer, length, positions, read)
+            return _patch(intervention, layer, length, n_keys, positions, read)
         case Scale():
             return (lambda old, at, head: old * intervention.factor), None
         case Steer():
@@ -84,7 +80,7 @@ def _write(
         case Noise():
             return _noise(intervention, layer), None
         case CutEdge():
-            return _cut(intervention, length), None
+            return _cut(intervention, n_keys), None
     raise TypeError(f"{intervention!r} is not an intervention")
 
 
@@ -110,7 +106,7 @@ def _aligned(source: Tensor) -> Write:
 
 
 def _patch(
-    patch: Patch, layer: int | None, length: int, positions: list[int] | None, read: Read
+    patch: Patch, layer: int | None, length: int, n_keys: int, positions: list[int] | None, read: Read
 ) -> tuple[Write, int | None]:
     if isinstance(patch.source, np.ndarray):
         several = patch.source.ndim >= 2 and patch.source.shape[0] > 1
@@ -119,19 +115,23 @@ def _patch(
     source = read(patch.source, patch.source_site or patch.site, from_layer)
     if patch.source_position is not None:
         (where,) = resolve(patch.source_position, source.shape[0], "source position")
-        if patch.site == "pattern" or patch.site == "scores":
+        if SITES[patch.site].base in ("scores", "pattern"):
             raise ValueError(f"a row of {patch.site!r} cannot be moved to another position: its keys would differ")
         return _constant(source[where : where + 1]), None
-    _require_same_length(patch, source, length, positions)
+    _require_same_length(patch, source, length, n_keys, positions)
     return _aligned(source), length
 
 
-def _require_same_length(intervention: Intervention, source: Tensor, length: int, positions: list[int] | None) -> None:
-    keys_too = intervention.site in ("scores", "pattern")
-    reached = source.shape[0] == length if positions is None or keys_too else max(positions) < source.shape[0]
+def _require_same_length(
+    intervention: Intervention, source: Tensor, length: int, n_keys: int, positions: list[int] | None
+) -> None:
+    """`source` is (position, [head,] width), or (query, head, key)."""
+    keys_too = SITES[intervention.site].base in ("scores", "pattern")
+    ours, theirs = (n_keys, source.shape[-1]) if keys_too and source.shape[-1] != n_keys else (length, source.shape[0])
+    reached = ours == theirs if positions is None or keys_too else max(positions) < theirs
     if not reached:
         raise ValueError(
-            f"the prompt has {length} tokens and the source prompt {source.shape[0]}: the same positions cannot "
+            f"the prompt has {ours} tokens and the source prompt {theirs}: the same positions cannot "
             "be read from both; give prompts of the same length, or the positions meant"
         )
 
@@ -184,8 +184,8 @@ def _noise(noise: Noise, layer: int | None) -> Write:
     return write
 
 
-def _cut(cut: CutEdge, length: int) -> Write:
-    keys = None if cut.key is None else resolve(cut.key, length, "key")
+def _cut(cut: CutEdge, n_keys: int) -> Write:
+    keys = None if cut.key is None else resolve(cut.key, n_keys, "key")
 
     def write(old: Tensor, at: Sequence[int], head: int | None) -> Tensor:
         new = old.clone()  # (row, query, head, key)

@@ -12,14 +12,15 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .architecture import Architecture, Block, UnsupportedModel, discover
+from .architecture import Architecture, Block, Stack, UnsupportedModel, discover
 from .attention import Implementation
 from .causality import is_causal, is_masked
-from .context import current_pass, inside, without_gradients
+from .context import Place, current_pass, inside, without_gradients
 from .direct import DirectAttention
 from .forward import BeforeUnembedding, ForwardPass
 from .hooks import Hooks
-from .sites import HEAD_SITES, SITES
+from .probe import Probe, input_device, model_inputs
+from .sites import HEAD_SITES, SITES, Index, StackName, on_stack, resolve
 from .version import Versions, modules
 
 T = TypeVar("T")
@@ -65,16 +66,17 @@ class Engine:
         self._hooks = Hooks()
         self._versions = Versions(model)
         self._modules: list[nn.Module] = []
-        self.probe = probe(model)
 
     def _open(self) -> None:
         if self._modules:
             return
         found = discover(self.model, self.implementation, self.probe)
         self.architecture: Architecture = found
-        self.attention_layers = {id(b.attention): layer for layer, b in enumerate(found.blocks) if b.kind == "registry"}
-        kinds = enumerate(b.kind for b in self.architecture.blocks)
-        self.direct_layers = {layer for layer, kind in kinds if kind in ("sdpa", "softmax")}
+        places = [(name, layer, b) for name, stack in found.stacks.items() for layer, b in enumerate(stack.blocks)]
+        self.attention_places: dict[int, Place] = {
+            id(b.attention): (on_stack(name, ""), layer) for name, layer, b in places if b.kind == "registry"
+        }
+        self.direct = {(name, layer) for name, layer, b in places if b.kind in ("sdpa", "softmax")}
         self._install()
         self.causal = is_causal(self)
         if not self.causal and not is_masked(self.model):
@@ -88,6 +90,23 @@ class Engine:
     def _may_decode(self) -> bool:
         """Whether the model is the causal form of an encoder's family, and its config leaves it an encoder."""
         return getattr(getattr(self.model, "config", None), "is_decoder", None) is False
+
+    @property
+    def probe(self) -> Probe:
+        """What the model is tried with."""
+        return Probe.of(self.model)
+
+    @property
+    def has_encoder(self) -> bool:
+        return "encoder" in self.architecture.stacks
+
+    @property
+    def start_token(self) -> int | None:
+        """What the decoder of a model with an encoder begins with, as `generate` finds it."""
+        settings = [getattr(self.model, "generation_config", None), self.model.config]
+        names = ("decoder_start_token_id", "bos_token_id")
+        found = (getattr(s, name, None) for name in names for s in settings)
+        return next((token for token in found if isinstance(token, int)), None)
 
     @property
     def device(self) -> torch.device:
@@ -132,9 +151,9 @@ class Engine:
                 self._hooks.remove()
                 self.implementation.close()
 
-    def sites(self, layer: int) -> list[str]:
-        """The canonical sites that this layer has."""
-        block = self.architecture.blocks[layer]
+    def sites(self, layer: int, stack: StackName = "decoder") -> list[str]:
+        """The canonical sites that this layer of a stack has."""
+        block = self.architecture.stacks[stack].blocks[layer]
         has = {
             "attn_out": block.attn_out, "resid_mid": block.after_mid, "mlp_out": block.mlp_out,
             "mlp_pre": block.activation, "mlp_post": block.down,
@@ -143,7 +162,21 @@ class Engine:
         heads = dict.fromkeys(HEAD_SITES, block.attention)
         if block.kind == "softmax":  # torch's softmax shows the weights; q, k and v went by unseen
             heads |= {"q": None, "k": None, "v": None, "z": block.projection}
-        return [s for s in SITES if SITES[s].per_layer and (has | heads).get(s, block.module) is not None]
+        here = (i for i in SITES.values() if i.per_layer and i.stack == stack)
+        return [i.name for i in here if (has | heads).get(i.base, block.module) is not None]
+
+    def layers(self, site: str, index: Index) -> list[int | None]:
+        """The layers that have a site, of those addressed. Raises ValueError if one that is named has not, or none."""
+        stack = self.architecture.stack(site)
+        if not SITES[site].per_layer:
+            return [None]
+        layers = resolve(index, stack.n_layers, "layer")
+        having = [layer for layer in layers if site in self.sites(layer, SITES[site].stack)]
+        if (index is not None and having != layers) or not having:
+            absent = next(layer for layer in layers if layer not in having)
+            has = ", ".join(self.sites(absent, SITES[site].stack)) or "nothing that can be read"
+            raise ValueError(f"layer {absent} of this model has no {site!r}; it has {has}")
+        return list(having)
 
     def inside(self, forward: ForwardPass, call: Callable[[], T]) -> T:
         """Call the model with `forward` as the pass that this thread is inside of. Raises RuntimeError once closed."""
@@ -175,9 +208,14 @@ class Engine:
         def call() -> Tensor:
             forward.rows = ids.shape[0]
             self.length = ids.shape[1]
-            return self.model(input_ids=ids.to(self.device), **arguments).logits
+            return self.model(**self.inputs(ids, forward), **arguments).logits
 
         return self.inside(forward, call)
+
+    def inputs(self, ids: Tensor, forward: ForwardPass) -> dict[str, Tensor]:
+        """What the model is called with to run (row, position) ids inside `forward`."""
+        source = forward.source
+        return model_inputs(ids.to(self.device), None if source is None else source.to(self.device))
 
     def run_for_tokens(self, ids: Tensor, forward: ForwardPass, tokens: list[int], **arguments: Any) -> Tensor:
         """`run`, but only these tokens' logits (row, position, token) are computed, if the unembedding allows it."""
@@ -190,7 +228,7 @@ class Engine:
             self.run(ids, forward, **arguments)
         except BeforeUnembedding as reached:
             x, bias = reached.x, None if head.bias is None else head.bias.detach()[tokens]
-            return self.architecture.readout.finish(nn.functional.linear(x, head.weight.detach()[tokens], bias))
+            return self.architecture.readout.finish(nn.functional.linear(x, head.weight.detach()[tokens], bias), tokens)
         raise RuntimeError("the model did not reach its unembedding")
 
     def readout(self, residual: Tensor, check: Callable[[], None] | None = None) -> Tensor:
@@ -202,39 +240,67 @@ class Engine:
 
     def _install(self) -> None:
         architecture = self.architecture
-        self._after(architecture.embedding, "embed", None)
-        for layer, block in enumerate(architecture.blocks):
-            self._install_block(layer, block)
+        for embedding in dict.fromkeys([architecture.embedding, architecture.source_embedding]):
+            if embedding is not None:
+                self._embed(embedding)
+        for name, stack in architecture.stacks.items():
+            for layer, block in enumerate(stack.blocks):
+                if name != "cross":
+                    self._enter(block.module, name, layer)
+                self._install_block(stack, on_stack(name, ""), layer, block)
+        if self.has_encoder:
+            self._leave_encoder(architecture.stacks["encoder"].blocks[-1].module)
         if architecture.readout.unembedding is not None:
             self._before(architecture.readout.unembedding, "ln_final", None)
             self._leave_early(architecture.readout.unembedding)
 
-    def _install_block(self, layer: int, block: Block) -> None:
+    def _embed(self, module: nn.Module) -> None:
+        """An encoder and a decoder may share the module; the encoder comes first."""
+
+        def hook(module: nn.Module, args: Any, output: Tensor) -> Any:
+            running = self._mine()
+            site = "embed" if running is None or running.encoded else "encoder.embed"
+            return None if running is None or not running.wants(site, None) else running.visit(site, None, output)
+
+        self._hooks.after(module, hook)
+
+    def _leave_encoder(self, module: nn.Module) -> None:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if (running := self._mine()) is not None:
+                running.encoded = True
+
+        self._hooks.after(module, hook)
+
+    def _enter(self, module: nn.Module, stack: str, layer: int) -> None:
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
             running = self._mine()
             if running is None or kwargs is None:
                 return None
+            enter_block = running.enter_encoder_block if stack == "encoder" else running.enter_block
             if args:
-                return (running.enter_block(layer, args[0]), *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": running.enter_block(layer, kwargs["hidden_states"])}
+                return (enter_block(layer, args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": enter_block(layer, kwargs["hidden_states"])}
 
-        self._hooks.before(block.module, enter, with_kwargs=True)
-        self._after(block.module, "resid_post", layer)
+        self._hooks.before(module, enter, with_kwargs=True)
+        self._after(module, f"{on_stack(stack, '')}resid_post", layer)
+
+    def _install_block(self, stack: Stack, prefix: str, layer: int, block: Block) -> None:
         if block.projection is not None:
-            self._hooks.after(block.projection, self._result(layer))
+            self._hooks.after(block.projection, self._result(f"{prefix}result", layer, stack.n_heads[layer]))
         if block.attention is not None and block.kind != "registry":
-            self._attend(layer, block.attention)
+            self._attend((prefix, layer), block.attention)
         if block.projection is not None and block.kind == "softmax":
-            self._hooks.before(block.projection, self._heads_side_by_side(layer))
+            heads = stack.n_heads[layer], stack.d_head[layer]
+            self._hooks.before(block.projection, self._heads_side_by_side(f"{prefix}z", layer, heads))
         if block.attn_out is not None:
-            self._after(block.attn_out, "attn_out", layer, block.attn_scale)
+            self._after(block.attn_out, f"{prefix}attn_out", layer, block.attn_scale)
         if block.mlp_out is not None:
-            self._after(block.mlp_out, "mlp_out", layer, block.mlp_scale)
+            self._after(block.mlp_out, f"{prefix}mlp_out", layer, block.mlp_scale)
         for module, site in ((block.activation, "mlp_pre"), (block.down, "mlp_post")):
             if module is not None:
-                self._before(module, site, layer)
+                self._before(module, f"{prefix}{site}", layer)
         if block.after_mid is not None:
-            self._hooks.before(block.after_mid, self._middle(layer), with_kwargs=True)
+            self._hooks.before(block.after_mid, self._middle(f"{prefix}resid_mid", layer), with_kwargs=True)
 
     def _leave_early(self, module: nn.Module) -> None:
         # Hooks are plain functions: a user's deepcopy of the model copies bound methods, and with them all of this.
@@ -249,10 +315,10 @@ class Engine:
         running = current_pass.get()
         return running if isinstance(running, ForwardPass) and running.engine is self else None
 
-    def _attend(self, layer: int, module: nn.Module) -> None:
+    def _attend(self, place: Place, module: nn.Module) -> None:
         def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
             if (running := self._mine()) is not None:
-                running.attending = layer
+                running.attending = place
 
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             if (running := self._mine()) is not None:
@@ -261,13 +327,13 @@ class Engine:
         self._hooks.before(module, enter)
         self._hooks.after(module, leave)
 
-    def _heads_side_by_side(self, layer: int) -> Callable[..., Any]:
+    def _heads_side_by_side(self, site: str, layer: int, heads: tuple[int, int]) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> Any:
             running = self._mine()
-            if running is None or not running.wants("z", layer):
+            if running is None or not running.wants(site, layer):
                 return None
-            z = args[0].view(running.rows, -1, self.architecture.n_heads[layer], self.architecture.d_head[layer])
-            return (running.visit("z", layer, z).view(args[0].shape), *args[1:])
+            z = args[0].view(running.rows, -1, *heads)
+            return (running.visit(site, layer, z).view(args[0].shape), *args[1:])
 
         return hook
 
@@ -300,47 +366,32 @@ class Engine:
 
         self._hooks.before(module, hook)
 
-    def _middle(self, layer: int) -> Callable[..., None]:
+    def _middle(self, site: str, layer: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
             running = self._mine()
-            if running is None or kwargs is None or not running.wants("resid_mid", layer):
+            if running is None or kwargs is None or not running.wants(site, layer):
                 return
             stream = args[0] if args else kwargs["hidden_states"]
             # In place: the block adds the MLP's output to this very tensor, which only it holds.
-            stream.copy_(running.visit("resid_mid", layer, stream))
+            stream.copy_(running.visit(site, layer, stream))
 
         return hook
 
-    def _result(self, layer: int) -> Callable[..., Any]:
+    def _result(self, site: str, layer: int, heads: int) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
             running = self._mine()
-            if running is None or not running.wants("result", layer):
+            if running is None or not running.wants(site, layer):
                 return None
-            heads = self.architecture.n_heads[layer]
             z = args[0].view(running.rows, -1, heads, args[0].shape[-1] // heads)  # (row, position, head, d_head)
             token = current_pass.set(None)
             try:
                 old = per_head(module, z)
             finally:
                 current_pass.reset(token)
-            new = running.visit("result", layer, old)
+            new = running.visit(site, layer, old)
             return None if new is old else output + (new - old).sum(2).view(output.shape)
 
         return hook
-
-
-def input_device(model: nn.Module) -> torch.device:
-    """Where token ids go: where the embedding is, or where accelerate brings it from when it runs."""
-    embedding = model.get_input_embeddings()  # type: ignore[operator]
-    device = embedding.weight.device
-    brought = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
-    return torch.device(brought) if device.type == "meta" and brought is not None else device
-
-
-def probe(model: nn.Module) -> Tensor:
-    """Six tokens spread over the vocabulary, (1, position), on the model's device."""
-    size = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-    return (torch.arange(1, 7, device=input_device(model)) * (size // 7))[None]
 
 
 def per_head(projection: nn.Module, z: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .engine import Engine, probe
+from .engine import Engine
 from .forward import Edit, ForwardPass, standard
 from .interventions import Intervention
+from .probe import Probe
+from .sites import SITES
 
 _REMEDY = "half precision overflows easily: load the model with dtype='bfloat16' or 'float32'"
 
@@ -28,17 +30,18 @@ def require_finite(
     logits: Tensor,
     engine: Engine,
     ids: Tensor,
+    source: Tensor | None,
     edits: list[Edit],
     interventions: Sequence[Intervention],
     capture: Collection[tuple[str, int | None]] = (),
 ) -> None:
     """Raise NotFinite, saying where it begins, if the logits of a run of `ids` (1, position) are not finite.
 
-    `edits` acted in the run, which kept `capture`; they come from `interventions`.
+    `source`: see `ForwardPass`. `edits` acted in the run, which kept `capture`; they come from `interventions`.
     """
     if is_finite(logits):
         return
-    search = _Search(engine, edits, capture)
+    search = _Search(engine, source, edits, capture)
     try:
         engine.run(ids, search, use_cache=False)
     except _Found as found:
@@ -68,7 +71,7 @@ def require_finite_anywhere(model: nn.Module) -> None:
     handles = [m.register_forward_hook(watch(path)) for path, m in model.named_modules() if path]
     try:
         with torch.no_grad():
-            logits = getattr(model(input_ids=probe(model), use_cache=False), "logits", None)
+            logits = getattr(model(**Probe.of(model).inputs(), use_cache=False), "logits", None)
     finally:
         for handle in handles:
             handle.remove()
@@ -95,18 +98,20 @@ class _Found(Exception):
 class _Search(ForwardPass):
     """A pass that looks at every value as it goes by, and keeps none."""
 
-    def __init__(self, engine: Engine, edits: list[Edit], capture: Collection[tuple[str, int | None]]) -> None:
-        super().__init__(engine, edits=edits)
+    def __init__(
+        self, engine: Engine, source: Tensor | None, edits: list[Edit], capture: Collection[tuple[str, int | None]]
+    ) -> None:
+        super().__init__(engine, source, edits=edits)
         self._asked = {*capture, *((e.site, e.layer) for e in edits)}
 
     def wants(self, site: str, layer: int | None) -> bool:
         # Reading scores and pattern takes another way through attention: only where the run took it.
-        return (site, layer) in self._asked or site not in ("scores", "pattern", "result")
+        return (site, layer) in self._asked or SITES[site].base not in ("scores", "pattern", "result")
 
     def visit(self, site: str, layer: int | None, x: Tensor) -> Tensor:
         x = super().visit(site, layer, x)
         # Scores are -inf by design.
-        if site != "scores" and not x.isfinite().all():
+        if SITES[site].base != "scores" and not x.isfinite().all():
             bad = ~standard(site, x, self.rows)[0].isfinite()  # (position, [head,] width)
             raise _Found(site, layer, int(bad.flatten(1).any(1).nonzero()[0, 0]))
         return x

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .sites import HEAD_SITES
+from .context import Place
+from .sites import HEAD_SITES, SITES
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -46,6 +47,7 @@ class Edit:
 class ForwardPass:
     """What one forward pass captures and edits. Values are viewed as (row, position, [head,] width) everywhere.
 
+    `source` are the ids (1, position) that the encoder reads, where the model has one.
     `start` is the absolute position of the first position that is computed (those before it come from a cache).
     `grow` says how many rows, copies of row 0, join the batch at each block.
     """
@@ -53,6 +55,7 @@ class ForwardPass:
     def __init__(
         self,
         engine: Engine,
+        source: Tensor | None = None,
         *,
         edits: list[Edit] | None = None,
         capture: set[tuple[str, int | None]] | None = None,
@@ -64,9 +67,11 @@ class ForwardPass:
         unembed: bool = True,
     ) -> None:
         self.engine = engine
+        self.source = source
+        self.encoded = source is None  # whether what comes next is the decoder's
         self.start = start
         self.rows = 1
-        self.attending: int | None = None
+        self.attending: Place | None = None
         self.captured: dict[tuple[str, int | None], Tensor] = {}
         self._capture = capture or set()
         self._edits: dict[tuple[str, int | None], list[Edit]] = {}
@@ -79,17 +84,23 @@ class ForwardPass:
         self.unembed = unembed
 
     @property
-    def length(self) -> int:
-        return self.engine.length
-
-    @property
     def listens(self) -> bool:
         """Whether anything is asked of attention that only torch's own calls show."""
-        direct = self.engine.direct_layers
-        return any(layer in direct for site, layer in (*self._capture, *self._edits) if site in HEAD_SITES)
+        asked = ((SITES[site], layer) for site, layer in (*self._capture, *self._edits))
+        return any((info.stack, layer) in self.engine.direct for info, layer in asked if info.base in HEAD_SITES)
 
-    def attention_layer(self, module: nn.Module) -> int | None:
-        return self.engine.attention_layers.get(id(module))
+    def attention_place(self, module: nn.Module) -> Place | None:
+        return self.engine.attention_places.get(id(module))
+
+    def attends(self, queries: int, keys: int) -> bool:
+        assert self.attending is not None
+        info = SITES[f"{self.attending[0]}pattern"]
+        here = self.source_length if info.of_source else self.engine.length
+        return queries == here and (keys == self.source_length if info.keys_of_source else keys >= queries)
+
+    @property
+    def source_length(self) -> int:
+        return 0 if self.source is None else self.source.shape[1]
 
     def wants(self, site: str, layer: int | None) -> bool:
         return (site, layer) in self._capture or (site, layer) in self._edits
@@ -106,6 +117,12 @@ class ForwardPass:
             self.rows = x.shape[0]
         return self.visit("resid_pre", layer, x)
 
+    def enter_encoder_block(self, layer: int, x: Tensor) -> Tensor:
+        if self._check is not None:
+            self._check()
+        self.rows = x.shape[0]
+        return self.visit("encoder.resid_pre", layer, x)
+
     def visit(self, site: str, layer: int | None, x: Tensor) -> Tensor:
         """Edit and capture the value of a site; gives back the value that the model goes on with."""
         edits = self._edits.get((site, layer))
@@ -113,7 +130,7 @@ class ForwardPass:
             x = x.clone()
             view = standard(site, x, self.rows)
             # Keys and values hold the cached positions too, the readout perhaps the last position only.
-            offset = self.start + self.engine.length - view.shape[1]
+            offset = 0 if SITES[site].of_source else self.start + self.engine.length - view.shape[1]
             for edit in edits:
                 self._apply(edit, view, offset)
         if (site, layer) in self._capture:
@@ -145,7 +162,7 @@ class ForwardPass:
 
 def standard(site: str, x: Tensor, rows: int) -> Tensor:
     """View a site's raw tensor as (row, position, [head,] width); for scores and pattern, (row, query, head, key)."""
-    if site in ("q", "k", "v", "scores", "pattern"):
+    if SITES[site].base in ("q", "k", "v", "scores", "pattern"):
         return x.transpose(1, 2)
     if x.dim() == 2:  # positions flattened into the batch, as in OPT's MLP
         return x.view(rows, -1, x.shape[-1])

@@ -1,6 +1,6 @@
 """What can be done to an activation, as plain frozen data.
 
-Interventions act in the order in which a forward pass reaches their sites (`sites.ORDER`, block by block); at the
+Interventions act in the order in which a forward pass reaches their sites (`sites.SITES`, block by block); at the
 same site of the same layer, in the order of the list. Captures see the value after the interventions.
 """
 
@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .sites import Index, _freeze, check_axes, parse_name
-
-Prompt = str | tuple[Any, ...]
-"""Text, token ids, or a list of either, as `Session` takes them (frozen to tuples inside an intervention)."""
-
-
-def freeze_prompt(prompt: Any) -> Prompt:
-    """Turn a prompt (text, ids, array of ids) into hashable data."""
-    if isinstance(prompt, str):
-        return prompt
-    return tuple(prompt.tolist() if hasattr(prompt, "tolist") else (int(i) for i in prompt))
+from .names import unknown
+from .prompts import Prompt, SourceTarget, freeze_prompt
+from .sites import SITES, Index, StackName, _freeze, check_axes, on_stack, parse_name
 
 
 def _freeze_array(value: Any) -> Any:
@@ -70,7 +62,7 @@ class Intervention:
                 value = {"array": _digest(value), "shape": list(value.shape)}
             elif isinstance(value, slice):
                 value = {"slice": [value.start, value.stop, value.step]}
-            out[f.name] = value
+            out[f.name] = _plain(value)
         return out
 
     def _settle(self) -> None:
@@ -83,6 +75,13 @@ class Intervention:
         if layer is not None:
             object.__setattr__(self, "layer", layer)
         check_axes(name, self.layer, self.head)
+
+
+def _plain(value: Any) -> Any:
+    """A prompt, or several, without our own type."""
+    if isinstance(value, SourceTarget):
+        return {"source": value.source, "target": value.target}
+    return tuple(map(_plain, value)) if isinstance(value, tuple) else value
 
 
 def _hashable(value: Any) -> Any:
@@ -124,12 +123,14 @@ class Ablate(Intervention):
             raise ValueError("how='resample' needs reference=, the other prompt to take the activation from")
         if self.how == "zero" and self.reference is not None:
             raise ValueError("how='zero' takes no reference; did you mean how='mean'?")
-        if self.how != "zero" and self.site in ("scores", "pattern"):
+        if self.how != "zero" and SITES[self.site].base in ("scores", "pattern"):
             raise ValueError(f"{self.site!r} can be ablated to zero only: its rows depend on the prompt's length")
         if self.reference is not None:
-            if len(self.reference) == 0:
+            if not isinstance(self.reference, SourceTarget) and len(self.reference) == 0:
                 raise ValueError("reference= is empty: one prompt or several are needed")
-            single = isinstance(self.reference, str) or not isinstance(next(iter(self.reference)), str | list | tuple)
+            single = isinstance(self.reference, str | SourceTarget) or not isinstance(
+                next(iter(self.reference)), str | list | tuple | SourceTarget
+            )
             prompts = [self.reference] if single else list(self.reference)
             if self.how == "resample" and len(prompts) != 1:
                 raise ValueError(f"how='resample' takes one reference prompt, {len(prompts)} were given")
@@ -140,7 +141,7 @@ class Ablate(Intervention):
         """The reference prompts as a tuple, or None for this prompt itself."""
         if self.reference is None:
             return None
-        many = isinstance(self.reference, tuple) and isinstance(self.reference[0], str | tuple)
+        many = isinstance(self.reference, tuple) and isinstance(self.reference[0], str | tuple | SourceTarget)
         return self.reference if many else (self.reference,)
 
 
@@ -168,10 +169,10 @@ class Patch(Intervention):
     def __post_init__(self) -> None:
         self._settle()
         if self.source is None:
-            raise ValueError("Patch needs source=: a prompt (text or token ids) or an array")
+            raise ValueError("Patch needs source=: a prompt (text, token ids or a SourceTarget) or an array")
         if self.source_site is not None:
             object.__setattr__(self, "source_site", parse_name(self.source_site)[0])
-        if isinstance(self.source, str) or _is_ids(self.source):
+        if isinstance(self.source, str | SourceTarget) or _is_ids(self.source):
             object.__setattr__(self, "source", freeze_prompt(self.source))
             return
         object.__setattr__(self, "source", _freeze_array(self.source))
@@ -201,7 +202,7 @@ class Steer(Intervention):
 
     def __post_init__(self) -> None:
         self._settle()
-        if self.site in ("scores", "pattern"):
+        if SITES[self.site].base in ("scores", "pattern"):
             raise ValueError(f"{self.site!r} has no fixed width to add a direction to")
         direction = _freeze_array(self.direction)
         if direction.ndim != 1:
@@ -240,7 +241,7 @@ class Noise(Intervention):
 
     def __post_init__(self) -> None:
         self._settle()
-        if self.site in ("scores", "pattern"):
+        if SITES[self.site].base in ("scores", "pattern"):
             raise ValueError(f"noise cannot be added to {self.site!r}; add it to 'q' or 'k' instead")
 
 
@@ -252,6 +253,9 @@ class CutEdge(Intervention):
     2304.14767); `renormalize=False` zeroes the weight and leaves the rest as it was. A query that has lost every key
     reads nothing (a row of zeros).
 
+    `stack` says which attention of a model with an encoder: the "decoder"'s to itself, as in a model without one; the
+    "encoder"'s; or "cross", where keys are positions of the source and queries those of the decoder.
+
     Example: `iw.CutEdge(layer=23, head=3, query=14, key=10)`
     """
 
@@ -260,14 +264,17 @@ class CutEdge(Intervention):
     query: Index = None
     key: Index = None
     renormalize: bool = True
+    stack: StackName = "decoder"
 
     def __post_init__(self) -> None:
+        if self.stack not in get_args(StackName):
+            raise unknown("stack", self.stack, get_args(StackName))
         for axis in ("layer", "head", "query", "key"):
             object.__setattr__(self, axis, _freeze(getattr(self, axis), axis))
 
     @property
     def site(self) -> str:  # type: ignore[override]
-        return "scores" if self.renormalize else "pattern"
+        return on_stack(self.stack, "scores" if self.renormalize else "pattern")
 
     @property
     def position(self) -> Index:  # type: ignore[override]

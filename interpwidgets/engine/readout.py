@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +15,13 @@ from .trace import Call, Trace
 
 @dataclass
 class Readout:
-    """The modules between the last block and the logits, in order; then `scale`, then a soft cap if there is one."""
+    """The modules between the last block and the logits, in order; then `scale`, a bias, a soft cap if there are."""
 
     modules: list[nn.Module]
     scale: float
     cap: float | None
     unembedding: nn.Module | None  # the linear map that gives the logits; None if it cannot be told apart
+    bias: tuple[nn.Module, str] | None = None  # the buffer that the model adds itself, as BART does
 
     def __call__(self, residual: Tensor) -> Tensor:
         """The logits (..., token) of residual vectors (..., d_model), each normed by its own statistics."""
@@ -30,9 +30,12 @@ class Readout:
             x = module(x)
         return self.finish(x)
 
-    def finish(self, x: Tensor) -> Tensor:
-        """What the model still does to what its unembedding gives."""
+    def finish(self, x: Tensor, tokens: list[int] | None = None) -> Tensor:
+        """What the model still does to what its unembedding gives, of these tokens only if some are given."""
         x = x if self.scale == 1.0 else x * self.scale
+        if self.bias is not None:
+            bias = getattr(*self.bias).flatten()
+            x = x + (bias if tokens is None else bias[tokens])
         return x if self.cap is None else torch.tanh(x / self.cap) * self.cap
 
 
@@ -55,8 +58,8 @@ def find_readout(model: nn.Module, trace: Trace, last: Call, logits: Tensor) -> 
     modules = [c.module for c in chain if not isinstance(c.module, nn.Dropout | nn.Identity)]
     x = without_gradients(lambda: Readout(modules, 1.0, None, None)(start))
     if x.shape == logits.shape:
-        for scale, cap in _finishes(model.config, x, logits):
-            readout = Readout(modules, scale, cap, None)
+        for bias, scale, cap in _finishes(model, x, logits):
+            readout = Readout(modules, scale, cap, None, bias)
             if close(readout.finish(x), logits):
                 leaves = [c for c in after if c.is_leaf and c.returned is not None]
                 last_leaf = next((c for c in reversed(leaves) if c.returned.shape == logits.shape), None)  # type: ignore[union-attr]
@@ -66,12 +69,19 @@ def find_readout(model: nn.Module, trace: Trace, last: Call, logits: Tensor) -> 
     return None
 
 
-def _finishes(config: Any, x: Tensor, logits: Tensor) -> Iterator[tuple[float, float | None]]:
-    """Scales and soft caps that would make the logits of x; caps are those that the config names."""
-    text = config.get_text_config()
+def _finishes(
+    model: nn.Module, x: Tensor, logits: Tensor
+) -> Iterator[tuple[tuple[nn.Module, str] | None, float, float | None]]:
+    """Biases, scales and soft caps that would make the logits of x; caps are those that the config names."""
+    # First, so that one that is still zero is found too.
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_floating_point() and buffer.numel() == x.shape[-1]:
+                yield (module, name), 1.0, None
+    text = model.config.get_text_config()  # type: ignore[operator, union-attr]
     named = [v for name, v in text.to_dict().items() if "cap" in name and isinstance(v, int | float) and v]
     for cap in (None, *dict.fromkeys(named)):
         uncapped = logits if cap is None else torch.atanh((logits / cap).clamp(-0.999999, 0.999999)) * cap
         wide = x.double().flatten()
         scale = float(uncapped.double().flatten() @ wide / (wide @ wide).clamp_min(1e-300))
-        yield (1.0 if abs(scale - 1) < 1e-4 else scale), cap
+        yield None, (1.0 if abs(scale - 1) < 1e-4 else scale), cap

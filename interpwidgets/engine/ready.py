@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any
 
@@ -23,10 +24,11 @@ def require_model(model: Any) -> None:
         raise TypeError(
             f"a Hugging Face language model is needed, such as AutoModelForCausalLM gives; got {type(model).__name__}"
         )
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+    reads = inspect.signature(model.forward).parameters
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and "input_ids" not in reads:
         raise UnsupportedModel(
-            f"{type(model).__name__} is an encoder with a decoder: interpwidgets works on causal language models; "
-            "AutoModelForCausalLM loads the decoder alone, where the family has that form"
+            f"the encoder of {type(model).__name__} reads {next(iter(reads))!r} and no token ids: interpwidgets works "
+            "on text; AutoModelForCausalLM loads the decoder alone, where the family has that form"
         )
     # accelerate leaves a parameter on meta between calls when it keeps the weights elsewhere: that model runs.
     held = ((path, m) for path, m in model.named_modules() if not hasattr(m, "_hf_hook"))

@@ -5,8 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+StackName = Literal["decoder", "encoder", "cross"]
+"""Where a site is: in the blocks that give the logits, in the encoder before them, or in the decoder's cross attention,
+which reads the encoder's output."""
 
 Index = int | slice | tuple[int, ...] | None
 """Which entries of an axis: one, a slice, several, or all (None)."""
@@ -21,9 +25,25 @@ class SiteInfo:
     what: str
     per_layer: bool = True
     heads: str | None = None  # "query" or "kv": which kind of head the head axis counts
+    stack: StackName = "decoder"
+
+    @property
+    def base(self) -> str:
+        """The name without its stack."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def of_source(self) -> bool:
+        """Whether its positions are those of the text that the encoder reads."""
+        return self.stack == "encoder" or (self.stack == "cross" and self.base in ("k", "v"))
+
+    @property
+    def keys_of_source(self) -> bool:
+        """Whether its keys, if it has any, are positions of the text that the encoder reads."""
+        return self.stack != "decoder"
 
 
-_TABLE = (
+_DECODER = (
     SiteInfo("embed", ("position", "d_model"), "output of the token embedding", per_layer=False),
     SiteInfo("resid_pre", ("position", "d_model"), "residual stream entering the block"),
     SiteInfo("q", ("position", "head", "d_head"), "queries as they enter q·k: after QK-norm and rotary", heads="query"),
@@ -42,13 +62,28 @@ _TABLE = (
     SiteInfo("ln_final", ("position", "d_model"), "what enters the unembedding", per_layer=False),
 )  # fmt: skip
 
-SITES: dict[str, SiteInfo] = {info.name: info for info in _TABLE}
-"""Every canonical site, in the order in which a forward pass reaches them."""
+# As in TransformerLens' encoder-decoder, resid_mid follows the decoder's attention to itself; this follows both.
+_MID = SiteInfo("resid_mid", ("position", "d_model"), "residual stream between cross attention and MLP")
+_CROSS = (*(i for i in _DECODER if i.heads or i.name == "attn_out"), _MID)
+
+
+def _named(infos: Iterable[SiteInfo], stack: StackName) -> list[SiteInfo]:
+    return [replace(info, name=f"{stack}.{info.name}", stack=stack) for info in infos]
+
+
+_ENCODER = [i for i in _DECODER if i.name != "ln_final"]
+SITES: dict[str, SiteInfo] = {i.name: i for i in (*_DECODER, *_named(_ENCODER, "encoder"), *_named(_CROSS, "cross"))}
+"""Every canonical site: the decoder's in the order in which a forward pass reaches them; then, of a model that has an
+encoder, `encoder.<site>` and `cross.<site>`, in the same order."""
 
 HEAD_SITES = ("q", "k", "v", "scores", "pattern", "z")
-"""What attention itself computes."""
+"""What attention itself computes, in each stack."""
 
-ORDER: dict[str, int] = {name: i for i, name in enumerate(SITES)}
+
+def on_stack(stack: str, base: str) -> str:
+    """The site of this stack; with "", what its sites' names begin with."""
+    return base if stack == "decoder" else f"{stack}.{base}"
+
 
 # Other spellings: TransformerLens hook names and short names, nnterp accessors, pyvene components. Not pyvene's
 # mlp_activation: in a gated MLP that is one factor of mlp_post.
@@ -71,6 +106,7 @@ _HOOKS = {
 }  # fmt: skip
 _HOOK = re.compile(r"^blocks\.(\d+)\.(.+)$")
 _INDEXED = re.compile(r"^(\w+)\[(\d+)\]$")
+_STACKED = re.compile(r"^(encoder|cross)\.(.+)$")
 
 
 def _freeze(value: Any, axis: str) -> Index:
@@ -91,7 +127,9 @@ class Site:
     `name` takes the canonical names (`SITES`) and the spellings of TransformerLens, nnterp and pyvene
     ("blocks.3.attn.hook_z", "layers_output[3]"). `layer`, `head` and `position` are an int, a slice, a
     sequence of ints or None for all; negative ints count from the end. For `k` and `v`, heads are key/value
-    heads; for `scores` and `pattern`, `position` is the query.
+    heads; for `scores` and `pattern`, `position` is the query. In a model with an encoder, these are the decoder's
+    sites; the encoder's are `encoder.<site>`, those of the attention from the decoder to it `cross.<site>`. Positions
+    of `encoder.…`, `cross.k` and `cross.v` are the source's.
 
     All spellings of a site are the same tensor here, as it is in those tools but for two things. `q` and `k` are
     what enters q·k: TransformerLens' hook_rot_q and hook_rot_k, while its hook_q and hook_k (and pyvene's
@@ -143,19 +181,26 @@ def parse_name(spelling: str) -> tuple[str, int | None]:
         return spelling, None
     if spelling in _ALIASES:
         return _ALIASES[spelling], None
+    if match := _STACKED.match(spelling):
+        base, layer = parse_name(match[2])
+        if f"{match[1]}.{base}" in SITES:
+            return f"{match[1]}.{base}", layer
     known = {name: name for name in (*SITES, *_ALIASES)}
     if match := _HOOK.match(spelling):
-        layer, hook = match.groups()
+        at, hook = match.groups()
         if hook in _HOOKS:
-            return _HOOKS[hook], int(layer)
-        known = {f"blocks.{layer}.{hook.replace('hook_', '')}": f"blocks.{layer}.{hook}" for hook in _HOOKS}
+            return _HOOKS[hook], int(at)
+        known = {f"blocks.{at}.{hook.replace('hook_', '')}": f"blocks.{at}.{hook}" for hook in _HOOKS}
     if match := _INDEXED.match(spelling):
         name = _ALIASES.get(match[1], match[1])
         if name in SITES:
             return name, int(match[2])
     near = difflib.get_close_matches(spelling.replace("hook_", ""), known, n=1)
     hint = f"; did you mean {known[near[0]]!r}? Known" if near else "; known"
-    raise ValueError(f"unknown site {spelling!r}{hint} sites: {', '.join(SITES)}")
+    raise ValueError(
+        f"unknown site {spelling!r}{hint} sites: {', '.join(i.name for i in _DECODER)}; of a model with an encoder, "
+        "also encoder.… and cross.…, such as encoder.resid_post and cross.pattern"
+    )
 
 
 def check_axes(name: str, layer: Index, head: Index) -> None:
@@ -164,7 +209,7 @@ def check_axes(name: str, layer: Index, head: Index) -> None:
     if layer is not None and not info.per_layer:
         raise ValueError(f"{name!r} exists once in the model, not per layer: leave layer out (got {layer!r})")
     if head is not None and info.heads is None:
-        with_heads = ", ".join(s.name for s in SITES.values() if s.heads)
+        with_heads = ", ".join(s.name for s in _DECODER if s.heads)
         raise ValueError(f"{name!r} has no heads (got head={head!r}); sites with heads: {with_heads}")
 
 

@@ -20,6 +20,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from .engine import Engine
 from .forward import Edit, ForwardPass
 from .memory import NotEnoughMemory, explained
+from .sites import SITES
 
 Metric = Callable[[Tensor], Tensor]
 """Logits at the answer's position (row, token) -> one number a row.
@@ -76,6 +77,7 @@ def sweep(
     metric: Metric,
     at: int,
     *,
+    source: Tensor | None = None,
     base: Sequence[Edit] = (),
     prefix: Prefix | None = None,
     budget: int,
@@ -86,9 +88,10 @@ def sweep(
 ) -> SweepResult:
     """Run every row's edits on the prompt `ids` (1, position) and give the metric, at position `at`, of each.
 
-    `base` edits act in every row. `shared=False` uses the full-batch form, for attention that cannot share a prefix
-    or let rows join late: every row from the embedding on. `budget` is the bytes that the rows of one pass may take;
-    what does not fit is split. `partial` receives the values so far (NaN where not known yet) after each pass.
+    `source` are the ids that an encoder reads, (1, position). `base` edits act in every row. `shared=False` uses the
+    full-batch form, for attention that cannot share a prefix or let rows join late: every row from the embedding on.
+    `budget` is the bytes that the rows of one pass may take; what does not fit is split. `partial` receives the values
+    so far (NaN where not known yet) after each pass.
     """
     values = np.full(len(rows), np.nan)
     base_value = np.nan
@@ -108,7 +111,7 @@ def sweep(
         try:
             with explained(asked, _FOR_LESS.format(budget / 2**30)):
                 result = _one_pass(
-                    engine, ids, [rows[i] for i in chosen], metric, at, base, prefix, shared, check, on_block
+                    engine, ids, source, [rows[i] for i in chosen], metric, at, base, prefix, shared, check, on_block
                 )
         except NotEnoughMemory:
             if halved or len(chosen) < 2:
@@ -135,12 +138,15 @@ def _halves(rows: list[int]) -> list[list[int]]:
 def _begin(edits: Sequence[Edit]) -> int:
     """The block at which a row begins to differ; -1 for the embedding."""
     last = 1 << 30
-    return min(-1 if e.site == "embed" else last if e.layer is None else e.layer for e in edits)
+    return min(
+        -1 if e.site == "embed" or SITES[e.site].of_source else last if e.layer is None else e.layer for e in edits
+    )
 
 
 def _one_pass(
     engine: Engine,
     ids: Tensor,
+    source: Tensor | None,
     rows: Sequence[Sequence[Edit]],
     metric: Metric,
     at: int,
@@ -161,7 +167,7 @@ def _one_pass(
         if not from_start:
             grow[begins[i]] = grow.get(begins[i], 0) + 1
         edits += [replace(e, row=place) for e in rows[i]]
-    forward = ForwardPass(engine, edits=edits, start=start, grow=grow, check=check, on_block=on_block)
+    forward = ForwardPass(engine, source, edits=edits, start=start, grow=grow, check=check, on_block=on_block)
     arguments: dict[str, object] = {"use_cache": False}
     if start and prefix is not None:
         layers: list[Any] = [_PrefixLayer(k, v) for k, v in zip(prefix.keys, prefix.values, strict=True)]

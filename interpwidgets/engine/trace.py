@@ -9,9 +9,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from .attention import Implementation
-from .context import current_pass, inside
+from .context import Place, current_pass, inside
 from .direct import DirectAttention
 from .hooks import Hooks
+from .probe import Probe
 
 Kind = Literal["registry", "sdpa", "softmax"]
 """How a block computes attention: through transformers' registry, torch's fused kernel, or a softmax of its own."""
@@ -48,6 +49,7 @@ class AttentionCall:
     time: int
     kind: Kind
     n_heads: int
+    n_keys: int = 0
     n_kv_heads: int = 0
     d_head: int = 0
     z: Tensor | None = None  # (row, position, head, d_head); unseen where only the softmax is
@@ -56,10 +58,10 @@ class AttentionCall:
 class Trace:
     """Records every module call of a probe, and every attention in it. Stands in for a pass."""
 
-    def __init__(self, model: nn.Module, probe: Tensor) -> None:
+    def __init__(self, model: nn.Module, probe: Probe) -> None:
         self.calls: list[Call] = []
         self.attention_calls: list[AttentionCall] = []
-        self.rows, self.length = probe.shape
+        self.rows = 1
         self._in_registry = False
         self._clock = 0
         self._open: list[Call] = []
@@ -82,7 +84,7 @@ class Trace:
 
     def _forward(self) -> Tensor:
         with DirectAttention():
-            return self._model(input_ids=self._probe, use_cache=False).logits
+            return self._model(**self._probe.inputs(), use_cache=False).logits
 
     def _tick(self) -> int:
         self._clock += 1
@@ -108,13 +110,17 @@ class Trace:
 
     # What the attention functions ask of a pass.
     @property
-    def attending(self) -> int | None:
+    def attending(self) -> Place | None:
         # The registry's own implementation calls torch too: that is the same attention, not another one.
-        return None if self._in_registry or not self._open else 0
+        return None if self._in_registry or not self._open else ("", 0)
 
-    def attention_layer(self, module: nn.Module) -> int:
+    def attention_place(self, module: nn.Module) -> Place:
         self._in_registry = True
-        return 0
+        return "", 0
+
+    def attends(self, queries: int, keys: int) -> bool:
+        lengths = self._probe.lengths
+        return queries in lengths and (keys >= queries or keys in lengths)
 
     def wants(self, site: str, layer: int | None) -> bool:
         return False
@@ -125,11 +131,11 @@ class Trace:
             kind: Kind = "registry" if self._in_registry else "sdpa"
             self.attention_calls.append(AttentionCall(module, self._tick(), kind, x.shape[1]))
         elif site == "k":
-            self.attention_calls[-1].n_kv_heads = x.shape[1]
+            self.attention_calls[-1].n_kv_heads, self.attention_calls[-1].n_keys = x.shape[1:3]
         elif site == "v":
             self.attention_calls[-1].d_head = x.shape[-1]
         elif site == "pattern":
-            self.attention_calls.append(AttentionCall(module, self._tick(), "softmax", x.shape[1]))
+            self.attention_calls.append(AttentionCall(module, self._tick(), "softmax", x.shape[1], x.shape[3]))
         elif site == "z":
             self._in_registry = False
             self.attention_calls[-1].z = x.clone()
