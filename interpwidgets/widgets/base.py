@@ -420,6 +420,7 @@ def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
     return {
         "text": tokens.text,
         "bos": f"{tokens.bos} · {long}" if long else tokens.bos,
+        "answer_position": session.answer_position(tokens),
         "tokens": [
             {"id": i, "text": s, "raw": r, "special": special}
             for i, s, r, special in zip(tokens.ids, tokens.strings, raw, tokens.special, strict=True)
@@ -450,6 +451,8 @@ def _header(session: Session) -> Wire:
         "layers": a.n_layers,
         "heads": max(a.n_heads),
         "kv_heads": max(a.n_kv_heads),
+        "causal": session.causal,
+        "mask": getattr(session.tokenizer, "mask_token", None),
         "note": session.note,
         "check": {
             "ok": checked.ok,

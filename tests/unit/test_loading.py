@@ -76,7 +76,7 @@ SIZES = {
 
 def test_a_language_model_that_reads_ahead_is_refused_rather_than_swept_as_if_causal():
     model = BertLMHeadModel(BertConfig(**SIZES)).eval()
-    with pytest.raises(iw.UnsupportedModel, match="BertLMHeadModel is not causal.*config.is_decoder=True"):
+    with pytest.raises(iw.UnsupportedModel, match=r"BertLMHeadModel is not causal.*config\.is_decoder=True"):
         iw.Session(model)
     assert hooks(model) == 0
     with iw.Session(BertLMHeadModel(BertConfig(**SIZES, is_decoder=True)).eval()) as session:
