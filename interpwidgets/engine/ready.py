@@ -23,7 +23,7 @@ def require_model(model: Any) -> None:
         raise TypeError(
             f"a Hugging Face language model is needed, such as AutoModelForCausalLM gives; got {type(model).__name__}"
         )
-    if not hasattr(model.get_input_embeddings(), "weight"):
+    if not hasattr(model.get_input_embeddings(), "weight"):  # type: ignore[operator]
         raise UnsupportedModel(f"{type(model).__name__} has no embedding of tokens: what it reads is not token ids")
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise UnsupportedModel(
