@@ -36,23 +36,7 @@ def sentence_piece() -> PreTrainedTokenizerFast:
 
 def word_piece() -> PreTrainedTokenizerFast:
     """BERT's kind: words and ##continuations, between [CLS] and [SEP]."""
-    words = [
-        "the",
-        "cat",
-        "dog",
-        "sat",
-        "on",
-        "mat",
-        "is",
-        "of",
-        "capital",
-        "france",
-        "paris",
-        "rome",
-        ".",
-        "##s",
-        "##ing",
-    ]
+    words = "the cat dog sat on mat is of capital france paris rome . ##s ##ing".split()
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

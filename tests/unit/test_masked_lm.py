@@ -1,4 +1,4 @@
-"""Masked language models: both directions are read, the answer stands at the mask. Oracles: Hugging Face, plain hooks."""
+"""Masked language models: both directions are read, the answer stands at the mask."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ FAMILIES = {
     "modernbert": {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3, "local_attention": 4},
     "electra": {"embedding_size": 16},
 }
-CLEAN, CORRUPTED = "The capital of France is [MASK].", "The capital of dogs is [MASK]."
-MASK = 6  # of "[CLS] the capital of dog ##s is [MASK] . [SEP]" it is 7: not of the same length as the clean one
-SAME_LENGTH = "The capital of cat is [MASK]."
+CLEAN, CORRUPTED = "The capital of France is [MASK].", "The capital of cat is [MASK]."
+MASK = 6
 
 
 def masked(family: str, **changes):
@@ -64,7 +63,7 @@ def test_patterns_and_logits_are_hugging_faces(session):
     theirs = plain(twin, run.tokens.ids, output_attentions=True, output_hidden_states=True)
     np.testing.assert_allclose(run.logits, theirs.logits[0], atol=1e-4, rtol=1e-5)
     np.testing.assert_allclose(run["pattern"], torch.cat(theirs.attentions), atol=2e-6)
-    assert run["pattern"].values[..., 1, 4].all(), "queries see later keys"
+    assert run["pattern"].values[..., 1, 2].all(), "queries see later keys"
     np.testing.assert_allclose(run["resid_post"][0], theirs.hidden_states[1][0], atol=1e-4, rtol=1e-5)
 
 
@@ -117,7 +116,7 @@ def test_the_lens_goes_through_the_heads_transform(bert):
 
 def test_the_sweep_is_what_plain_hooks_give_cell_by_cell(bert):
     """Positions before the first differing token matter too: later layers there have read it."""
-    clean, corrupted = bert.tokenize(CLEAN), bert.tokenize(SAME_LENGTH)
+    clean, corrupted = bert.tokenize(CLEAN), bert.tokenize(CORRUPTED)
     layers = bert.model.bert.encoder.layer
     hidden = plain(bert.model, clean.ids, output_hidden_states=True).hidden_states
     answer, foil = bert.token_id("paris"), bert.token_id("rome")
@@ -134,13 +133,13 @@ def test_the_sweep_is_what_plain_hooks_give_cell_by_cell(bert):
             logits = plain(bert.model, corrupted.ids).logits[0, MASK]
             handle.remove()
             expected[layer, position] = logits[answer] - logits[foil]
-    swept = iw.patch_sweep(bert, CLEAN, SAME_LENGTH, answer="paris", foil="rome", normalize=False)
+    swept = iw.patch_sweep(bert, CLEAN, CORRUPTED, answer="paris", foil="rome", normalize=False)
     np.testing.assert_allclose(swept, expected, atol=1e-4)
     assert np.ptp(swept.sel(layer=2).values[:4]) > 0
 
 
 def test_the_answer_may_be_read_at_any_position(bert):
-    swept = iw.patch_sweep(bert, CLEAN, SAME_LENGTH, answer="paris", foil="rome", normalize=False, answer_position=-1)
+    swept = iw.patch_sweep(bert, CLEAN, CORRUPTED, answer="paris", foil="rome", normalize=False, answer_position=-1)
     logits = plain(bert.model, bert.tokenize(CLEAN).ids).logits[0, -1]
     difference = float(logits[bert.token_id("paris")] - logits[bert.token_id("rome")])
     assert swept.attrs["clean"] == pytest.approx(difference, rel=1e-4)
