@@ -36,8 +36,8 @@ def sentence_piece() -> PreTrainedTokenizerFast:
 
 def word_piece() -> PreTrainedTokenizerFast:
     """BERT's kind: words and ##continuations, between [CLS] and [SEP]."""
-    words = "the cat dog sat on mat is of capital france paris rome . ##s ##ing".split()
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", "sat", "on", "mat", "is", "of"]
+    pieces += ["capital", "france", "paris", "rome", ".", "##s", "##ing"]
     tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
