@@ -255,7 +255,7 @@ function render(host) {
       ticks: difference ? [{ at: 0, text: `−${bound.toFixed(2)}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${bound.toFixed(2)}` }]
         : [{ at: 0, text: "0" }, { at: 0.5, text: (bound / 2).toFixed(2) }, { at: 1, text: bound.toFixed(2) }],
       unit: difference ? "now − baseline" : "attention weight",
-      note: first ? "range without BOS; weights not rescaled" : undefined,
+      note: first ? `range without ${causal() ? "BOS" : word(0)}; weights not rescaled` : undefined,
     });
   }
 
