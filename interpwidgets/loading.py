@@ -92,7 +92,7 @@ def _require_whole(model: Any, missing: Iterable[str], source: str) -> None:
     base = all(not name.startswith(f"{model.base_model_prefix}.") for name in absent)
     what = "holds a base model without a language-model head" if base else "is not whole"
     raise UnsupportedModel(
-        f"{source!r} {what}: {named} not among its weights, and predictions of random ones would mean nothing. Load the "
-        "variant that was trained to predict tokens; for attention patterns alone, iw.Session("
+        f"{source!r} {what}: {named} not among its weights, and predictions of random ones would mean nothing. Load "
+        "the variant that was trained to predict tokens; for attention patterns alone, iw.Session("
         f"{type(model).__name__}.from_pretrained({source!r}).eval(), tokenizer) opens it all the same"
     )

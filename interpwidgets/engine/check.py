@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import torch
 
 from .architecture import UnsupportedModel
 from .context import without_gradients
+from .device import differs_from_cpu
 from .edits import compile_edits
 from .forward import Edit, ForwardPass
 from .interventions import Patch
@@ -17,6 +19,10 @@ from .tolerance import TOLERANCE
 
 if TYPE_CHECKING:
     from ..session import Session
+
+
+class DeviceWarning(UserWarning):
+    """The model computes something else on its device than on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Check:
 
     items: tuple[Item, ...]
     one_pass: bool  # rows of a sweep may join late and share a prefix
-    reason: str = ""
+    on_cpu: float | str | None = None
+    """Of a model elsewhere: the largest difference from the CPU's logits, relative to the largest; or why not known."""
 
     @property
     def ok(self) -> bool:
@@ -42,13 +49,15 @@ class Check:
 
     @property
     def summary(self) -> str:
-        worst = self.items[0].error
-        return f"matches Hugging Face, {worst:.0e}" if self.ok else "; ".join(i.name for i in self.items if not i.ok)
+        if not self.ok:
+            return "; ".join(f"not so: {i.name} (off by {i.error:.0e})" for i in self.items if not i.ok)
+        cpu = f"; the CPU, {self.on_cpu:.0e}" if isinstance(self.on_cpu, float) else ""
+        return f"matches Hugging Face, {self.items[0].error:.0e}{cpu}"
 
     def __str__(self) -> str:
         lines = [f"{'ok  ' if i.ok else 'FAIL'} {i.name}: {i.error:.1e}" for i in self.items]
         form = "sweeps: one pass" if self.one_pass else "sweeps: full batch (rows cannot join late in this attention)"
-        return "\n".join([*lines, form])
+        return "\n".join([*lines, form, *([self.on_cpu] if isinstance(self.on_cpu, str) else [])])
 
 
 def check(session: Session) -> Check:
@@ -84,13 +93,28 @@ def check(session: Session) -> Check:
     itself = session.ask(session.tokenize(ids), (), patches, all_logits=True)
     patched = torch.from_numpy(itself.logits.values)
     errors["patching a run with itself changes nothing"] = relative(patched, plain[0].cpu())
+    on_cpu = differs_from_cpu(engine.model, probe)
     # Eager attention takes its softmax in float32, whatever the model's dtype.
     allowed = {"rows of attention sum to 1": max(tolerance, 1e-6)}
     items = tuple(Item(name, error, error <= allowed.get(name, tolerance)) for name, error in errors.items())
     if not all(item.ok for item in items):
         failed = "; ".join(f"{i.name}: off by {i.error:.1e}" for i in items if not i.ok)
         raise UnsupportedModel(f"{type(engine.model).__name__} failed the session's check: {failed}")
-    return Check(items, one_pass=_one_pass_holds(session, tolerance))
+    if isinstance(on_cpu, float):
+        items += (_compared(on_cpu, probe.device.type, tolerance),)
+    return Check(items, _one_pass_holds(session, tolerance), on_cpu)
+
+
+def _compared(error: float, device: str, tolerance: float) -> Item:
+    """The comparison with the CPU; warns if it is more than rounding, for the model is still the user's to look at."""
+    if error > tolerance:
+        warnings.warn(
+            f"on {device} the logits of a short probe differ from the CPU's by {error:.1e} of the largest, where "
+            f"rounding explains {tolerance:.0e}: what you see may be wrong. Compare with model.to('cpu')",
+            DeviceWarning,
+            stacklevel=4,
+        )
+    return Item(f"logits on {device} equal the CPU's", error, error <= tolerance)
 
 
 def _has_sinks(session: Session) -> bool:

@@ -442,6 +442,7 @@ def _header(session: Session) -> Wire:
     a = session.engine.architecture
     checked = session.checked
     details = [{"name": i.name, "text": f"largest error {i.error:.1e}", "ok": i.ok} for i in checked.items]
+    unknown = [{"name": "device", "text": checked.on_cpu, "ok": True}] if isinstance(checked.on_cpu, str) else []
     form = "one pass for all cells" if checked.one_pass else "full batch: this attention cannot let rows join late"
     return {
         "model": drawable(session.name),
@@ -457,7 +458,7 @@ def _header(session: Session) -> Wire:
         "check": {
             "ok": checked.ok,
             "summary": checked.summary,
-            "details": [*details, {"name": "sweeps", "text": form, "ok": True}],
+            "details": [*details, {"name": "sweeps", "text": form, "ok": True}, *unknown],
         },
     }
 
