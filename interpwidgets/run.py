@@ -52,7 +52,15 @@ class Run:
         """(token,) logits at `answer_position`. Raises ValueError if a masked language model's prompt masks nothing."""
         if self.answer_position is None:
             raise ValueError(NOTHING_MASKED)
-        return self._logits[self.answer_position - len(self.tokens)]  # the run may hold the last position only
+        return self.logits_at(self.answer_position)
+
+    def logits_at(self, position: int) -> Tensor:
+        """(token,) logits at a position, counted from 0. Raises ValueError if the run kept those of the last only."""
+        kept_from = len(self.tokens) - len(self._logits)
+        if not kept_from <= position < len(self.tokens):
+            kept = f"{kept_from} to {len(self.tokens) - 1}"
+            raise ValueError(f"this run keeps the logits of positions {kept}, not those of {position}")
+        return self._logits[position - kept_from]
 
     def __getitem__(self, site: str | Site) -> xr.DataArray:
         asked = Site(site) if isinstance(site, str) else site

@@ -179,7 +179,9 @@ class Session:
         tokens = self.tokenize(tuple(ids))
         if self.tokenizer is None:
             return tokens
-        bare = ids[1:] if ids[0] == self.tokenizer.bos_token_id else ids
+        t = self.tokenizer
+        bare = ids[1:] if ids[0] in (t.bos_token_id, t.cls_token_id) else ids
+        bare = bare[:-1] if len(bare) and bare[-1] in (t.eos_token_id, t.sep_token_id) else bare
         from_text = self.tokenize(self.tokenizer.decode(bare)) if len(bare) else tokens
         return from_text if from_text.ids == tokens.ids else tokens
 

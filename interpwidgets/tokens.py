@@ -73,7 +73,7 @@ def tokenize(tokenizer: Any, prompt: Any, prepend_bos: bool | None, n_vocab: int
         elif prepend_bos and bos_id is not None and ids[:1] != [bos_id]:
             ids, bos = [bos_id, *ids], f"{name} added"
         else:
-            bos = f"{name} added by the tokenizer" if added else "no BOS added"
+            bos = _added(tokenizer, ids, bare)
         if prepend_bos and bos_id is None:
             raise ValueError("prepend_bos=True, but this tokenizer has no BOS token")
         text = prompt
@@ -176,6 +176,16 @@ def _ids(prompt: Any) -> list[int]:
         raise TypeError(
             f"a prompt is text or a sequence of token ids, got {type(prompt).__name__}: {elide(repr(prompt), 80)}"
         ) from None
+
+
+def _added(tokenizer: Any, ids: list[int], bare: list[int]) -> str:
+    """Which special tokens the tokenizer put around a text, whose own ids are `bare`."""
+    starts = range(len(ids) - len(bare) + 1)
+    start = next((i for i in starts if ids[i : i + len(bare)] == bare), None)
+    if start is None or len(ids) == len(bare):
+        return "no BOS added"
+    around = tokenizer.convert_ids_to_tokens([*ids[:start], *ids[start + len(bare) :]])
+    return f"{' and '.join(around)} added by the tokenizer"
 
 
 def display(tokenizer: Any, ids: Sequence[int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,11 @@ import torch
 
 from .architecture import UnsupportedModel
 from .context import without_gradients
+from .device import differs_from_cpu
 from .edits import compile_edits
 from .forward import Edit, ForwardPass
 from .interventions import Patch
-from .probe import model_inputs
+from .probe import Probe
 from .prompts import SourceTarget
 from .sites import SITES
 from .sweep import sweep
@@ -21,6 +23,10 @@ from .tolerance import TOLERANCE
 if TYPE_CHECKING:
     from ..session import Session
     from ..tokens import Tokens
+
+
+class DeviceWarning(UserWarning):
+    """The model computes something else on its device than on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Check:
 
     items: tuple[Item, ...]
     one_pass: bool  # rows of a sweep may join late and share a prefix
-    reason: str = ""
+    on_cpu: float | str | None = None
+    """Of a model elsewhere: the largest difference from the CPU's logits, relative to the largest; or why not known."""
 
     @property
     def ok(self) -> bool:
@@ -46,13 +53,15 @@ class Check:
 
     @property
     def summary(self) -> str:
-        worst = self.items[0].error
-        return f"matches Hugging Face, {worst:.0e}" if self.ok else "; ".join(i.name for i in self.items if not i.ok)
+        if not self.ok:
+            return "; ".join(f"not so: {i.name} (off by {i.error:.0e})" for i in self.items if not i.ok)
+        cpu = f"; the CPU, {self.on_cpu:.0e}" if isinstance(self.on_cpu, float) else ""
+        return f"matches Hugging Face, {self.items[0].error:.0e}{cpu}"
 
     def __str__(self) -> str:
         lines = [f"{'ok  ' if i.ok else 'FAIL'} {i.name}: {i.error:.1e}" for i in self.items]
         form = "sweeps: one pass" if self.one_pass else "sweeps: full batch (rows cannot join late in this attention)"
-        return "\n".join([*lines, form])
+        return "\n".join([*lines, form, *([self.on_cpu] if isinstance(self.on_cpu, str) else [])])
 
 
 def check(session: Session) -> Check:
@@ -62,17 +71,16 @@ def check(session: Session) -> Check:
     """
     engine = session.engine
     tolerance = 10 * TOLERANCE.get(engine.dtype, 1e-5)
-    probe = _tokens(session)
-    ids, source = (None if t is None else torch.tensor([t.ids], device=engine.device) for t in (probe, probe.source))
-    assert ids is not None
-    plain = without_gradients(lambda: engine.model(**model_inputs(ids, source), use_cache=False).logits)
+    tokens = _tokens(session)
+    probe = Probe(torch.tensor([tokens.ids], device=engine.device), engine.probe.source)
+    plain = without_gradients(lambda: engine.model(**probe.inputs(), use_cache=False).logits)
     places = [(stack, layer) for stack, s in engine.architecture.stacks.items() for layer in range(s.n_layers)]
     had = [(site, layer) for stack, layer in places for site in engine.sites(layer, stack)]
     capture: set[tuple[str, int | None]] = {
         (site, layer) for site, layer in had if SITES[site].base in ("pattern", "resid_post")
     }
-    forward = ForwardPass(engine, source, capture=capture)
-    logits = engine.run(ids, forward, use_cache=False)
+    forward = ForwardPass(engine, probe.source, capture=capture)
+    logits = engine.run(probe.ids, forward, use_cache=False)
 
     def relative(a: torch.Tensor, b: torch.Tensor) -> float:
         return float((a.float() - b.float()).abs().max() / b.float().abs().max().clamp_min(1e-12))
@@ -87,25 +95,40 @@ def check(session: Session) -> Check:
         over = (sums_ - 1).clamp_min(0) if _has_sinks(session) else (sums_ - 1).abs()
         errors["rows of attention sum to 1"] = float(over.max())
     streams = [(site, layer) for site, layer in had if SITES[site].base == "resid_pre"]
-    patches = tuple(Patch(site, layer=layer, source=probe.prompt) for site, layer in streams)
+    patches = tuple(Patch(site, layer=layer, source=tokens.prompt) for site, layer in streams)
     # Not `run`, whose warning is expected here: warning filters are the whole process', not this thread's.
-    itself = session.ask(probe, (), patches, all_logits=True)
+    itself = session.ask(tokens, (), patches, all_logits=True)
     patched = torch.from_numpy(itself.logits.values)
     errors["patching a run with itself changes nothing"] = relative(patched, plain[0].cpu())
+    on_cpu = differs_from_cpu(engine.model, probe)
     # Eager attention takes its softmax in float32, whatever the model's dtype.
     allowed = {"rows of attention sum to 1": max(tolerance, 1e-6)}
     items = tuple(Item(name, error, error <= allowed.get(name, tolerance)) for name, error in errors.items())
     if not all(item.ok for item in items):
         failed = "; ".join(f"{i.name}: off by {i.error:.1e}" for i in items if not i.ok)
         raise UnsupportedModel(f"{type(engine.model).__name__} failed the session's check: {failed}")
+    if isinstance(on_cpu, float):
+        items += (_compared(on_cpu, engine.device.type, tolerance),)
     # What an encoder has read would have to grow with the batch.
-    return Check(items, one_pass=not engine.has_encoder and _one_pass_holds(session, tolerance))
+    return Check(items, not engine.has_encoder and _one_pass_holds(session, tolerance), on_cpu)
 
 
 def _tokens(session: Session) -> Tokens:
     probe = session.engine.probe
     ids = tuple(probe.ids[0].tolist())
     return session.tokenize(ids if probe.source is None else SourceTarget(tuple(probe.source[0].tolist()), ids))
+
+
+def _compared(error: float, device: str, tolerance: float) -> Item:
+    """The comparison with the CPU; warns if it is more than rounding, for the model is still the user's to look at."""
+    if error > tolerance:
+        warnings.warn(
+            f"on {device} the logits of a short probe differ from the CPU's by {error:.1e} of the largest, where "
+            f"rounding explains {tolerance:.0e}: what you see may be wrong. Compare with model.to('cpu')",
+            DeviceWarning,
+            stacklevel=4,
+        )
+    return Item(f"logits on {device} equal the CPU's", error, error <= tolerance)
 
 
 def _has_sinks(session: Session) -> bool:

@@ -52,7 +52,7 @@ def find_readout(model: nn.Module, trace: Trace, last: Call, logits: Tensor) -> 
             continue
         if call.given is None or call.returned is None or call.given.shape != x.shape or call.given.dtype != x.dtype:
             continue
-        if factor(call.given, x) is not None:
+        if call.returned.shape[:-1] == x.shape[:-1] and factor(call.given, x) is not None:
             chain.append(call)
             x = call.returned
     modules = [c.module for c in chain if not isinstance(c.module, nn.Dropout | nn.Identity)]

@@ -17,13 +17,15 @@ class TokenizerWarning(UserWarning):
 
 
 def require_model(model: Any) -> None:
-    """Raise TypeError for what is no model, ValueError for one whose weights are not there or that is not causal."""
+    """Raise TypeError for what is no model, ValueError for one whose weights are not there or that reads no tokens."""
     if isinstance(model, str):
         raise TypeError(f"a model is needed, not its name: iw.load({model!r}) loads it and opens a session")
     if not isinstance(model, nn.Module) or not hasattr(model, "get_input_embeddings"):
         raise TypeError(
             f"a Hugging Face language model is needed, such as AutoModelForCausalLM gives; got {type(model).__name__}"
         )
+    if not hasattr(model.get_input_embeddings(), "weight"):  # type: ignore[operator]
+        raise UnsupportedModel(f"{type(model).__name__} has no embedding of tokens: what it reads is not token ids")
     reads = inspect.signature(model.forward).parameters
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False) and "input_ids" not in reads:
         raise UnsupportedModel(

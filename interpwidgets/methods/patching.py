@@ -102,6 +102,7 @@ def patching_task(
     metric: str = "logit_diff",
     interventions: tuple[Intervention, ...] = (),
     capture: tuple[Site, ...] = (),
+    answer_position: int | None = None,
 ) -> Task:
     """Run both prompts and fix what is measured.
 
@@ -113,14 +114,19 @@ def patching_task(
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     tokens = prompt_pair(session, clean, corrupted)
-    at = _answer_position(session, *tokens)
-    logits = [session.ask(t, capture, interventions).prediction.float() for t in tokens]  # (token,) each
+    at = _answer_position(session, *tokens, answer_position)
+    aside = at != len(tokens[0]) - 1
+
+    def predict(prompt: Tokens, *asked: Any) -> Tensor:
+        return session.ask(prompt, *asked, all_logits=aside).logits_at(at).float()
+
+    logits = [predict(t, capture, interventions) for t in tokens]  # (token,) each
     # An experiment must not change the question: defaults are what the model says undisturbed.
     answer_id, foil_id = (None if given is None else session.token_id(given) for given in (answer, foil))
     if answer_id is None:
-        answer_id = int(session.ask(tokens[0]).prediction.argmax())
+        answer_id = int(predict(tokens[0]).argmax())
     if foil_id is None:
-        likeliest = session.ask(tokens[1]).prediction.topk(2).indices.tolist()
+        likeliest = predict(tokens[1]).topk(2).indices.tolist()
         foil_id = likeliest[likeliest[0] == answer_id]
     if foil_id == answer_id and metric == "logit_diff":
         chosen = " (the clean run's top prediction)" if answer is None else ""
@@ -144,8 +150,10 @@ def patching_task(
     )
 
 
-def _answer_position(session: Session, clean: Tokens, corrupted: Tokens) -> int:
+def _answer_position(session: Session, clean: Tokens, corrupted: Tokens, given: int | None) -> int:
     """Where both runs' answers are read. Raises ValueError if that is not the same place."""
+    if given is not None:
+        return resolve(given, len(clean), "answer_position")[0]
     at, other = session.answer_position(clean), session.answer_position(corrupted)
     if at is None:
         raise ValueError(NOTHING_MASKED)
@@ -217,10 +225,11 @@ def patch_sweep(
     *,
     layer: int | None = None,
     interventions: tuple[Intervention, ...] = (),
+    answer_position: int | None = None,
 ) -> xr.DataArray:
-    """Patch one activation at a time from one run into the other, and measure the prediction.
+    """Patch one activation at a time from one run into the other, and measure the prediction at `answer_position`.
 
-    It is that of the last position; in a masked language model, that of the first mask, which both prompts have at the
+    By default that is the last position; in a masked language model the first mask, which both prompts must have at the
     same position.
 
     Residual sites (resid_pre, resid_mid, resid_post, attn_out, mlp_out): one patch a cell, (layer, position). Head
@@ -249,7 +258,9 @@ def patch_sweep(
     layer = named if layer is None else layer
     if direction not in ("denoise", "noise"):
         raise unknown("direction", direction, ("denoise", "noise"))
-    task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, sources(session, site))
+    task = patching_task(
+        session, clean, corrupted, answer, foil, metric, interventions, sources(session, site), answer_position
+    )
     if task.hint:
         warnings.warn(task.hint, TokenWarning, stacklevel=2)
     bar = tqdm(total=1, desc=f"patching {site}", unit="cell") if progress is True else None

@@ -22,7 +22,7 @@ _THUMBNAIL = 32  # cells along the side of a head's thumbnail
 
 
 class AttentionPattern(LiveWidget):
-    """Attention patterns of all layers and heads, the selected head large, next-token predictions beside it.
+    """Attention patterns of all layers and heads, the selected head large, the model's prediction beside it.
 
     Click a head to select it, ablate it with the button or A; click a cell to cut that attention edge. Everything
     downstream is run again; the "difference from baseline" view shows what changed.
@@ -103,10 +103,10 @@ class AttentionPattern(LiveWidget):
         length = len(self._tokens)
         if renormalize not in (None, True, False):
             raise TypeError(f"renormalize={renormalize!r}: True or False is needed")
-        if not 0 <= whole(key, "key") <= whole(query, "query") < length:
-            raise ValueError(
-                f"no edge from query {query} to key {key}: keys come before queries, and there are {length} tokens"
-            )
+        in_prompt = 0 <= whole(key, "key") < length and 0 <= whole(query, "query") < length
+        if not in_prompt or (self.session.causal and key > query):
+            before = "keys come before queries, and " if self.session.causal else ""
+            raise ValueError(f"no edge from query {query} to key {key}: {before}there are {length} tokens")
         for i, experiment in enumerate(self.experiments.entries):
             match experiment.intervention:
                 case CutEdge(layer=int(), head=int(), query=int(), key=int()) as edge if (
@@ -218,6 +218,8 @@ class AttentionPattern(LiveWidget):
         assert self._now is not None
         assert self._baseline is not None
         runs = {"baseline": self._baseline} | ({"now": self._now} if self._changed() else {})
+        if self._now.answer_position is None:
+            return {"id": self._result_id(), "rows": [], "note": ""}
         rows, kl = compare_predictions(self.session, runs)
         note = f"KL from baseline {kl['now']:.3f} nats" if self._changed() else ""
         return {"id": self._result_id(), "rows": rows, "note": note}
@@ -239,7 +241,7 @@ class AttentionPattern(LiveWidget):
         difference = self.view == "difference" and self._changed()
         if difference:
             weights -= _pattern(self._baseline, self.layer)[self.head]
-        weights[np.triu_indices(len(weights), 1)] = np.nan
+        self._blank_masked(weights)
         return heatmap(
             weights, self._tokens.strings, self._tokens.strings, title=f"L{self.layer}H{self.head}", row_title="query",
             column_title="key", unit="now − baseline" if difference else "attention weight", signed=difference,
@@ -250,13 +252,19 @@ class AttentionPattern(LiveWidget):
             return "<div>The model is still running.</div>"
         first = 1 if self.hide_bos and len(self._tokens) > 1 else 0
         weights = _pattern(self._now, self.layer)[self.head, first:, first:].copy()
-        weights[np.triu_indices(len(weights), 1)] = np.nan
+        self._blank_masked(weights)
         names = self._tokens.strings[first:]
         hidden = ", position 0 hidden" if first else ""
         caption = f"attention of L{self.layer}H{self.head}, query (row) to key (column){hidden}"
         runs = ("baseline", "now") if self._changed() else ("baseline",)
         rows = [[r["text"], *(f"{r[name]:.1%}" for name in runs)] for r in self._predictions["rows"]]
-        return static.matrix(weights, names, names, caption) + static.table(["next token", *runs], rows)
+        of = "next token" if self.session.causal else "masked token"
+        return static.matrix(weights, names, names, caption) + (static.table([of, *runs], rows) if rows else "")
+
+    def _blank_masked(self, weights: np.ndarray) -> None:
+        """Leave out of a picture (query, key) what a causal model's queries cannot see."""
+        if self.session.causal:
+            weights[np.triu_indices(len(weights), 1)] = np.nan
 
 
 def _pattern(run: Run, layer: int) -> np.ndarray:

@@ -420,6 +420,7 @@ def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
     return {
         "text": tokens.text,
         "bos": f"{tokens.bos} · {long}" if long else tokens.bos,
+        "answer_position": session.answer_position(tokens),
         "tokens": [
             {"id": i, "text": s, "raw": r, "special": special}
             for i, s, r, special in zip(tokens.ids, tokens.strings, raw, tokens.special, strict=True)
@@ -441,6 +442,7 @@ def _header(session: Session) -> Wire:
     a = session.engine.architecture
     checked = session.checked
     details = [{"name": i.name, "text": f"largest error {i.error:.1e}", "ok": i.ok} for i in checked.items]
+    unknown = [{"name": "device", "text": checked.on_cpu, "ok": True}] if isinstance(checked.on_cpu, str) else []
     form = "one pass for all cells" if checked.one_pass else "full batch: this attention cannot let rows join late"
     return {
         "model": drawable(session.name),
@@ -450,11 +452,13 @@ def _header(session: Session) -> Wire:
         "layers": a.n_layers,
         "heads": max(a.n_heads),
         "kv_heads": max(a.n_kv_heads),
+        "causal": session.causal,
+        "mask": getattr(session.tokenizer, "mask_token", None),
         "note": session.note,
         "check": {
             "ok": checked.ok,
             "summary": checked.summary,
-            "details": [*details, {"name": "sweeps", "text": form, "ok": True}],
+            "details": [*details, {"name": "sweeps", "text": form, "ok": True}, *unknown],
         },
     }
 

@@ -60,7 +60,7 @@ class PatchingHeatmap(LiveWidget):
     site = t.Enum(_SITES, "resid_pre").tag(sync=True)
     """The activation that is patched."""
     metric = t.Enum(tuple(METRICS), "logit_diff").tag(sync=True)
-    """What is measured at the last position."""
+    """What is measured where the answer is read: at the last position, or at the mask."""
     direction = t.Enum(("denoise", "noise"), "denoise").tag(sync=True)
     """Whether clean activations restore the corrupted run, or corrupted ones break the clean run."""
     normalize = t.Bool(True).tag(sync=True)

@@ -203,7 +203,7 @@ def test_second_grid_shows_what_changed_and_what_could_not(page: Page) -> None:
     page.set_viewport_size({"width": 800, "height": 1900})
     widget = show(page, **experiment(15, 30))
     second = page.get_by_role("region", name="With experiments")
-    expect(second).to_contain_text("untouched: outside the causal cone")
+    expect(second).to_contain_text("untouched: the experiments do not reach it")
     expect(second).to_contain_text("now − baseline")
     grid(page, SECOND).hover(position=place(page, 25, 1, name=SECOND))
     expect(readout(page)).to_contain_text("untouched by the experiments")

@@ -148,7 +148,7 @@ def test_older_result_is_dropped(page: Page) -> None:
     mounted.push(_predictions=newer)
     mounted.push(_predictions=states.attention()["_predictions"] | {"id": 5})
     mounted.settle()
-    expect(page.get_by_role("table", name="Next-token predictions")).to_contain_text("␣newer")
+    expect(page.get_by_role("table", name="Predictions")).to_contain_text("␣newer")
 
 
 def test_hovered_token_is_pointed_at_everywhere(page: Page) -> None:

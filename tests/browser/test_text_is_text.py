@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 import interpwidgets as iw
 from interpwidgets.tokens import elide
-from tests.browser.harness.mounting import mount
+from tests.browser.harness.mounting import mount, state_of
 from tests.hostile import CORRUPTED, PROMPT, SHOWN, hostile_session
 
 WIDGETS = {
@@ -46,16 +45,6 @@ def alarm(page: Page) -> Iterator[None]:
     assert not rung
 
 
-def as_sent(value: Any) -> Any:
-    """A trait's value as the harness page takes it."""
-    if isinstance(value, dict) and "view" in value:
-        rest = {k: v for k, v in value.items() if k != "view"}
-        return rest | {"base64": base64.b64encode(value["view"]).decode()}
-    if isinstance(value, dict):
-        return {k: as_sent(v) for k, v in value.items()}
-    return [as_sent(v) for v in value] if isinstance(value, list | tuple) else value
-
-
 def foreign(page: Page, within: str) -> list[str]:
     """Elements and handlers that no part of ours makes."""
     return page.locator(within).evaluate(
@@ -67,7 +56,7 @@ def foreign(page: Page, within: str) -> list[str]:
 
 def test_a_widget_draws_it_as_text(page: Page, widget: Any) -> None:
     entry = next(name for name in WIDGETS if name.replace(".js", "").replace("_", "") == type(widget).__name__.lower())
-    state = {k: as_sent(v) for k, v in widget.get_state().items() if k not in ("_esm", "_css")}
+    state = state_of(widget)
     mounted = mount(page, entry, state)
     assert foreign(page, ".iw-root") == []
     drawn = page.locator(".iw-token__text").all_text_contents()

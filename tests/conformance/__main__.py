@@ -12,7 +12,7 @@ from tests.conformance.processes import examine_all
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("families", nargs="*", default=FAMILIES, help="model types; all causal families by default")
+    parser.add_argument("families", nargs="*", default=FAMILIES, help="such as llama or masked:bert; all by default")
     parser.add_argument("--jobs", type=int, default=2, help="families examined at a time")
     parser.add_argument("--write", action="store_true", help="write README's table")
     options = parser.parse_args()

@@ -17,6 +17,8 @@ from interpwidgets.session import NoEffectWarning
 CLEAN = (5, 17, 33, 48, 61, 70, 80)
 CORRUPTED = (5, 17, 42, 48, 61, 70, 80)
 ANSWER, FOIL = 11, 23
+ANSWERED = 4
+"""Where a masked language model's answer is read; a causal one's is at the end."""
 TOLERANCE = 2e-5
 """Of the largest value compared: float32, and sums in another order than Hugging Face's."""
 
@@ -222,7 +224,8 @@ def patching(session: iw.Session) -> None:
     disturbed = session.run(CLEAN, interventions=[ablate], capture="resid_pre")
     for layer in range(middle):
         same(disturbed.tensor("resid_pre", layer), hidden.tensor("resid_pre", layer), f"layer {layer} above {ablate}")
-    same(disturbed.logits.values[:3], clean[:3], "logits before the ablated position")
+    if session.causal:
+        same(disturbed.logits.values[:3], clean[:3], "logits before the ablated position")
     assert np.abs(disturbed.logits.values[3:] - clean[3:].numpy()).max() > 0, "an ablated position changes nothing"
     restore = iw.Patch("resid_pre", layer=0, source=CLEAN)
     restored = session.run(CORRUPTED, interventions=[restore]).logits.values
@@ -296,7 +299,8 @@ def edges(session: iw.Session) -> None:
         expected[query, head] *= 1 / (1 - row[key])
         same(new, expected, f"pattern after {cut!r}")
     assert float(new[query, head, key]) == 0
-    same(after.logits.values[:query], before.logits.values[:query], "logits before the cut edge's query")
+    if session.causal:
+        same(after.logits.values[:query], before.logits.values[:query], "logits before the cut edge's query")
     assert np.abs(after.logits.values[query:] - before.logits.values[query:]).max() > 0, "a cut edge changes nothing"
 
 
@@ -306,7 +310,10 @@ def sweep(session: iw.Session) -> None:
         layers = layers_with(session, site)
         if not layers:
             continue
-        swept = iw.patch_sweep(session, CLEAN, CORRUPTED, site=site, answer=ANSWER, foil=FOIL, normalize=False)
+        swept = iw.patch_sweep(
+            session, CLEAN, CORRUPTED, site=site, answer=ANSWER, foil=FOIL, normalize=False,
+            answer_position=answered(session),
+        )  # fmt: skip
         assert list(swept["layer"].values) == layers
         for row, patches in zip(swept.values, cells(session, site, layers), strict=True):
             same(row[: len(patches)], np.array([difference(session, patch) for patch in patches]), f"{site} sweep")
@@ -321,12 +328,18 @@ def cells(session: iw.Session, site: str, layers: list[int]) -> Iterator[list[iw
 
 
 def difference(session: iw.Session, patch: iw.Patch) -> float:
-    logits = session.run(CORRUPTED, interventions=[patch]).logits.values[-1].astype(float)
+    logits = session.run(CORRUPTED, interventions=[patch]).logits.values[answered(session)].astype(float)
     return float(logits[ANSWER] - logits[FOIL])
+
+
+def answered(session: iw.Session) -> int:
+    return len(CLEAN) - 1 if session.causal else ANSWERED
 
 
 def generation(session: iw.Session) -> None:
     """Greedy generation is Hugging Face's."""
+    if not session.causal:
+        raise Absent("a masked language model does not continue a prompt")
     ids = torch.tensor([CLEAN])
     try:
         expected = session.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=5)

@@ -1,14 +1,27 @@
-"""Every causal family that transformers lists, built tiny from its config: random weights, real modelling code."""
+"""Every family that transformers lists as a causal or masked language model, built tiny from its config."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-FAMILIES: tuple[str, ...] = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+CAUSAL: tuple[str, ...] = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+MASKED: tuple[str, ...] = tuple(
+    f"masked:{family}"
+    for family in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if not CONFIG_MAPPING[family]().is_encoder_decoder
+)
+"""The same config may be that of a causal and of a masked language model: the latter's names begin so."""
+FAMILIES = CAUSAL + MASKED
 
 # Whatever a config calls its sizes, these are they. Heads of 8, so that every factor of a rotary split is whole.
 _SIZES: dict[str, Any] = {
@@ -38,9 +51,6 @@ _SIZES: dict[str, Any] = {
 # Sizes that change something only where the family has them by default.
 _IF_SET: dict[str, Any] = {"sliding_window": 5}
 
-_DECODER = {"is_decoder": True}
-"""A causal family that can also be an encoder is one only if its config says so."""
-
 _ALL_HEADS_OWN_KEYS = {"num_key_value_heads": 4}
 """Latent attention expands its keys to every head."""
 
@@ -63,7 +73,10 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
 
 def tiny_config(family: str) -> PretrainedConfig:
     """The family's config with everything small. Raises whatever the config class does not accept."""
-    return _shrink(CONFIG_MAPPING[family], _EXCEPTIONS.get(family, {}))
+    name = family.removeprefix("masked:")
+    config = _shrink(CONFIG_MAPPING[name], _EXCEPTIONS.get(name, {}))
+    config.is_decoder = name == family
+    return config
 
 
 def _shrink(cls: type[PretrainedConfig], exceptions: dict[str, Any]) -> PretrainedConfig:
@@ -72,7 +85,6 @@ def _shrink(cls: type[PretrainedConfig], exceptions: dict[str, Any]) -> Pretrain
     aliases = getattr(cls, "attribute_map", {})
     settings = {name: value for name, value in _SIZES.items() if name in known and name not in aliases}
     settings |= {name: value for name, value in _IF_SET.items() if default.to_dict().get(name) is not None}
-    settings |= _DECODER if "is_decoder" in known else {}
     settings |= _ALL_HEADS_OWN_KEYS if "kv_lora_rank" in known else {}
     for name in getattr(cls, "sub_configs", None) or {}:
         part = getattr(default, name, None)
@@ -84,7 +96,8 @@ def _shrink(cls: type[PretrainedConfig], exceptions: dict[str, Any]) -> Pretrain
 def tiny(family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A random model of the family, in eval mode."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(tiny_config(family))
+    kind = AutoModelForMaskedLM if family in MASKED else AutoModelForCausalLM
+    model = kind.from_config(tiny_config(family))
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:  # larger than at initialisation, or attention would be all but uniform

@@ -39,7 +39,8 @@ def as_markdown(results: dict[str, dict[str, str]]) -> str:
     ]
     return "\n".join(
         [
-            f"Of the {len(results)} causal families of transformers, {count} pass every check that applies to them, "
+            f"Of the {len(results)} causal and masked families of transformers, {count} pass every check that applies "
+            f"to them, "
             f"{len(refused)} are refused with the reason, and {len(unbuilt)} could not be built tiny without a size "
             "table of their own.",
             "",

@@ -520,7 +520,7 @@ def test_a_base_model_without_a_head_is_refused():
 def test_weights_without_a_head_are_not_given_a_random_one(tmp_path):
     tiny("llama", vocab_size=VOCABULARY).model.save_pretrained(tmp_path)
     byte_level(add_bos=True).save_pretrained(tmp_path)
-    with pytest.raises(iw.UnsupportedModel, match=r"without a language-model head: 'lm_head.weight' is not among"):
+    with pytest.raises(iw.UnsupportedModel, match=r"without a language-model head: 'lm_head.weight' not among"):
         iw.load(str(tmp_path))
 
 

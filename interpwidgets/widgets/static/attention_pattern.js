@@ -5,7 +5,7 @@ import { colourAt, legend, rootTicks } from "./color.js";
 import { createFrame } from "./frame.js";
 import { createHeadGrid } from "./heads.js";
 import { createMatrix, divergingColour, widestCell } from "./matrix.js";
-import { predictionTable } from "./predictions.js";
+import { answerCaption, predictionOf, predictionTable } from "./predictions.js";
 import { promptRow } from "./prompt.js";
 
 /**
@@ -66,7 +66,7 @@ function render(host) {
     onPoint: (cell) => point(cell),
     onActivate: (cell) => cut(cell.row + hidden(), cell.col + hidden()),
   });
-  const table = predictionTable({ label: "Next-token predictions" });
+  const table = predictionTable({ label: "Predictions" });
 
   const views = choice({
     label: "What to show",
@@ -99,6 +99,8 @@ function render(host) {
   const hidden = () => (model.get("hide_bos") && size() > 1 ? 1 : 0);
   const tokens = () => /** @type {import("./tokens.js").Token[]} */ (model.get("_prompt")?.tokens ?? []);
   const word = (/** @type {number} */ position) => tokens()[position]?.text ?? String(position);
+  const causal = () => model.get("_header")?.causal !== false;
+  const masked = (/** @type {number} */ query, /** @type {number} */ key) => causal() && key > query;
   const name = () => `L${selected.layer}H${selected.head}`;
   const isAblated = () => !!overview?.ablated.some(([layer, head]) => layer === selected.layer && head === selected.head);
   const isCut = (/** @type {number} */ query, /** @type {number} */ key) =>
@@ -118,7 +120,7 @@ function render(host) {
   }
   /** @param {number} query @param {number} key */
   function cut(query, key) {
-    if (key <= query) wire.request("cut", { ...selected, query, key, renormalize: model.get("renormalize") });
+    if (!masked(query, key)) wire.request("cut", { ...selected, query, key, renormalize: model.get("renormalize") });
   }
   /** @param {import("./matrix.js").Cell | null} cell */
   function point(cell) {
@@ -135,7 +137,7 @@ function render(host) {
   /** @param {number} query @param {number} key */
   function sentence(query, key) {
     const edge = `query ${query} ${word(query)} → key ${key} ${word(key)}`;
-    if (key > query) return `${edge}: masked, a query cannot look ahead`;
+    if (masked(query, key)) return `${edge}: masked, a query cannot look ahead`;
     const { now, baseline, exact } = weights();
     const digits = exact ? 4 : 2;
     const before = baseline ? ` (baseline ${baseline(query, key).toFixed(digits)})` : "";
@@ -161,6 +163,7 @@ function render(host) {
     const shown = view();
     const none = overview?.baseline ? undefined : "No experiment is on: nothing differs from the baseline";
     views.update(/** @type {"now"} */ (shown), { difference: none, baseline: none });
+    fill(sink, causal() ? "Hide BOS" : `Hide ${word(0)}`);
     attribute(sink, "aria-pressed", model.get("hide_bos") ? "true" : "false");
     how.update(model.get("how") ?? "zero");
     rest.update(String(model.get("renormalize") ?? true));
@@ -169,10 +172,9 @@ function render(host) {
     prompt.update(model.get("_prompt") ?? {});
     drawHeads(shown);
     drawMatrix(shown);
-    const last = tokens().length - 1;
-    fill(tableCaption, "next token", last >= 0 ? ` after position ${last} ` : "", last >= 0 ? h("b", {}, word(last)) : null);
+    fill(tableCaption, ...answerCaption(model.get("_header"), model.get("_prompt")));
     const changed = predicted?.rows.some((row) => row.now !== null && row.now !== undefined);
-    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", quiet: true }, { key: "now", label: changed ? "with experiments" : "now" }], predicted?.note);
+    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", quiet: true }, { key: "now", label: changed ? "with experiments" : "now" }], predicted?.note, predictionOf(model.get("_header")));
     point(matrix.active());
   }
 
@@ -195,13 +197,13 @@ function render(host) {
     const binning = bins < size() ? `, largest of each ${Math.ceil((size() - 1) / Math.max(1, bins - 1))} × ${Math.ceil((size() - 1) / Math.max(1, bins - 1))} positions` : "";
     heads.update({
       version: `${version} ${shown} ${frame.root.dataset.iwTheme}`,
-      layers, heads: count, bins, present, skip, bound, value, selected, changed: change,
+      layers, heads: count, bins, causal: causal(), present, skip, bound, value, selected, changed: change,
       ablated: new Set(overview.ablated.map(([layer, head]) => `${layer},${head}`)),
       cut: new Set(overview.cut.map(([layer, head]) => `${layer},${head}`)),
       describe(layer, head) {
         if (!present[layer]) return `L${layer} has no attention pattern`;
         let most = 0;
-        for (let query = skip; query < bins; query++) for (let key = skip; key <= query; key++) most = Math.max(most, Math.abs(value(layer, head, query, key)));
+        for (let query = skip; query < bins; query++) for (let key = skip; key < bins && !masked(query, key); key++) most = Math.max(most, Math.abs(value(layer, head, query, key)));
         const by = change(layer, head) ? ` · changed by up to ${change(layer, head).toFixed(2)}` : "";
         return `L${layer} H${head} · ${difference ? "largest difference" : "max"} ${most.toFixed(2)}${by}`;
       },
@@ -221,7 +223,7 @@ function render(host) {
     const value = (query, key) => (difference && baseline ? now(query, key) - baseline(query, key) : shown === "baseline" && baseline ? baseline(query, key) : now(query, key));
     let most = 0;
     for (let query = first; query < first + length; query++) {
-      for (let key = first; key <= query; key++) {
+      for (let key = first; key < first + length && !masked(query, key); key++) {
         most = Math.max(most, difference ? Math.abs(value(query, key)) : Math.max(now(query, key), baseline?.(query, key) ?? 0));
       }
     }
@@ -232,13 +234,13 @@ function render(host) {
     matrix.update(`${name()} attention pattern`, {
       rows: length, cols: length, rowLabels: labels, colLabels: labels, rowTitle: "query ↓", colTitle: "key →",
       colour(row, col) {
-        if (col > row) return null;
+        if (masked(row, col)) return null;
         const weight = value(row + first, col + first);
         return difference ? divergingColour(colours, weight, bound) : colourAt(colours.sequential, weight / bound);
       },
       text(row, col, letters) {
         const weight = value(row + first, col + first);
-        if (col > row || Math.abs(weight) < bound * 0.05 || isCut(row + first, col + first)) return "";
+        if (masked(row, col) || Math.abs(weight) < bound * 0.05 || isCut(row + first, col + first)) return "";
         const written = [3, 2, 1].map((digits) => weight.toFixed(digits).replace(/^(-?)0\./, "$1.")).slice(bound < 0.1 ? 0 : 1).find((number) => number.length <= letters);
         return written && Number(written) ? written.replace("-", "−") : "";
       },
@@ -253,7 +255,7 @@ function render(host) {
       ticks: difference ? [{ at: 0, text: `−${bound.toFixed(2)}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${bound.toFixed(2)}` }]
         : [{ at: 0, text: "0" }, { at: 0.5, text: (bound / 2).toFixed(2) }, { at: 1, text: bound.toFixed(2) }],
       unit: difference ? "now − baseline" : "attention weight",
-      note: first ? "range without BOS; weights not rescaled" : undefined,
+      note: first ? `range without ${causal() ? "BOS" : word(0)}; weights not rescaled` : undefined,
     });
   }
 

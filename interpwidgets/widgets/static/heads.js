@@ -7,10 +7,10 @@ import { drawRing, drawMark, divergingColour } from "./matrix.js";
 /**
  * @typedef {import("./surface.js").Cell} Cell row is the head, col the layer
  * @typedef {import("./color.js").Palette} Palette
- * @typedef {{version: string, layers: number, heads: number, bins: number, present: boolean[], skip: number, bound: number | null,
+ * @typedef {{version: string, layers: number, heads: number, bins: number, causal: boolean, present: boolean[], skip: number, bound: number | null,
  *   value: (layer: number, head: number, query: number, key: number) => number, changed: (layer: number, head: number) => number,
  *   ablated: Set<string>, cut: Set<string>, selected: {layer: number, head: number}, describe: (layer: number, head: number) => string}} Heads
- *   thumbnails are painted again when `version` changes; `skip` leading bins are hidden; `bound` is the end of the diverging palette, null for weights; sets hold `layer,head`
+ *   thumbnails are painted again when `version` changes, and below the diagonal only if `causal`; `skip` leading bins are hidden; `bound` is the end of the diverging palette, null for weights; sets hold `layer,head`
  */
 
 const LEFT = 30;
@@ -204,7 +204,7 @@ function drawAblated(context, box, colours) {
  * @param {HTMLCanvasElement} atlas @param {Heads} data @param {Palette} palette
  */
 function paintAtlas(atlas, data, palette) {
-  const { layers, heads, bins, bound, value } = data;
+  const { layers, heads, bins, causal, bound, value } = data;
   [atlas.width, atlas.height] = [Math.max(1, layers * bins), Math.max(1, heads * bins)];
   const context = /** @type {CanvasRenderingContext2D} */ (atlas.getContext("2d"));
   const image = context.createImageData(atlas.width, atlas.height);
@@ -220,7 +220,7 @@ function paintAtlas(atlas, data, palette) {
     for (let head = 0; head < heads; head++) {
       for (let query = 0; query < bins; query++) {
         const line = (head * bins + query) * atlas.width + layer * bins;
-        for (let key = 0; key <= query; key++) pixels[line + key] = colours[Math.round(255 * value(layer, head, query, key)) + 255];
+        for (let key = 0; key < (causal ? query + 1 : bins); key++) pixels[line + key] = colours[Math.round(255 * value(layer, head, query, key)) + 255];
       }
     }
   }

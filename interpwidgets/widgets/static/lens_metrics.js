@@ -11,9 +11,9 @@ export const LENS_METRICS = [
   { value: "probability", text: "probability", says: "probability of the top token" },
   { value: "log_probability", text: "log-prob", says: "log-probability of the top token" },
   { value: "entropy", text: "entropy", says: "entropy of the prediction" },
-  { value: "rank", text: "rank", says: "rank of the actual next token" },
+  { value: "rank", text: "rank", says: "rank of the actual token" },
   { value: "kl", text: "KL to last", says: "KL divergence from the last layer" },
-  { value: "cross_entropy", text: "cross-entropy", says: "cross-entropy on the actual next token" },
+  { value: "cross_entropy", text: "cross-entropy", says: "cross-entropy on the actual token" },
 ];
 
 /** @param {string} metric */

@@ -18,19 +18,19 @@ export function createCellPanel({ onTrack }) {
      * @param {import("./lens_reading.js").Reading | null} baseline
      * @param {import("./lens_reading.js").Reading | null} now
      * @param {import("./lens_reading.js").Cell} cell
-     * @param {{place: string, word: string, next: string, tracked: Set<number>}} about the cell's layer and position, its token, the
-     *   actual next token, and the tokens that are tracked
+     * @param {{place: string, word: string, next: string, of: string, tracked: Set<number>}} about the cell's layer and position, its
+     *   token, the actual next token, what is predicted, and the tokens that are tracked
      */
-    update(baseline, now, cell, { place, word, next, tracked }) {
+    update(baseline, now, cell, { place, word, next, of, tracked }) {
       fill(caption, h("b", {}, place), " ", h("span", { class: "iw-lens__word" }, word), next ? ` · next: ` : null, next ? h("span", { class: "iw-lens__word" }, next) : null);
       const known = baseline && topToken(baseline, cell) >= 0;
       const columns = [{ key: "baseline", label: "baseline", quiet: !!now }, ...(now ? [{ key: "now", label: "now" }] : [])];
       const lines = known ? topTokens(baseline, now, cell) : [];
-      const remark = now && !isTouched(now, cell) ? "untouched: outside the experiments' causal cone"
+      const remark = now && !isTouched(now, cell) ? "untouched: the experiments do not reach it"
         : now && lines.some((line) => line.baseline === null || line.now === null) ? "–: not among that run's top 10"
         : known ? "click a token to track it over the layers" : "";
       keepFocus(table.el, () => {
-        table.update(lines, columns, remark);
+        table.update(lines, columns, remark, of);
         for (const button of table.el.querySelectorAll("button")) button.setAttribute("aria-pressed", tracked.has(Number(button.dataset.key)) ? "true" : "false");
       });
       fill(head, h("th", { scope: "col" }, "metric"), ...columns.map(({ label }) => h("th", { scope: "col" }, label)));

@@ -48,7 +48,7 @@ function render(host) {
     onSubmit: (text) => wire.request("run", { prompt: text }),
     onToken: (position, anchor) => replace.open({
       position, anchor, token: tokens()[position], byId: model.get("_prompt")?.text === null,
-      alternatives: baseline && position > 0 && position <= baseline.cols ? topTokens(baseline, null, { row: baseline.rows.length - 1, col: position - 1 }) : [],
+      alternatives: alternatives(position),
     }),
     onHover(position) {
       for (const matrix of [grid, second]) matrix.emphasise(position, true);
@@ -86,13 +86,15 @@ function render(host) {
   const secondPart = h("section", { class: "iw-lens__grid iw-lens__second", "aria-label": "With experiments" },
     h("div", { class: "iw-controls iw-lens__head" }, h("p", { class: "iw-caption" }, h("b", {}, "with experiments")), views.el, secondLegend.el), secondVeil, secondKeys);
 
+  const [targetKey, targetNote] = [key("target", ""), h("span")];
+
   frame.prompts.append(prompt.el, replace.el);
   frame.body.append(
     h("div", { class: "iw-controls" }, h("span", { class: "iw-field__label" }, "colour by"), metrics.el),
     h("div", { class: "iw-lens__act" }, transplant, banner), readout,
     h("section", { class: "iw-lens__grid", "aria-label": "Baseline" },
       h("div", { class: "iw-controls iw-lens__head" }, h("p", { class: "iw-caption" }, h("b", {}, "baseline")), gridLegend.el), gridVeil,
-      h("p", { class: "iw-caption" }, "top token of each cell · ", key("target", "it is the actual next token"), " (at the last position: the model's own choice)")),
+      h("p", { class: "iw-caption" }, "top token of each cell · ", targetKey, targetNote)),
     secondPart, h("div", { class: "iw-lens__side" }, panel.el, tracked.el));
 
   const tokens = () => /** @type {import("./tokens.js").Token[]} */ (model.get("_prompt")?.tokens ?? []);
@@ -105,6 +107,12 @@ function render(host) {
     const [row = Infinity, col = Infinity] = model.get("cell") ?? [];
     return { row: Math.max(0, Math.min(row, rows().length - 1)), col: Math.max(0, Math.min(col, cols() - 1)) };
   };
+  const causal = () => model.get("_header")?.causal !== false;
+  /** @param {number} position @returns what the model expects there: a causal model, after the token before */
+  function alternatives(position) {
+    const col = causal() ? position - 1 : position;
+    return baseline && col >= 0 && col < baseline.cols ? topTokens(baseline, null, { row: baseline.rows.length - 1, col }) : [];
+  }
   const place = (/** @type {Cell} */ cell) => `${rowName(rows(), cell.row)} · position ${cell.col}`;
 
   /** @param {string} value */
@@ -178,8 +186,8 @@ function render(host) {
     const inside = (/** @type {Cell | null} */ at) => (at && at.row < rows().length && at.col < cols() ? at : null);
     [source, pointed] = [inside(source), inside(pointed)];
     const cell = pointed ?? selected();
-    const next = cell.col + 1 < cols() ? word(cell.col + 1) : "";
-    panel.update(baseline, now, cell, { place: place(cell), word: word(cell.col), next, tracked: new Set(model.get("tracked") ?? []) });
+    const next = causal() && cell.col + 1 < cols() ? word(cell.col + 1) : "";
+    panel.update(baseline, now, cell, { place: place(cell), word: word(cell.col), next, of: causal() ? "next token" : "token here", tracked: new Set(model.get("tracked") ?? []) });
     tracked.update(tracks?.probability.shape[2] === cols() ? tracks : null, cell, rows().map((_, row) => rowName(rows(), row)), `position ${cell.col} ${word(cell.col)}`);
     fill(readout, cols() ? sentence(cell) : "");
     prompt.highlight(pointed ? [cell.col] : []);
@@ -201,7 +209,7 @@ function render(host) {
   }
   /** @param {Cell} target @returns {Mark[]} the cells that a state written there can change */
   function cone(target) {
-    return everyCell(rows().length, cols()).filter(({ row, col }) => (row > target.row && col >= target.col) || (row === target.row && col === target.col)).map((cell) => mark(cell, "shade"));
+    return everyCell(rows().length, cols()).filter(({ row, col }) => (row > target.row && (col >= target.col || !causal())) || (row === target.row && col === target.col)).map((cell) => mark(cell, "shade"));
   }
 
   /** @type {any} */
@@ -259,6 +267,8 @@ function render(host) {
     return { ...axes(), colour, text, marks, describe: (row, col) => sentence({ row, col }) };
   }
   function drawGrid() {
+    fill(targetKey, causal() ? "it is the actual next token" : "it is the token itself");
+    fill(targetNote, causal() ? " (at the last position: the model's own choice)" : " (under a mask: the model's own choice)");
     const picture = valuePicture(baseline, { metric: metric(), palette: frame.palette(), runs: [baseline, now] });
     gridMarks = picture.marks;
     grid.update("logit lens, layer by position", filled(picture));
@@ -276,7 +286,7 @@ function render(host) {
     second.update("with experiments, layer by position", filled(picture));
     secondLegend.update(picture.legend);
     fill(secondKeys, "top token now · ", key("changed", "another one than in the baseline"),
-      ...(view === "change" ? [" · ", key("untouched", "untouched: outside the causal cone")] : []));
+      ...(view === "change" ? [" · ", key("untouched", "untouched: the experiments do not reach it")] : []));
     unveil(secondVeil, now);
   }
 

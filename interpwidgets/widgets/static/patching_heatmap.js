@@ -6,7 +6,7 @@ import { cellName, cellOf, countUnknown, effectBound, effectOf, effectWords, MET
 import { effectCells, emptySweep } from "./effect_map.js";
 import { createFrame } from "./frame.js";
 import { createMatrix } from "./matrix.js";
-import { predictionTable } from "./predictions.js";
+import { answerCaption, predictionOf, predictionTable } from "./predictions.js";
 import { editableText, promptRow } from "./prompt.js";
 import { taskControls } from "./task.js";
 
@@ -81,7 +81,7 @@ function render(host) {
     onPoint: (cell) => drill && point(drill, insetReadout, cell),
     onActivate: (cell, event) => drill && patch(drill, cell, event.shiftKey),
   });
-  const table = predictionTable({ label: "Next-token predictions" });
+  const table = predictionTable({ label: "Predictions" });
 
   const warning = h("div", { class: "iw-alert", role: "note", hidden: true });
   const [mapCaption, insetCaption, tableCaption] = [h("p", { class: "iw-caption" }), h("p", { class: "iw-caption" }), h("p", { class: "iw-caption" })];
@@ -250,10 +250,10 @@ function render(host) {
     clear.hidden = !chosen.length;
     attribute(clear, "aria-label", chosen.length > 1 ? `Clear the ${chosen.length} patched cells` : "Clear the patched cell");
     attribute(tableCaption, "title", names.join("\n"));
-    fill(tableCaption, "next token after the last position ", one ? h("b", {}, `with ${names[0]} patched`)
-      : chosen.length ? h("b", {}, `with ${chosen.length} cells patched jointly`) : "· click a cell to run that patch");
+    fill(tableCaption, ...answerCaption(model.get("_header"), prompt("clean")), one ? h("b", {}, ` with ${names[0]} patched`)
+      : chosen.length ? h("b", {}, ` with ${chosen.length} cells patched jointly`) : " · click a cell to run that patch");
     const remark = patched && sweep ? patched.effect_text ?? effectText(patched, sweep) : "";
-    table.update(patched?.rows ?? [], [{ key: "clean", label: "clean", quiet: true }, { key: "corrupted", label: "corrupted", quiet: true }, { key: "patched", label: "patched" }], remark);
+    table.update(patched?.rows ?? [], [{ key: "clean", label: "clean", quiet: true }, { key: "corrupted", label: "corrupted", quiet: true }, { key: "patched", label: "patched" }], remark, predictionOf(model.get("_header")));
   }
   /** @param {Patched} result @param {Sweep} grid */
   function effectText({ value, baseline }, grid) {

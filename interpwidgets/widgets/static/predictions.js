@@ -1,4 +1,4 @@
-// The next-token table: the most likely tokens, one column of probabilities for each run.
+// The table of predictions: the most likely tokens, one column of probabilities for each run.
 import { h, fill } from "./dom.js";
 import { elide } from "./tokens.js";
 
@@ -6,6 +6,26 @@ import { elide } from "./tokens.js";
  * @typedef {{key: string, label: string, quiet?: boolean}} Column `quiet`: the run that others are compared with
  * @typedef {{id: number, text: string} & Record<string, any>} Row a probability (0 to 1) or null under each column's key
  */
+
+/**
+ * What the model's predictions are of.
+ * @param {any} header
+ */
+export function predictionOf(header) {
+  return header?.causal === false ? "masked token" : "next token";
+}
+
+/**
+ * Where a prompt's answer is read, as the caption of its predictions.
+ * @param {any} header @param {any} prompt
+ * @returns {(string | Node)[]}
+ */
+export function answerCaption(header, prompt) {
+  const at = prompt?.answer_position;
+  if (header?.causal === false && at === null) return [`nothing is masked: put ${header.mask ?? "the mask token"} into the prompt to see what the model fills in`];
+  const of = predictionOf(header);
+  return at === undefined ? [of] : [`${of} ${header?.causal === false ? "at" : "after"} position ${at} `, h("b", {}, prompt.tokens[at]?.text ?? "")];
+}
 
 /**
  * @param {number | null | undefined} probability
@@ -29,10 +49,10 @@ export function predictionTable({ label, size = 10, onRow }) {
     h("table", { class: "iw-table", "aria-label": label }, h("thead", {}, head), body), note);
   return {
     el,
-    /** @param {Row[]} rows @param {Column[]} columns @param {string} [remark] */
-    update(rows, columns, remark = "") {
+    /** @param {Row[]} rows @param {Column[]} columns @param {string} [remark] @param {string} [of] what is predicted */
+    update(rows, columns, remark = "", of = "next token") {
       const most = Math.max(1e-9, ...rows.flatMap((row) => columns.map((column) => row[column.key] ?? 0)));
-      fill(head, h("th", { scope: "col" }, "next token"), ...columns.map((column) => h("th", { scope: "col" }, column.label)));
+      fill(head, h("th", { scope: "col" }, of), ...columns.map((column) => h("th", { scope: "col" }, column.label)));
       const lines = rows.map((row) => {
         const token = onRow
           ? h("button", { type: "button", class: "iw-table__token", title: `${row.text} · id ${row.id}`, "data-key": row.id, onclick: () => onRow(row) }, elide(row.text, 16))

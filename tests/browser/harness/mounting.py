@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,18 @@ def mount(page: Page, entry: str, state: dict[str, Any], **options: Any) -> Moun
     mounted = Mounted(page)
     mounted.settle()
     return mounted
+
+
+def state_of(widget: Any) -> dict[str, Any]:
+    """A real widget's traits, as the harness page takes them."""
+    return {k: _as_sent(v) for k, v in widget.get_state().items() if k not in ("_esm", "_css")}
+
+
+def _as_sent(value: Any) -> Any:
+    """A trait's value as the harness page takes it."""
+    if isinstance(value, dict) and "view" in value:
+        rest = {k: v for k, v in value.items() if k != "view"}
+        return rest | {"base64": base64.b64encode(value["view"]).decode()}
+    if isinstance(value, dict):
+        return {k: _as_sent(v) for k, v in value.items()}
+    return [_as_sent(v) for v in value] if isinstance(value, list | tuple) else value

@@ -17,7 +17,7 @@ CLEAN = "When John and Mary went to the store, Mary gave the bag to"
 CORRUPTED = CLEAN.replace("Mary gave", "John gave")
 HEATMAP = f"heatmap = iw.PatchingHeatmap(session, clean={CLEAN!r}, corrupted={CORRUPTED!r})\nheatmap"
 LENS = 'lens = iw.LogitLens(session, "The Eiffel Tower is in the city of")\nlens'
-PREDICTIONS = "Next-token predictions"
+PREDICTIONS = "Predictions"
 
 
 def percent(text: str) -> float:
@@ -150,7 +150,7 @@ def test_a_hidden_state_is_transplanted_and_a_token_replaced(any_notebook):
     expect(widget.cell(grid)).to_contain_text("L2 position 8")
     notebook.page.keyboard.press("Enter")
     second = widget.root.get_by_role("region", name="With experiments")
-    expect(second).to_contain_text("untouched: outside the causal cone")
+    expect(second).to_contain_text("untouched: the experiments do not reach it")
     widget.fresh()
     experiment = notebook.execute("print(list(session.interventions))").strip()
     assert re.search(r"layer=2, position=8, .*source_layer=20, source_position=9", experiment), experiment
