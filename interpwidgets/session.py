@@ -6,6 +6,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -174,8 +175,16 @@ class Session:
         """The ids of a piece of text, without special tokens; without a tokenizer, of ids written out."""
         return written_ids(text) if self.tokenizer is None else bare_ids(self.tokenizer, text)
 
-    def tokenize_ids(self, ids: Sequence[int]) -> Tokens:
-        """Token ids as a prompt; with their text, if that text would give the same ids again."""
+    def tokenize_ids(self, ids: Sequence[int], source: Tokens | None = None) -> Tokens:
+        """Token ids as a prompt; with their text, if that text would give the same ids again.
+
+        With a `source`, what the decoder reads; raises ValueError if that does not begin with its start token.
+        """
+        if source is not None:
+            start = self.engine.start_token
+            if start is not None and ids[0] != start:
+                raise ValueError(f"the decoder begins with {self.show_token(start)}: no other token can stand there")
+            return replace(self.tokenize(SourceTarget(source.ids, tuple(ids))), source=source)
         tokens = self.tokenize(tuple(ids))
         if self.tokenizer is None:
             return tokens

@@ -44,6 +44,12 @@ class Tokens:
         """Token ids that run as these tokens."""
         return self.ids if self.source is None else SourceTarget(self.source.ids, self.ids)
 
+    @property
+    def given(self) -> Prompt:
+        """The prompt as it was given: its text, or ids that had none."""
+        own = self.ids if self.text is None else self.text
+        return own if self.source is None else SourceTarget(self.source.given, own)  # type: ignore[arg-type]
+
     def of(self, site: SiteInfo) -> Tokens:
         """Those whose positions a site has."""
         return self.source if site.of_source and self.source is not None else self

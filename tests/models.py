@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
 _COMMON: dict[str, Any] = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -37,7 +37,49 @@ def tiny(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
     settings = {**FAMILIES[family], **changes}
     name = family.partition("-")[0]
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **settings))
+    return _random(AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **settings)))
+
+
+_PAIR: dict[str, Any] = {"vocab_size": 97, "d_model": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_T5: dict[str, Any] = {
+    **_PAIR, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4, "decoder_start_token_id": 0,
+}  # fmt: skip
+_BART: dict[str, Any] = {
+    **_PAIR, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 2, "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48, "decoder_ffn_dim": 40, "max_position_embeddings": 64, "decoder_start_token_id": 2,
+}  # fmt: skip
+
+ENCODER_DECODERS: dict[str, dict[str, Any]] = {
+    "t5": _T5,
+    "t5-gated": {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    "umt5": _T5,
+    "bart": _BART,
+    "mbart": _BART,
+    "marian": _BART,
+    "pegasus": _BART,
+    "mvp": _BART,
+    "switch_transformers": {
+        **_T5,
+        "num_decoder_layers": 3,
+        "num_sparse_encoder_layers": 1,
+        "num_sparse_decoder_layers": 1,
+        "num_experts": 4,
+    },
+}
+
+
+def encoder_decoder(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A random encoder-decoder of this family, as `tiny`; in BART's, the stacks differ in layers, heads and widths."""
+    settings = {**ENCODER_DECODERS[family], **changes}
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(family.partition("-")[0], **settings)
+    model = _random(AutoModelForSeq2SeqLM.from_config(config))
+    if hasattr(model, "final_logits_bias"):
+        model.final_logits_bias.normal_()
+    return model
+
+
+def _random(model: PreTrainedModel) -> PreTrainedModel:
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:

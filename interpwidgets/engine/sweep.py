@@ -97,7 +97,8 @@ def sweep(
     base_value = np.nan
     # A row without edits is the base run; nothing needs to be computed for it.
     active = [i for i, edits in enumerate(rows) if edits]
-    passes = _split(engine, ids, rows, active, budget, shared, prefix, at_least=4 if partial else 1)
+    read = 0 if source is None else source.shape[1]
+    passes = _split(engine, ids.shape[1] + read, rows, active, budget, shared, prefix, at_least=4 if partial else 1)
     total, before, halved = max(len(active), 1), 0, False
     waiting = passes or [[]]
     while waiting:
@@ -111,7 +112,7 @@ def sweep(
         try:
             with explained(asked, _FOR_LESS.format(budget / 2**30)):
                 result = _one_pass(
-                    engine, ids, source, [rows[i] for i in chosen], metric, at, base, prefix, shared, check, on_block
+                    engine, ids, [rows[i] for i in chosen], metric, at, base, prefix, shared, check, on_block, source
                 )
         except NotEnoughMemory:
             if halved or len(chosen) < 2:
@@ -146,7 +147,6 @@ def _begin(edits: Sequence[Edit]) -> int:
 def _one_pass(
     engine: Engine,
     ids: Tensor,
-    source: Tensor | None,
     rows: Sequence[Sequence[Edit]],
     metric: Metric,
     at: int,
@@ -155,6 +155,7 @@ def _one_pass(
     shared: bool,
     check: Callable[[], None] | None,
     on_block: Callable[[int], None],
+    source: Tensor | None,
 ) -> np.ndarray:
     n_layers = engine.architecture.n_layers
     begins = [min(_begin(r), n_layers - 1) for r in rows]
@@ -186,7 +187,7 @@ def _one_pass(
 
 def _split(
     engine: Engine,
-    ids: Tensor,
+    length: int,
     rows: Sequence[Sequence[Edit]],
     active: list[int],
     budget: int,
@@ -194,12 +195,12 @@ def _split(
     prefix: Prefix | None,
     at_least: int,
 ) -> list[list[int]]:
-    """Pack rows into passes: few enough for the budget, late blocks (cheap rows) first, alike in cost."""
+    """Pack rows of `length` positions into passes: few enough for the budget, late blocks (cheap rows) first, alike in cost."""
     n_layers = engine.architecture.n_layers
     order = sorted(active, key=lambda i: -_begin(rows[i]))
     cost = [n_layers - max(_begin(rows[i]), 0) if shared else n_layers for i in order]
-    computed = ids.shape[1] - (prefix.length if prefix else 0)
-    at_most = max(1, min(budget // row_bytes(engine, ids.shape[1], computed), _rows_a_block(engine, computed)))
+    computed = length - (prefix.length if prefix else 0)
+    at_most = max(1, min(budget // row_bytes(engine, length, computed), _rows_a_block(engine, computed)))
     # A pass costs about as much as eight of its rows at small batches; do not cut a short sweep up.
     wanted = min(at_least, max(1, len(order) // 64))
     share = sum(cost) / wanted if order else 0

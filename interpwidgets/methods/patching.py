@@ -82,6 +82,8 @@ class Task:
     @property
     def first_difference(self) -> int:
         """The first position whose tokens differ; the prompts' length if none does."""
+        if self.clean.source != self.corrupted.source:
+            return 0
         return first_difference(self.clean.ids, self.corrupted.ids)
 
     @property
@@ -370,7 +372,7 @@ def _row(
     if position is not None and position < first:
         return []
     where = slice(first, None) if position is None else position
-    return [] if first == len(source) else [Patch(site, layer=layer, head=head, position=where, source=source.ids)]
+    return [] if first == len(source) else [Patch(site, layer=layer, head=head, position=where, source=source.prompt)]
 
 
 def label(

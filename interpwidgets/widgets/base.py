@@ -435,7 +435,7 @@ def parse_prompt(session: Session, prompt: Any) -> Any:
 
 def prompt_code(tokens: Tokens) -> str:
     """A prompt as Python: its text, or its ids where it has none."""
-    return repr(list(tokens.ids) if tokens.text is None else tokens.text)
+    return repr(list(tokens.ids) if tokens.text is None and tokens.source is None else tokens.given)
 
 
 def _header(session: Session) -> Wire:

@@ -78,7 +78,7 @@ class LogitLens(LiveWidget):
         else:
             token_ids = [token]
         ids[position : position + 1] = token_ids
-        self._tokens = self.session.tokenize_ids(ids)
+        self._tokens = self.session.tokenize_ids(ids, self._tokens.source)
         self.refresh()
 
     def transplant(self, source: tuple[int, int], target: tuple[int, int]) -> None:
@@ -92,10 +92,9 @@ class LogitLens(LiveWidget):
                 have = f"layers are -1 to {n_layers - 1}, positions 0 to {length - 1}"
                 raise ValueError(f"no cell at layer {layer}, position {position}: {have}")
         (from_site, from_layer), (site, layer) = _stream(source[0]), _stream(target[0])
-        prompt = self._tokens.text if self._tokens.text is not None else self._tokens.ids
         moved = Patch(
-            site, layer=layer, position=target[1], source=prompt, source_layer=from_layer, source_position=source[1],
-            source_site=None if from_site == site else from_site,
+            site, layer=layer, position=target[1], source=self._tokens.given, source_layer=from_layer,
+            source_position=source[1], source_site=None if from_site == site else from_site,
         )  # fmt: skip
         self.experiments.append(moved)
 
@@ -136,7 +135,7 @@ class LogitLens(LiveWidget):
 
         def compute() -> Wire:
             # Asked before the run: weights that change during it make the reading stale.
-            question = tokens.ids, metrics, track, self.session.engine.version()
+            question = tokens.prompt, metrics, track, self.session.engine.version()
             run = lens_run(self.session, tokens)
             stack = residual_stack(run)
             if self._reading is not None and question[-1] is not None and question == self._read_for:

@@ -347,7 +347,7 @@ def _patch(cell: dict[str, Any], source: Tokens, read: Read) -> Patch:
     """The patch of one cell, its values read from the source prompt's run."""
     site: str = cell["site"]
     layer, head, position = cell["layer"], cell.get("head"), cell.get("position")
-    values = read(source.ids, site, layer)  # (position, [head,] width)
+    values = read(source.prompt, site, layer)  # (position, [head,] width)
     values = values if head is None else values[:, head]
     return Patch(
         site, layer=layer, head=head, position=position, source=values if position is None else values[position]

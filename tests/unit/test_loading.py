@@ -13,8 +13,6 @@ from transformers import (
     BertConfig,
     BertLMHeadModel,
     LlamaForCausalLM,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 import interpwidgets as iw
@@ -81,7 +79,6 @@ def test_a_language_model_that_reads_ahead_is_refused_rather_than_swept_as_if_ca
     assert hooks(model) == 0
     with iw.Session(BertLMHeadModel(BertConfig(**SIZES, is_decoder=True)).eval()) as session:
         assert session.causal
-
 
 
 def test_load_takes_a_folder(tmp_path):
