@@ -195,7 +195,7 @@ def _split(
     prefix: Prefix | None,
     at_least: int,
 ) -> list[list[int]]:
-    """Pack rows of `length` positions into passes: few enough for the budget, late blocks (cheap rows) first, alike in cost."""
+    """Pack rows of `length` positions into passes that fit the budget: late blocks (cheap) first, alike in cost."""
     n_layers = engine.architecture.n_layers
     order = sorted(active, key=lambda i: -_begin(rows[i]))
     cost = [n_layers - max(_begin(rows[i]), 0) if shared else n_layers for i in order]

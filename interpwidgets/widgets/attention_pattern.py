@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import traitlets as t
 
 from ..engine.interventions import Ablate, CutEdge
-from ..engine.sites import Site
+from ..engine.sites import SITES, Site, StackName, on_stack
 from ..methods.predictions import compare_predictions
 from ..session import Run, Session
+from ..tokens import Tokens
 from . import static
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from ..engine.architecture import Stack
 
 _THUMBNAIL = 32  # cells along the side of a head's thumbnail
 
@@ -25,7 +28,8 @@ class AttentionPattern(LiveWidget):
     """Attention patterns of all layers and heads, the selected head large, the model's prediction beside it.
 
     Click a head to select it, ablate it with the button or A; click a cell to cut that attention edge. Everything
-    downstream is run again; the "difference from baseline" view shows what changed.
+    downstream is run again; the "difference from baseline" view shows what changed. Of a model with an encoder, `stack`
+    chooses between the decoder's attention to itself, the encoder's, and that from the decoder to the encoder.
 
     Example: `iw.AttentionPattern(session, "The cat sat on the mat", layer=3, head=1)`
     """
@@ -35,12 +39,15 @@ class AttentionPattern(LiveWidget):
     _esm = bundle("attention_pattern.js")
     _css = stylesheet("attention_pattern.css")
 
+    stack = t.Enum(get_args(StackName), "decoder").tag(sync=True)
+    """Which attention is shown: the "decoder"'s to itself, the "encoder"'s, or "cross", from the one to the other."""
     layer = t.Int(0).tag(sync=True)
     """The selected layer."""
     head = t.Int(0).tag(sync=True)
     """The selected head."""
     hide_bos = t.Bool(True).tag(sync=True)
-    """Leave position 0, on which most heads rest, out of the picture."""
+    """Leave position 0, on which most heads rest, out of the picture; not in attention to an encoder, nor in an encoder
+    whose text begins with no special token."""
     view = t.Enum(("now", "difference", "baseline"), "now").tag(sync=True)
     """What is drawn: the pattern with the experiments, its difference from the model as it is, or the latter."""
     how = t.Enum(("zero", "mean"), "zero").tag(sync=True)
@@ -60,6 +67,7 @@ class AttentionPattern(LiveWidget):
         *,
         layer: int = 0,
         head: int = 0,
+        stack: StackName = "decoder",
         linked: bool = True,
         **settings: Any,
     ) -> None:
@@ -67,67 +75,87 @@ class AttentionPattern(LiveWidget):
         self._baseline: Run | None = None
         self._now: Run | None = None
         self.session = session
-        self._check_head(layer, head)
+        self._check_head(layer, head, stack)
         super().__init__(session, linked=linked, **settings)
-        self.layer, self.head = layer, head
+        self.stack, self.layer, self.head = stack, layer, head
         self._prompt = prompt_to_wire(self._tokens, session)
         self.refresh()
 
     def run(self, prompt: Any) -> None:
         """Show another prompt."""
-        self._tokens = self.session.tokenize(parse_prompt(self.session, prompt))
+        self._tokens = self.session.tokenize(parse_prompt(self.session, prompt, self._tokens))
         self.refresh()
 
-    def select(self, layer: int, head: int) -> None:
-        """Show this head large; nothing is run."""
-        self._check_head(layer, head)
+    def select(self, layer: int, head: int, stack: StackName | None = None) -> None:
+        """Show this head large, of the stack that is shown or another one; nothing is run."""
+        self._check_head(layer, head, stack or self.stack)
         with self.session.publishing, self.hold_sync():
+            self.stack = stack or self.stack
             self.layer, self.head = layer, head
             if self._now is not None:
                 self._detail = self._detail_to_wire()
             self._code = self.code()
 
-    def ablate(self, layer: int, head: int, how: Literal["zero", "mean"] | None = None) -> None:
-        """Ablate this head's z, or restore it if it is ablated."""
-        self._check_head(layer, head)
+    def ablate(
+        self, layer: int, head: int, how: Literal["zero", "mean"] | None = None, stack: StackName | None = None
+    ) -> None:
+        """Ablate this head's z, of the stack that is shown or another one, or restore it if it is ablated."""
+        stack = stack or self.stack
+        self._check_head(layer, head, stack)
+        site = on_stack(stack, "z")
         for i, experiment in enumerate(self.experiments.entries):
             match experiment.intervention:
-                case Ablate(site="z", layer=int(at), head=int(which), position=None) if (at, which) == (layer, head):
+                case Ablate(layer=int(at), head=int(which), position=None) as ablation if (
+                    ablation.site,
+                    at,
+                    which,
+                ) == (site, layer, head):
                     self.experiments.pop(i)
                     return
-        self.experiments.append(Ablate("z", layer=layer, head=head, how=how or cast(Literal["zero", "mean"], self.how)))
+        self.experiments.append(
+            Ablate(site, layer=layer, head=head, how=how or cast(Literal["zero", "mean"], self.how))
+        )
 
-    def cut(self, layer: int, head: int, query: int, key: int, renormalize: bool | None = None) -> None:
-        """Cut this attention edge, or restore it if it is cut."""
-        self._check_head(layer, head)
-        length = len(self._tokens)
+    def cut(
+        self, layer: int, head: int, query: int, key: int, renormalize: bool | None = None,
+        stack: StackName | None = None,
+    ) -> None:  # fmt: skip
+        """Cut this attention edge, of the stack that is shown or another one, or restore it if it is cut."""
+        stack = stack or self.stack
+        self._check_head(layer, head, stack)
+        queries, keys = (len(tokens) for tokens in self._axes(stack))
         if renormalize not in (None, True, False):
             raise TypeError(f"renormalize={renormalize!r}: True or False is needed")
-        in_prompt = 0 <= whole(key, "key") < length and 0 <= whole(query, "query") < length
-        if not in_prompt or (self.session.causal and key > query):
-            before = "keys come before queries, and " if self.session.causal else ""
-            raise ValueError(f"no edge from query {query} to key {key}: {before}there are {length} tokens")
+        in_prompt = 0 <= whole(key, "key") < keys and 0 <= whole(query, "query") < queries
+        if not in_prompt or (self._is_causal(stack) and key > query):
+            before = "keys come before queries, and " if self._is_causal(stack) else ""
+            there = f"{queries} tokens" if queries == keys else f"{queries} queries and {keys} keys"
+            raise ValueError(f"no edge from query {query} to key {key}: {before}there are {there}")
         for i, experiment in enumerate(self.experiments.entries):
             match experiment.intervention:
                 case CutEdge(layer=int(), head=int(), query=int(), key=int()) as edge if (
+                    edge.stack,
                     edge.layer,
                     edge.head,
                     edge.query,
                     edge.key,
-                ) == (layer, head, query, key):
+                ) == (stack, layer, head, query, key):
                     self.experiments.pop(i)
                     return
         scaled = self.renormalize if renormalize is None else renormalize
-        self.experiments.append(CutEdge(layer=layer, head=head, query=query, key=key, renormalize=scaled))
+        cut = CutEdge(layer=layer, head=head, query=query, key=key, renormalize=scaled, stack=stack)
+        self.experiments.append(cut)
 
     def refresh(self) -> None:
         """Run the prompt again, with the experiments that act."""
         tokens, acting = self._tokens, tuple(self.experiments)
 
         def compute() -> Wire:
+            shown = self._stacks()
+            patterns = tuple(Site(on_stack(stack, "pattern")) for stack in shown)
             # z is kept beside the patterns, so that a mean ablation needs no run of its own.
-            baseline = self.session.ask(tokens, (Site("pattern"), Site("z")))
-            now = self.session.ask(tokens, (Site("pattern"),), acting) if acting else baseline
+            baseline = self.session.ask(tokens, (*patterns, *(Site(on_stack(stack, "z")) for stack in shown)))
+            now = self.session.ask(tokens, patterns, acting) if acting else baseline
             self._baseline, self._now = baseline, now
             self._note_idle(acting, now.idle)
             return {
@@ -142,16 +170,63 @@ class AttentionPattern(LiveWidget):
     def runs(self) -> list[Run]:
         return [run for run in (self._baseline, self._now) if run is not None]
 
-    def _check_head(self, layer: int, head: int) -> None:
-        a = self.session.engine.architecture
+    def _stacks(self) -> list[StackName]:
+        """The stacks of which any layer shows its pattern; a model without an encoder is one."""
+        engine = self.session.engine
+        counted = [(name, range(stack.n_layers)) for name, stack in engine.architecture.stacks.items()]
+        seen = [
+            name for name, layers in counted if any(on_stack(name, "pattern") in engine.sites(i, name) for i in layers)
+        ]
+        return seen if engine.has_encoder else ["decoder"]
+
+    def _axes(self, stack: StackName) -> tuple[Tokens, Tokens]:
+        """The tokens that are queries and those that are keys."""
+        site = SITES[on_stack(stack, "pattern")]
+        return self._tokens.of(site), self._tokens.keys_of(site)
+
+    def _is_causal(self, stack: StackName) -> bool:
+        return stack == "decoder" and self.session.causal
+
+    def _rests(self, stack: StackName) -> bool:
+        """Whether position 0 is where heads rest, and may be hidden."""
+        queries, _ = self._axes(stack)
+        return len(queries) > 1 and (stack == "decoder" or (stack == "encoder" and queries.special[0]))
+
+    def _of(self, stack: StackName) -> Stack:
+        if stack not in self._stacks():
+            have = ", ".join(map(repr, self._stacks()))
+            raise ValueError(f"{self.session.name} shows no attention in stack {stack!r}: it has {have}")
+        return self.session.engine.architecture.stacks[stack]
+
+    def _check_head(self, layer: int, head: int, stack: StackName) -> None:
+        a = self._of(stack)
         if not 0 <= whole(layer, "layer") < a.n_layers or not 0 <= whole(head, "head") < a.n_heads[layer]:
             have = f"layers 0 to {a.n_layers - 1}, heads 0 to {max(a.n_heads) - 1}"
-            raise ValueError(f"there is no attention head {head} in layer {layer}: this model has {have}")
+            what = "this model" if stack == "decoder" else f"its {stack}"
+            raise ValueError(f"there is no attention head {head} in layer {layer}: {what} has {have}")
+
+    @t.validate("stack")
+    def _in_the_architecture(self, proposal: Any) -> str:
+        try:
+            self._of(proposal["value"])
+        except ValueError as error:
+            raise t.TraitError(str(error)) from None
+        return str(proposal["value"])
+
+    @t.observe("stack")
+    def _on_stack(self, change: Any) -> None:
+        a = self._of(change["new"])
+        with self.session.publishing, self.hold_sync():
+            self.layer = min(self.layer, a.n_layers - 1)
+            self.head = min(self.head, max(a.n_heads) - 1)
+            if self._now is not None:
+                self._overview, self._detail = self._overview_to_wire(), self._detail_to_wire()
+            self._code = self.code()
 
     @t.validate("layer", "head")
     def _in_the_model(self, proposal: Any) -> int:
         name, value = proposal["trait"].name, proposal["value"]
-        a = self.session.engine.architecture
+        a = self._of(self.stack)
         limit = a.n_layers if name == "layer" else max(a.n_heads)
         if not 0 <= value < limit:
             raise t.TraitError(f"{name} {value} is out of range: there are {limit} ({name}s 0 to {limit - 1})")
@@ -166,21 +241,27 @@ class AttentionPattern(LiveWidget):
     def _overview_to_wire(self) -> Wire:
         assert self._now is not None
         assert self._baseline is not None
-        a = self.session.engine.architecture
-        edges = _edges(len(self._tokens))
-        shape = (a.n_layers, max(a.n_heads), len(edges) - 1, len(edges) - 1)
+        stack: StackName = self.stack
+        a, site = self._of(stack), on_stack(stack, "pattern")
+        edges, key_edges = (_edges(len(tokens)) for tokens in self._axes(stack))
+        shape = (a.n_layers, max(a.n_heads), len(edges) - 1, len(key_edges) - 1)
         now, baseline = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
         changed = np.zeros(shape[:2], np.float32)
-        present = ["pattern" in self.session.engine.sites(layer) for layer in range(a.n_layers)]
+        present = [site in self.session.engine.sites(layer, stack) for layer in range(a.n_layers)]
         for layer in (i for i, there in enumerate(present) if there):
-            here, before = _pattern(self._now, layer), _pattern(self._baseline, layer)
-            now[layer, : len(here)] = _thumbnails(here, edges)
+            here, before = _pattern(self._now, stack, layer), _pattern(self._baseline, stack, layer)
+            now[layer, : len(here)] = _thumbnails(here, edges, key_edges)
             if self._changed():
-                baseline[layer, : len(here)] = _thumbnails(before, edges)
+                baseline[layer, : len(here)] = _thumbnails(before, edges, key_edges)
                 changed[layer, : len(here)] = np.abs(here - before).max((1, 2))
         return {
             "id": self._result_id(),
+            "stack": stack,
+            "stacks": self._stacks(),
+            "causal": self._is_causal(stack),
+            "rests": self._rests(stack),
             "edges": edges,
+            "key_edges": key_edges,
             "present": present,
             "now": to_wire(now),
             "baseline": to_wire(baseline) if self._changed() else None,
@@ -190,28 +271,30 @@ class AttentionPattern(LiveWidget):
         }
 
     def _single_cuts(self) -> list[list[int]]:
-        """Acting cuts of one edge of one head, as clicks make them."""
-        cuts = (i for i in self.experiments if isinstance(i, CutEdge))
+        """Acting cuts of one edge of one head of this stack, as clicks make them."""
+        cuts = (i for i in self.experiments if isinstance(i, CutEdge) and i.stack == self.stack)
         places = ([i.layer, i.head, i.query, i.key] for i in cuts)
         return [[x for x in place if isinstance(x, int)] for place in places if all(isinstance(x, int) for x in place)]
 
     def _single_ablations(self) -> list[list[Any]]:
-        """Acting ablations of one head, as clicks make them."""
-        ablations = (i for i in self.experiments if isinstance(i, Ablate) and i.site == "z")
+        """Acting ablations of one head of this stack, as clicks make them."""
+        site = on_stack(self.stack, "z")
+        ablations = (i for i in self.experiments if isinstance(i, Ablate) and i.site == site)
         return [[i.layer, i.head, i.how] for i in ablations if isinstance(i.layer, int) and isinstance(i.head, int)]
 
     def _detail_to_wire(self) -> Wire:
         assert self._now is not None
         assert self._baseline is not None
-        a = self.session.engine.architecture
+        a = self._of(self.stack)
         group = a.n_heads[self.layer] // max(1, a.n_kv_heads[self.layer])
         return {
             "id": self._result_id(),
+            "stack": self.stack,
             "layer": self.layer,
             "head": self.head,
             "kv_head": self.head // max(1, group),
-            "now": to_wire(_pattern(self._now, self.layer)[self.head]),
-            "baseline": to_wire(_pattern(self._baseline, self.layer)[self.head]) if self._changed() else None,
+            "now": to_wire(self._shown(self._now)),
+            "baseline": to_wire(self._shown(self._baseline)) if self._changed() else None,
         }
 
     def _predictions_to_wire(self) -> Wire:
@@ -225,7 +308,8 @@ class AttentionPattern(LiveWidget):
         return {"id": self._result_id(), "rows": rows, "note": note}
 
     def _code_of_view(self) -> str:
-        extra = "" if self.linked else ", linked=False"
+        extra = "" if self.stack == "decoder" else f", stack={self.stack!r}"
+        extra += "" if self.linked else ", linked=False"
         return f"iw.AttentionPattern(session, {prompt_code(self._tokens)}, layer={self.layer}, head={self.head}{extra})"
 
     def figure(self) -> go.Figure:
@@ -237,39 +321,47 @@ class AttentionPattern(LiveWidget):
 
         assert self._now is not None
         assert self._baseline is not None
-        weights = _pattern(self._baseline if self.view == "baseline" else self._now, self.layer)[self.head].copy()
+        weights = self._shown(self._baseline if self.view == "baseline" else self._now).copy()
         difference = self.view == "difference" and self._changed()
         if difference:
-            weights -= _pattern(self._baseline, self.layer)[self.head]
+            weights -= self._shown(self._baseline)
         self._blank_masked(weights)
+        queries, keys = self._axes(self.stack)
         return heatmap(
-            weights, self._tokens.strings, self._tokens.strings, title=f"L{self.layer}H{self.head}", row_title="query",
+            weights, queries.strings, keys.strings, title=self._head_name(), row_title="query",
             column_title="key", unit="now − baseline" if difference else "attention weight", signed=difference,
         )  # fmt: skip
 
     def _static_picture(self) -> str:
         if self._now is None or not self._predictions:
             return "<div>The model is still running.</div>"
-        first = 1 if self.hide_bos and len(self._tokens) > 1 else 0
-        weights = _pattern(self._now, self.layer)[self.head, first:, first:].copy()
+        first = 1 if self.hide_bos and self._rests(self.stack) else 0
+        weights = self._shown(self._now)[first:, first:].copy()
         self._blank_masked(weights)
-        names = self._tokens.strings[first:]
+        queries, keys = (tokens.strings[first:] for tokens in self._axes(self.stack))
         hidden = ", position 0 hidden" if first else ""
-        caption = f"attention of L{self.layer}H{self.head}, query (row) to key (column){hidden}"
+        caption = f"attention of {self._head_name()}, query (row) to key (column){hidden}"
         runs = ("baseline", "now") if self._changed() else ("baseline",)
         rows = [[r["text"], *(f"{r[name]:.1%}" for name in runs)] for r in self._predictions["rows"]]
         of = "next token" if self.session.causal else "masked token"
-        return static.matrix(weights, names, names, caption) + (static.table([of, *runs], rows) if rows else "")
+        return static.matrix(weights, queries, keys, caption) + (static.table([of, *runs], rows) if rows else "")
 
     def _blank_masked(self, weights: np.ndarray) -> None:
         """Leave out of a picture (query, key) what a causal model's queries cannot see."""
-        if self.session.causal:
+        if self._is_causal(self.stack):
             weights[np.triu_indices(len(weights), 1)] = np.nan
 
+    def _shown(self, run: Run) -> np.ndarray:
+        """The selected head's weights, (query, key)."""
+        return _pattern(run, self.stack, self.layer)[self.head]
 
-def _pattern(run: Run, layer: int) -> np.ndarray:
+    def _head_name(self) -> str:
+        return ("" if self.stack == "decoder" else f"{self.stack} ") + f"L{self.layer}H{self.head}"
+
+
+def _pattern(run: Run, stack: StackName, layer: int) -> np.ndarray:
     """(head, query, key) weights of one layer."""
-    return run.tensor("pattern", layer).float().cpu().numpy().transpose(1, 0, 2)
+    return run.tensor(on_stack(stack, "pattern"), layer).float().cpu().numpy().transpose(1, 0, 2)
 
 
 def _edges(length: int) -> list[int]:
@@ -279,10 +371,10 @@ def _edges(length: int) -> list[int]:
     return [0, *np.linspace(1, length, _THUMBNAIL).round().astype(int).tolist()]
 
 
-def _thumbnails(weights: np.ndarray, edges: list[int]) -> np.ndarray:
+def _thumbnails(weights: np.ndarray, edges: list[int], key_edges: list[int]) -> np.ndarray:
     """(head, query, key) weights as (head, bin, bin) bytes: the largest of each bin, so that no spike is lost."""
-    starts = edges[:-1]
     largest = weights
-    if len(starts) < weights.shape[1]:
-        largest = np.maximum.reduceat(np.maximum.reduceat(weights, starts, axis=1), starts, axis=2)
+    for axis, starts in ((1, edges[:-1]), (2, key_edges[:-1])):
+        if len(starts) < weights.shape[axis]:
+            largest = np.maximum.reduceat(largest, starts, axis=axis)
     return np.rint(255 * largest.clip(0, 1)).astype(np.uint8)

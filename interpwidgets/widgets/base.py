@@ -8,6 +8,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
@@ -19,6 +20,7 @@ from ..engine.forward import Cancelled
 from ..engine.interventions import Intervention
 from ..engine.jobs import Ticket, check_cancelled
 from ..engine.memory import is_out_of_memory
+from ..engine.prompts import SourceTarget
 from ..experiments import Experiments
 from ..run import Run
 from ..session import Session
@@ -425,11 +427,19 @@ def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
             {"id": i, "text": s, "raw": r, "special": special}
             for i, s, r, special in zip(tokens.ids, tokens.strings, raw, tokens.special, strict=True)
         ],
+        "source": None if tokens.source is None else prompt_to_wire(tokens.source, session),
     }
 
 
-def parse_prompt(session: Session, prompt: Any) -> Any:
-    """A prompt as typed: text, or ids separated by commas or spaces where the session has no tokenizer."""
+def parse_prompt(session: Session, prompt: Any, shown: Tokens | None = None) -> Any:
+    """A prompt as typed: text, or ids separated by commas or spaces where the session has no tokenizer.
+
+    The page may type one text of a pair, {"source": text} or {"target": text}; the other stays as it is `shown`.
+    """
+    if isinstance(prompt, dict) and shown is not None and isinstance(shown.given, SourceTarget):
+        return replace(shown.given, **{name: parse_prompt(session, text) for name, text in prompt.items()})
+    if isinstance(prompt, SourceTarget):
+        return SourceTarget(parse_prompt(session, prompt.source), parse_prompt(session, prompt.target))
     return written_ids(prompt) if isinstance(prompt, str) and session.tokenizer is None else prompt
 
 

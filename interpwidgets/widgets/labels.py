@@ -12,7 +12,8 @@ def short_label(intervention: Intervention) -> str:
     match intervention:
         case CutEdge(query=query, key=key, renormalize=renormalize):
             rest = "" if renormalize else ", rest kept"
-            heads = _at("L", intervention.layer) + _at("H", intervention.head)
+            stack = "" if intervention.stack == "decoder" else f"{intervention.stack} "
+            heads = stack + _at("L", intervention.layer) + _at("H", intervention.head)
             return f"{heads} cut {_or_all(query)} → {_or_all(key)}{rest}".strip()
         case Ablate(how="zero"):
             return f"{place} → 0"

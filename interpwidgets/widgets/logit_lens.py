@@ -63,7 +63,7 @@ class LogitLens(LiveWidget):
 
     def run(self, prompt: Any) -> None:
         """Show another prompt."""
-        self._tokens = self.session.tokenize(parse_prompt(self.session, prompt))
+        self._tokens = self.session.tokenize(parse_prompt(self.session, prompt, self._tokens))
         self.refresh()
 
     def replace(self, position: int, token: int | None = None, text: str | None = None) -> None:

@@ -86,6 +86,11 @@ class PatchingHeatmap(LiveWidget):
     ) -> None:
         self._answer = None if answer is None else session.token_id(answer)
         self._foil = None if foil is None else session.token_id(foil)
+        if session.engine.has_encoder:
+            raise ValueError(
+                f"PatchingHeatmap draws one text's positions, and {session.name} reads a source and a target: "
+                "iw.patch_sweep(session, iw.SourceTarget(...), iw.SourceTarget(...)) gives the decoder's map"
+            )
         self._clean, self._corrupted = _pair(session, clean, corrupted)
         self._cells: list[dict[str, Any]] = []
         self._drilled: int | None = None

@@ -386,3 +386,155 @@ def test_load_opens_a_folder_with_both(tmp_path):
     with iw.load(str(tmp_path)) as session:
         assert session.engine.has_encoder
         assert session.run(iw.SourceTarget("the", "the")).tokens.strings == ("<pad>", "the")
+
+
+def array(wire):
+    return np.frombuffer(wire["view"], wire["dtype"]).reshape(wire["shape"])
+
+
+@pytest.fixture
+def widget(one):
+    one.interventions.clear()
+    shown = iw.AttentionPattern(one, PROMPT, layer=1, head=1, stack="cross")
+    shown.wait(30)
+    yield shown
+    shown.close()
+    one.interventions.clear()
+
+
+def test_each_stack_is_shown_without_another_run(one, widget):
+    ran = []
+    handle = one.model.register_forward_pre_hook(lambda *_: ran.append(1))
+    for stack, prefix in STACKS.items():
+        expected = iw.attention_patterns(one, PROMPT, stack=stack)
+        ran.clear()
+        widget.select(1, 1, stack)
+        assert not ran
+        assert (widget._overview["stack"], widget._detail["stack"]) == (stack, stack)
+        assert close(array(widget._detail["now"]), expected.sel(layer=1, head=1))
+        assert np.abs(array(widget._overview["now"]) / 255 - expected.values).max() <= 0.5 / 255 + 1e-6
+        assert widget._overview["causal"] == (prefix == "")
+        assert [widget._overview[e][-1] for e in ("edges", "key_edges")] == [
+            expected.sizes[d] for d in ("query", "key")
+        ]
+        assert widget.figure().data[0].z.shape == tuple(expected.sizes[d] for d in ("query", "key"))
+    handle.remove()
+
+
+def test_clicks_act_in_the_stack_that_is_shown(one, widget):
+    widget.cut(1, 1, query=3, key=4)
+    widget.ablate(0, 1)
+    widget.wait(30)
+    acting = [iw.CutEdge(layer=1, head=1, query=3, key=4, stack="cross"), iw.Ablate("cross.z", layer=0, head=1)]
+    assert list(one.interventions) == acting
+    assert (widget._overview["cut"], widget._overview["ablated"]) == ([[1, 1, 3, 4]], [[0, 1, "zero"]])
+    assert [e["label"] for e in widget._experiments] == ["cross L1H1 cut 3 → 4", "cross.z L0H1 → 0"]
+    run = one.run(PROMPT, "cross.pattern", acting)
+    assert close(array(widget._detail["now"]), run["cross.pattern"].sel(layer=1, head=1))
+    probability = torch.from_numpy(run.logits.values[-1]).softmax(-1)
+    assert all(row["now"] == pytest.approx(float(probability[row["id"]])) for row in widget._predictions["rows"])
+    widget.stack = "decoder"
+    assert (widget._overview["cut"], widget._overview["ablated"]) == ([], [])
+    widget.cut(1, 1, query=3, key=2)
+    widget.cut(1, 1, query=3, key=4, stack="cross")  # restores it
+    widget.wait(30)
+    assert iw.CutEdge(layer=1, head=1, query=3, key=2) in list(one.interventions)
+    assert acting[0] not in list(one.interventions)
+
+
+def test_what_does_not_exist_is_refused_by_its_stack(one, widget):
+    with pytest.raises(ValueError, match="no edge from query 3 to key 5: there are 4 queries and 5 keys"):
+        widget.cut(1, 1, query=3, key=5)
+    with pytest.raises(ValueError, match="keys come before queries, and there are 4 tokens"):
+        widget.cut(1, 1, query=1, key=2, stack="decoder")
+    n_encoder = one.engine.architecture.stacks["encoder"].n_layers
+    with pytest.raises(ValueError, match=f"layer {n_encoder}: its encoder has layers 0 to {n_encoder - 1}"):
+        widget.select(n_encoder, 0, "encoder")
+    widget.select(2, 3)
+    widget.stack = "encoder"
+    assert (widget.layer, widget.head) == (
+        min(2, n_encoder - 1),
+        min(3, one.engine.architecture.stacks["encoder"].n_heads[0] - 1),
+    )
+
+
+def test_an_encoder_that_shows_no_pattern_is_not_offered():
+    config = {"vocab_size": 97, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+    model = AutoModelForSeq2SeqLM.from_config(_long_t5(**config))
+    with iw.Session(model.eval()) as session:
+        widget = iw.AttentionPattern(session, PROMPT)
+        widget.wait(30)
+        assert widget._overview["stacks"] == ["decoder", "cross"]
+        with pytest.raises(ValueError, match="shows no attention in stack 'encoder': it has 'decoder', 'cross'"):
+            widget.select(0, 0, "encoder")
+
+
+def _long_t5(**sizes):
+    from transformers import LongT5Config
+
+    return LongT5Config(**sizes, decoder_start_token_id=0)
+
+
+def test_a_model_without_an_encoder_has_one_stack():
+    from tests.models import tiny
+
+    with iw.Session(tiny("llama")) as session:
+        widget = iw.AttentionPattern(session, [5, 6, 7])
+        widget.wait(30)
+        assert widget._overview["stacks"] == ["decoder"]
+        with pytest.raises(ValueError, match="shows no attention in stack 'cross'"):
+            iw.AttentionPattern(session, [5, 6, 7], stack="cross")
+
+
+def test_either_text_is_typed_alone(one, widget):
+    widget.run({"source": "60, 8"})
+    widget.wait(30)
+    assert (widget._prompt["source"]["tokens"][0]["id"], len(widget._prompt["tokens"])) == (60, 4)
+    widget.run({"target": "3"})
+    widget.wait(30)
+    assert [t["id"] for t in widget._prompt["tokens"]] == [one.model.config.decoder_start_token_id, 3]
+    assert len(widget._prompt["source"]["tokens"]) == 2
+
+
+def test_code_and_static_frame_are_of_the_stack(one, widget):
+    assert widget.code().endswith("head=1, stack='cross')")
+    rebuilt = eval(widget.code(), {"iw": iw, "session": one})
+    rebuilt.wait(30)
+    assert array(rebuilt._detail["now"]).shape == (4, 5)
+    rebuilt.close()
+    assert "attention of cross L1H1, query (row) to key (column)" in widget.static_frame()
+
+
+def test_the_lens_reads_the_decoder(one):
+    read = iw.logit_lens(one, PROMPT, metric=["probability", "kl"])
+    assert read.sizes["position"] == len(TARGET) + 1
+    last = torch.from_numpy(logits(one)).softmax(-1).max(-1).values
+    assert close(read["probability"].values[-1], last)
+    assert np.abs(read["kl"].values[-1]).max() < 1e-5
+    lens = iw.LogitLens(one, PROMPT)
+    lens.wait(30)
+    lens.replace(2, token=60)
+    lens.wait(30)
+    assert [t["id"] for t in lens._prompt["tokens"]][1:] == [7, 60, 11]
+    assert [t["id"] for t in lens._prompt["source"]["tokens"]] == list(SOURCE)
+    with pytest.raises(ValueError, match="the decoder begins with"):
+        lens.replace(0, token=60)
+    lens.close()
+
+
+@pytest.mark.filterwarnings("ignore::interpwidgets.session.NoEffectWarning")
+@pytest.mark.parametrize("site", ["resid_pre", "z"])
+def test_a_sweep_of_the_decoder_is_one_forward_a_cell(one, site):
+    clean, corrupted = PROMPT, iw.SourceTarget((5, 17, 60, 44), (7, 8, 12))
+    swept = iw.patch_sweep(one, clean, corrupted, site, 3, 9, normalize=False)
+    expected = np.empty(swept.shape)
+    for layer, other in np.ndindex(*swept.shape):
+        where = {"position": other} if site == "resid_pre" else {"head": other}
+        out = logits(one, corrupted, [iw.Patch(site, layer=layer, source=clean, **where)])[-1]
+        expected[layer, other] = out[3] - out[9]
+    assert np.abs(swept.values - expected).max() < 1e-4
+
+
+def test_the_heatmap_says_what_works_instead(one):
+    with pytest.raises(ValueError, match=r"iw\.patch_sweep"):
+        iw.PatchingHeatmap(one, clean=PROMPT, corrupted=PROMPT)
