@@ -1,4 +1,4 @@
-"""nnterp 1.3 on tiny models and the demo model, a process of its own: `python -m tests.parity.nnterp_oracle OUT.npz FAMILY...`.
+"""nnterp 1.3 in a process of its own: `python -m tests.parity.nnterp_oracle OUT.npz FAMILY...`, or "demo".
 
 Importing nnsight, on which nnterp rests, replaces `torch.Tensor.backward` and `torch.autocast.__init__`, and its first
 trace gives every Python object a `save` method: nothing that the tests of another package should run under.
