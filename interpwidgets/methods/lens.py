@@ -33,7 +33,7 @@ UNITS = {
 }
 """The metrics and their units."""
 
-_ROWS = 64  # vectors unembedded at once: bounds the logits held to 64 x vocabulary
+_ROWS = 64  # vectors unembedded at once: bounds the logits held to a few times 64 x vocabulary
 
 
 def logit_lens(
@@ -110,11 +110,10 @@ def read_stack(
     stack = residual_stack(run)  # (layer, position, d_model)
     n_layers, length, _ = stack.shape
     top_k = min(top_k, session.engine.architecture.n_vocab)
-    final = session.engine.readout(stack[-1]).float().log_softmax(-1)  # (position, token)
     said = session.targets(run.tokens)
     open_ = [i for i, token in enumerate(said) if token is None]  # the positions whose target is the model's own
-    own = final.argmax(-1).tolist()
-    target = torch.tensor([own[i] if token is None else token for i, token in enumerate(said)], device=final.device)
+    target = torch.tensor([-1 if token is None else token for token in said], device=stack.device)
+    target[open_] = session.engine.readout(stack[-1, open_]).argmax(-1)
     out = _empty(n_layers, length, top_k, track, metrics)
     out["target"] = ("position", target.cpu().numpy().astype(np.int32))
     todo = torch.ones(n_layers, length, dtype=torch.bool)
@@ -130,18 +129,22 @@ def read_stack(
             if name != "target":
                 where = np.broadcast_to(_spread(~todo.numpy(), out[name].dims), out[name].shape)
                 out[name].values[where] = reading[name].values[where]
-    rows = [(layer, p) for layer in reversed(range(n_layers)) for p in todo[layer].nonzero()[:, 0].tolist()]
-    for at in range(0, len(rows), _ROWS):
-        check_cancelled()
-        chunk = rows[at : at + _ROWS]
-        layers, positions = ([c[i] for c in chunk] for i in (0, 1))
-        logits = session.engine.readout(stack[layers, positions]).float()  # (row, token)
-        for name, values in _measure(logits, final[positions], target[positions], top_k, list(track), metrics).items():
-            tokens_first = out[name].dims[0] == "token"
-            index = (slice(None), layers, positions) if tokens_first else (layers, positions)
-            out[name].values[index] = values.cpu().numpy()
-        if partial is not None:
-            partial(out)
+    for start in range(0, length, _ROWS):
+        here = range(start, min(start + _ROWS, length))
+        # The last layer's log-probabilities (position, token), which KL compares with.
+        final = session.engine.readout(stack[-1, here]).float().log_softmax(-1) if "kl" in metrics else None
+        rows = [(layer, p) for layer in reversed(range(n_layers)) for p in here if todo[layer, p]]
+        for at in range(0, len(rows), _ROWS):
+            check_cancelled()
+            layers, positions = ([row[i] for row in rows[at : at + _ROWS]] for i in (0, 1))
+            logits = session.engine.readout(stack[layers, positions]).float()  # (row, token)
+            last = None if final is None else final[[p - start for p in positions]]
+            for name, values in _measure(logits, last, target[positions], top_k, list(track), metrics).items():
+                tokens_first = out[name].dims[0] == "token"
+                index = (slice(None), layers, positions) if tokens_first else (layers, positions)
+                out[name].values[index] = values.cpu().numpy()
+            if partial is not None:
+                partial(out)
     if "cross_entropy" in metrics:
         out["cross_entropy"].values[:, open_] = np.nan
     out.attrs["tokens"] = list(run.tokens.strings)
@@ -149,9 +152,9 @@ def read_stack(
 
 
 def _measure(
-    logits: Tensor, final: Tensor, target: Tensor, top_k: int, track: list[int], metrics: Sequence[str]
+    logits: Tensor, final: Tensor | None, target: Tensor, top_k: int, track: list[int], metrics: Sequence[str]
 ) -> dict[str, Tensor]:
-    """The metrics of a chunk of logits (row, token); `final` are the last layer's log-probabilities there."""
+    """The metrics of a chunk of logits (row, token); `final` are the last layer's log-probabilities, for KL."""
     log_p = logits.log_softmax(-1)
     top_log, top = log_p.topk(top_k)
     at_target = log_p.gather(1, target[:, None])
@@ -160,7 +163,7 @@ def _measure(
         "log_probability": lambda: top_log[:, 0],
         "entropy": lambda: -(log_p.exp() * log_p).sum(-1),
         "rank": lambda: (log_p > at_target).sum(-1).float(),
-        "kl": lambda: (final.exp() * (final - log_p)).sum(-1),
+        "kl": lambda: _kl(final, log_p),
         "cross_entropy": lambda: -at_target[:, 0],
     }
     measured = {"top_token": top.int(), "top_probability": top_log.exp()} | {name: measures[name]() for name in metrics}
@@ -171,6 +174,11 @@ def _measure(
             [(log_p > tracked[:, i : i + 1]).sum(-1) for i in range(len(track))]
         ).float()
     return measured
+
+
+def _kl(final: Tensor | None, log_p: Tensor) -> Tensor:
+    assert final is not None
+    return (final.exp() * (final - log_p)).sum(-1)
 
 
 def _empty(n_layers: int, length: int, top_k: int, track: Sequence[int], metrics: Sequence[str]) -> xr.Dataset:

@@ -1,4 +1,4 @@
-"""nnterp 1.3 on the tiny models, in a process of its own: `python -m tests.parity.nnterp_oracle OUT.npz FAMILY...`.
+"""nnterp 1.3 in a process of its own: `python -m tests.parity.nnterp_oracle OUT.npz FAMILY...`, or "demo".
 
 Importing nnsight, on which nnterp rests, replaces `torch.Tensor.backward` and `torch.autocast.__init__`, and its first
 trace gives every Python object a `save` method: nothing that the tests of another package should run under.
@@ -17,8 +17,9 @@ from nnterp import StandardizedTransformer
 from nnterp.interventions import TargetPrompt, logit_lens, patchscope_lens
 from nnterp.rename_utils import RenameConfig, default_attention_prob_source
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from interpwidgets.demo_model import demo_model_path
 from tests.models import tiny
 
 PROMPT = (5, 17, 3, 44, 17, 60, 8, 91)
@@ -28,12 +29,13 @@ STEERED = {"layer": 1, "position": 5, "factor": 2.5}
 
 
 def standardized(family: str) -> StandardizedTransformer:
-    """The tiny model, eager, with a tokenizer that reads "5 17 3" as these ids."""
+    """The model, eager, with a tokenizer that reads "5 17 3" as these ids."""
     vocabulary = {str(i): i for i in range(97)} | {"<pad>": 97}
     numbers = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
     numbers.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=numbers, pad_token="<pad>", padding_side="left")
-    model = tiny(family).requires_grad_(False)
+    model = AutoModelForCausalLM.from_pretrained(demo_model_path()) if family == "demo" else tiny(family)
+    model = model.eval().requires_grad_(False)
     model.set_attn_implementation("eager")
     # nnterp knows another name for GPT-2's attention dropout than transformers 5 has.
     renamed = RenameConfig(attn_prob_source=default_attention_prob_source) if family == "gpt2" else None
@@ -44,8 +46,8 @@ def written(ids: tuple[int, ...]) -> str:
     return " ".join(map(str, ids))
 
 
-def direction() -> torch.Tensor:
-    return torch.linspace(-1, 1, 32)
+def direction(width: int) -> torch.Tensor:
+    return torch.linspace(-1, 1, width)
 
 
 def read(model: StandardizedTransformer) -> dict[str, np.ndarray]:
@@ -71,7 +73,8 @@ def read(model: StandardizedTransformer) -> dict[str, np.ndarray]:
 def intervene(model: StandardizedTransformer) -> dict[str, np.ndarray]:
     target = TargetPrompt(written(PROMPT), TARGET_POSITION)
     with model.trace(torch.tensor([PROMPT])):
-        model.steer(STEERED["layer"], direction(), STEERED["factor"], token_positions=STEERED["position"])
+        steered_by = direction(model.hidden_size)
+        model.steer(STEERED["layer"], steered_by, STEERED["factor"], token_positions=STEERED["position"])
         steered = nnsight.save(model.logits[0])
     return {
         "logit_lens": logit_lens(model, written(PROMPT))[0].numpy(),  # (layer, token), at the last position

@@ -63,10 +63,19 @@ DETECTORS = {
 
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_our_patterns_give_their_head_detectors_scores(small, kind):
+    assert_scores_agree(small, kind)
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_our_patterns_give_their_scores_on_the_demo_model(demo, kind):
+    assert_scores_agree(demo, kind)
+
+
+def assert_scores_agree(pair: Pair, kind: str) -> None:
     # "mul": the share of a head's attention that lies on the detector's entries; "abs": 1 - their mean distance.
-    mask = DETECTORS[kind](torch.tensor([small.clean]))
+    mask = DETECTORS[kind](torch.tensor([pair.clean]))
     assert mask.sum() > 0
-    patterns = iw.attention_patterns(small.session, small.clean)
+    patterns = iw.attention_patterns(pair.session, pair.clean)
     where = mask.numpy()
     for excluding in (False, True):
         score = partial(
@@ -74,7 +83,7 @@ def test_our_patterns_give_their_head_detectors_scores(small, kind):
             detection_pattern=mask, exclude_bos=excluding, exclude_current_token=excluding,
         )  # fmt: skip
         for layer, head in np.ndindex(patterns.shape[:2]):
-            theirs = small.cache["pattern", layer][0, head]
+            theirs = pair.cache["pattern", layer][0, head]
             ours = patterns.values[layer, head].copy()
             difference = np.abs(ours - where)
             if excluding:
