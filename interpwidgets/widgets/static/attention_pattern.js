@@ -6,14 +6,16 @@ import { createFrame } from "./frame.js";
 import { createHeadGrid } from "./heads.js";
 import { createMatrix, divergingColour, widestCell } from "./matrix.js";
 import { answerCaption, predictionOf, predictionTable } from "./predictions.js";
-import { promptRow } from "./prompt.js";
+import { promptPair } from "./prompt.js";
 
 /**
  * @typedef {import("./wire.js").Decoded} Decoded
- * @typedef {{id: number, edges: number[], present: boolean[], now: Decoded, baseline: Decoded | null, changed: Decoded | null,
- *   ablated: [number, number, string][], cut: [number, number, number, number][]}} Overview arrays are (layer, head, query bin, key bin)
- *   with 255 for a weight of 1; `changed` is (layer, head)
- * @typedef {{id: number, layer: number, head: number, kv_head: number, now: Decoded, baseline: Decoded | null}} Detail (query, key)
+ * @typedef {"decoder" | "encoder" | "cross"} Stack whose attention: "cross" is from the decoder to the encoder
+ * @typedef {{id: number, stack: Stack, stacks: Stack[], causal: boolean, rests: boolean, edges: number[], key_edges: number[], present: boolean[],
+ *   now: Decoded, baseline: Decoded | null, changed: Decoded | null, ablated: [number, number, string][],
+ *   cut: [number, number, number, number][]}} Overview of one stack; arrays are (layer, head, query bin, key bin) with 255 for a weight of 1;
+ *   `changed` is (layer, head); `rests`: heads rest on position 0, which may be hidden
+ * @typedef {{id: number, stack: Stack, layer: number, head: number, kv_head: number, now: Decoded, baseline: Decoded | null}} Detail (query, key)
  * @typedef {{id: number, rows: import("./predictions.js").Row[], note: string}} Predictions
  * @typedef {{layer: number, head: number}} Head
  */
@@ -37,13 +39,10 @@ function render(host) {
   let version = 0;
   const redraw = coalesce(draw, signal);
 
-  const prompt = promptRow({
-    label: "prompt",
-    onSubmit: (text) => wire.request("run", { prompt: text }),
-    onHover: (position) => {
-      matrix.emphasise(position === null || position < hidden() ? null : position - hidden());
-      prompt.highlight(position === null ? [] : [position]);
-    },
+  const prompt = promptPair({
+    run: (text) => wire.request("run", { prompt: text }),
+    onHover: (position) => hover(prompt, stack() === "encoder" ? null : stack() === "cross" ? "rows" : "both", position),
+    onHoverSource: (position) => hover(prompt.source, stack() === "encoder" ? "both" : stack() === "cross" ? "columns" : null, position),
   });
   const heads = createHeadGrid({
     signal,
@@ -62,7 +61,7 @@ function render(host) {
     maxLabel: 88,
     palette: frame.palette,
     maxHeight: 760,
-    cellWidth: () => [6, widestCell(size() - hidden())],
+    cellWidth: () => [6, widestCell(keys() - hidden())],
     onPoint: (cell) => point(cell),
     onActivate: (cell) => cut(cell.row + hidden(), cell.col + hidden()),
   });
@@ -77,6 +76,15 @@ function render(host) {
     ],
     onChoose: (value) => wire.set("view", value),
   });
+  const stacks = choice({
+    label: "Whose attention",
+    options: [
+      { value: "encoder", text: "Encoder", title: "The source's attention to itself" },
+      { value: "cross", text: "Cross", title: "From the target, what the decoder reads, to the source" },
+      { value: "decoder", text: "Decoder", title: "The target's attention to itself" },
+    ],
+    onChoose: (value) => wire.set("stack", value),
+  });
   const sink = h("button", { type: "button", class: "iw-button", title: "Leave position 0 out of the picture: most heads rest there",
     onclick: () => wire.set("hide_bos", !model.get("hide_bos")) }, "Hide BOS");
   const how = dropdown({ label: "How a head is ablated", hidden: true, options: [["zero", "to zero"], ["mean", "to its mean"]], onChoose: (value) => wire.set("how", value) });
@@ -89,19 +97,23 @@ function render(host) {
   frame.prompts.append(prompt.el);
   frame.body.append(
     h("section", { class: "iw-attention__heads", "aria-label": "All heads" },
-      h("div", { class: "iw-controls" }, views.el, sink, headLegend.el), headCaption, h("div", { class: "iw-veil" }, heads.el)),
+      h("div", { class: "iw-controls" }, stacks.el, views.el, sink, headLegend.el), headCaption, h("div", { class: "iw-veil" }, heads.el)),
     h("section", { class: "iw-attention__head", "aria-label": "Selected head" },
       h("div", { class: "iw-controls" }, matrixCaption, h("span", { class: "iw-attention__ablate" }, knock, how.el), rest.el),
       readout, h("div", { class: "iw-veil" }, matrix.el), matrixLegend.el),
     h("section", { class: "iw-attention__next iw-veil", "aria-label": "Predictions" }, tableCaption, table.el));
 
-  const size = () => overview?.edges[overview.edges.length - 1] ?? detail?.now.shape[0] ?? 0;
-  const hidden = () => (model.get("hide_bos") && size() > 1 ? 1 : 0);
-  const tokens = () => /** @type {import("./tokens.js").Token[]} */ (model.get("_prompt")?.tokens ?? []);
-  const word = (/** @type {number} */ position) => tokens()[position]?.text ?? String(position);
-  const causal = () => model.get("_header")?.causal !== false;
+  const stack = () => overview?.stack ?? "decoder";
+  const queries = () => overview?.edges[overview.edges.length - 1] ?? 0;
+  const keys = () => overview?.key_edges[overview.key_edges.length - 1] ?? 0;
+  const hidden = () => (model.get("hide_bos") && overview?.rests ? 1 : 0);
+  const read = (/** @type {boolean} */ ofSource) => /** @type {import("./tokens.js").Token[]} */ ((ofSource ? model.get("_prompt")?.source : model.get("_prompt"))?.tokens ?? []);
+  const queryTokens = () => read(stack() === "encoder");
+  const keyTokens = () => read(stack() !== "decoder");
+  const word = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ position) => tokens[position]?.text ?? String(position);
+  const causal = () => overview?.causal ?? true;
   const masked = (/** @type {number} */ query, /** @type {number} */ key) => causal() && key > query;
-  const name = () => `L${selected.layer}H${selected.head}`;
+  const name = () => `${stack() === "decoder" ? "" : `${stack()} `}L${selected.layer}H${selected.head}`;
   const isAblated = () => !!overview?.ablated.some(([layer, head]) => layer === selected.layer && head === selected.head);
   const isCut = (/** @type {number} */ query, /** @type {number} */ key) =>
     !!overview?.cut.some(([layer, head, from, to]) => layer === selected.layer && head === selected.head && from === query && to === key);
@@ -112,31 +124,45 @@ function render(host) {
     if (head.layer === selected.layer && head.head === selected.head) return;
     selected = head;
     heads.select(head);
-    asked = wire.request("select", { ...head });
+    asked = wire.request("select", { ...head, stack: stack() });
     redraw();
   }
   function ablate() {
-    wire.request("ablate", { ...selected, how: model.get("how") });
+    wire.request("ablate", { ...selected, how: model.get("how"), stack: stack() });
   }
   /** @param {number} query @param {number} key */
   function cut(query, key) {
-    if (!masked(query, key)) wire.request("cut", { ...selected, query, key, renormalize: model.get("renormalize") });
+    if (!masked(query, key)) wire.request("cut", { ...selected, query, key, renormalize: model.get("renormalize"), stack: stack() });
+  }
+  /**
+   * @param {{highlight: (positions: number[]) => void}} row the text that is pointed at
+   * @param {"rows" | "columns" | "both" | null} axis where its tokens are
+   * @param {number | null} position
+   */
+  function hover(row, axis, position) {
+    matrix.emphasise(position === null || position < hidden() || !axis ? null : position - hidden(), axis ?? "both");
+    row.highlight(position === null ? [] : [position]);
   }
   /** @param {import("./matrix.js").Cell | null} cell */
   function point(cell) {
     attribute(readout, "data-idle", cell ? null : "true");
     if (!cell) {
       fill(readout, "Point at a cell for its weight. A click, or Enter, cuts that edge and runs the model.");
-      prompt.highlight([]);
+      light([], []);
       return;
     }
     const [query, key] = [cell.row + hidden(), cell.col + hidden()];
     fill(readout, sentence(query, key));
-    prompt.highlight([query], [key]);
+    light([query], [key]);
+  }
+  /** Point at the cell's tokens. @param {number[]} query @param {number[]} key */
+  function light(query, key) {
+    prompt.highlight(stack() === "encoder" ? [] : query, stack() === "decoder" ? key : []);
+    prompt.source.highlight(stack() === "encoder" ? query : [], stack() === "decoder" ? [] : key);
   }
   /** @param {number} query @param {number} key */
   function sentence(query, key) {
-    const edge = `query ${query} ${word(query)} → key ${key} ${word(key)}`;
+    const edge = `query ${query} ${word(queryTokens(), query)} → key ${key} ${word(keyTokens(), key)}`;
     if (masked(query, key)) return `${edge}: masked, a query cannot look ahead`;
     const { now, baseline, exact } = weights();
     const digits = exact ? 4 : 2;
@@ -146,24 +172,26 @@ function render(host) {
 
   /** The selected head's weights: exact when they have come, until then read off the thumbnail. */
   function weights() {
-    const length = size();
-    if (detail && detail.layer === selected.layer && detail.head === selected.head && detail.now.shape[0] === length) {
-      const read = (/** @type {Decoded} */ array) => (/** @type {number} */ query, /** @type {number} */ key) => array.data[query * length + key];
-      return { exact: true, now: read(detail.now), baseline: detail.baseline ? read(detail.baseline) : null };
+    const width = keys();
+    if (detail && detail.stack === stack() && detail.layer === selected.layer && detail.head === selected.head && detail.now.shape[0] === queries() && detail.now.shape[1] === width) {
+      const at = (/** @type {Decoded} */ array) => (/** @type {number} */ query, /** @type {number} */ key) => array.data[query * width + key];
+      return { exact: true, now: at(detail.now), baseline: detail.baseline ? at(detail.baseline) : null };
     }
     if (!overview) return { exact: false, now: () => 0, baseline: null };
-    const { edges } = overview;
-    const binOf = new Uint16Array(length);
-    for (let bin = 0; bin + 1 < edges.length; bin++) binOf.fill(bin, edges[bin], edges[bin + 1]);
-    const read = (/** @type {Decoded} */ array) => (/** @type {number} */ query, /** @type {number} */ key) => binned(array, selected.layer, selected.head, binOf[query], binOf[key]);
-    return { exact: false, now: read(overview.now), baseline: overview.baseline ? read(overview.baseline) : null };
+    const [queryBin, keyBin] = [binOf(overview.edges), binOf(overview.key_edges)];
+    const at = (/** @type {Decoded} */ array) => (/** @type {number} */ query, /** @type {number} */ key) => binned(array, selected.layer, selected.head, queryBin[query], keyBin[key]);
+    return { exact: false, now: at(overview.now), baseline: overview.baseline ? at(overview.baseline) : null };
   }
 
   function draw() {
     const shown = view();
     const none = overview?.baseline ? undefined : "No experiment is on: nothing differs from the baseline";
     views.update(/** @type {"now"} */ (shown), { difference: none, baseline: none });
-    fill(sink, causal() ? "Hide BOS" : `Hide ${word(0)}`);
+    const unseen = overview && !overview.stacks.includes("encoder") ? "This encoder's attention shows no pattern" : undefined;
+    stacks.el.hidden = (overview?.stacks.length ?? 1) < 2;
+    stacks.update(stack(), { encoder: unseen });
+    sink.hidden = overview?.rests === false;
+    fill(sink, stack() === "decoder" && causal() ? "Hide BOS" : `Hide ${word(queryTokens(), 0)}`);
     attribute(sink, "aria-pressed", model.get("hide_bos") ? "true" : "false");
     how.update(model.get("how") ?? "zero");
     rest.update(String(model.get("renormalize") ?? true));
@@ -186,7 +214,7 @@ function render(host) {
       return;
     }
     const { now, baseline, changed, present } = overview;
-    const [layers, count, bins] = now.shape;
+    const [layers, count, bins, keyBins] = now.shape;
     const difference = shown === "difference" && !!baseline;
     const skip = Math.min(hidden(), bins - 1);
     const bound = difference ? Math.max(0.01, largest(changed?.data ?? [])) : null;
@@ -194,16 +222,17 @@ function render(host) {
     const value = (/** @type {number} */ layer, /** @type {number} */ head, /** @type {number} */ query, /** @type {number} */ key) =>
       binned(shownArray, layer, head, query, key) - (difference && baseline ? binned(baseline, layer, head, query, key) : 0);
     const change = (/** @type {number} */ layer, /** @type {number} */ head) => changed?.data[layer * count + head] ?? 0;
-    const binning = bins < size() ? `, largest of each ${Math.ceil((size() - 1) / Math.max(1, bins - 1))} × ${Math.ceil((size() - 1) / Math.max(1, bins - 1))} positions` : "";
+    const together = (/** @type {number} */ positions, /** @type {number} */ into) => Math.ceil((positions - 1) / Math.max(1, into - 1));
+    const binning = bins < queries() || keyBins < keys() ? `, largest of each ${together(queries(), bins)} × ${together(keys(), keyBins)} positions` : "";
     heads.update({
       version: `${version} ${shown} ${frame.root.dataset.iwTheme}`,
-      layers, heads: count, bins, causal: causal(), present, skip, bound, value, selected, changed: change,
+      layers, heads: count, bins, keyBins, causal: causal(), present, skip, bound, value, selected, changed: change,
       ablated: new Set(overview.ablated.map(([layer, head]) => `${layer},${head}`)),
       cut: new Set(overview.cut.map(([layer, head]) => `${layer},${head}`)),
       describe(layer, head) {
         if (!present[layer]) return `L${layer} has no attention pattern`;
         let most = 0;
-        for (let query = skip; query < bins; query++) for (let key = skip; key < bins && !masked(query, key); key++) most = Math.max(most, Math.abs(value(layer, head, query, key)));
+        for (let query = skip; query < bins; query++) for (let key = skip; key < keyBins && !masked(query, key); key++) most = Math.max(most, Math.abs(value(layer, head, query, key)));
         const by = change(layer, head) ? ` · changed by up to ${change(layer, head).toFixed(2)}` : "";
         return `L${layer} H${head} · ${difference ? "largest difference" : "max"} ${most.toFixed(2)}${by}`;
       },
@@ -217,22 +246,23 @@ function render(host) {
   function drawMatrix(shown) {
     const { exact, now, baseline } = weights();
     const first = hidden();
-    const length = Math.max(0, size() - first);
+    const [rows, cols] = [Math.max(0, queries() - first), Math.max(0, keys() - first)];
     const difference = shown === "difference" && !!baseline;
     /** @param {number} query @param {number} key */
     const value = (query, key) => (difference && baseline ? now(query, key) - baseline(query, key) : shown === "baseline" && baseline ? baseline(query, key) : now(query, key));
     let most = 0;
-    for (let query = first; query < first + length; query++) {
-      for (let key = first; key < first + length && !masked(query, key); key++) {
+    for (let query = first; query < first + rows; query++) {
+      for (let key = first; key < first + cols && !masked(query, key); key++) {
         most = Math.max(most, difference ? Math.abs(value(query, key)) : Math.max(now(query, key), baseline?.(query, key) ?? 0));
       }
     }
     const bound = Math.max(difference ? 0.01 : 0.001, most);
     const colours = frame.palette();
-    const labels = Array.from({ length }, (_, index) => ({ text: word(index + first), faint: tokens()[index + first]?.special }));
-    frame.root.style.setProperty("--iw-natural", `${Math.max(420, widestCell(length) * length + 96)}px`);
+    const labels = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ length) =>
+      Array.from({ length }, (_, index) => ({ text: word(tokens, index + first), faint: tokens[index + first]?.special }));
+    frame.root.style.setProperty("--iw-natural", `${Math.max(420, widestCell(cols) * cols + 96)}px`);
     matrix.update(`${name()} attention pattern`, {
-      rows: length, cols: length, rowLabels: labels, colLabels: labels, rowTitle: "query ↓", colTitle: "key →",
+      rows, cols, rowLabels: labels(queryTokens(), rows), colLabels: labels(keyTokens(), cols), rowTitle: "query ↓", colTitle: "key →",
       colour(row, col) {
         if (masked(row, col)) return null;
         const weight = value(row + first, col + first);
@@ -255,7 +285,7 @@ function render(host) {
       ticks: difference ? [{ at: 0, text: `−${bound.toFixed(2)}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${bound.toFixed(2)}` }]
         : [{ at: 0, text: "0" }, { at: 0.5, text: (bound / 2).toFixed(2) }, { at: 1, text: bound.toFixed(2) }],
       unit: difference ? "now − baseline" : "attention weight",
-      note: first ? `range without ${causal() ? "BOS" : word(0)}; weights not rescaled` : undefined,
+      note: first ? `range without ${stack() === "decoder" && causal() ? "BOS" : word(queryTokens(), 0)}; weights not rescaled` : undefined,
     });
   }
 
@@ -287,8 +317,15 @@ function render(host) {
 
 /** @param {Decoded} array @param {number} layer @param {number} head @param {number} query @param {number} key */
 function binned(array, layer, head, query, key) {
-  const bins = array.shape[2];
-  return array.data[((layer * array.shape[1] + head) * bins + query) * bins + key] / 255;
+  const [, heads, bins, keyBins] = array.shape;
+  return array.data[((layer * heads + head) * bins + query) * keyBins + key] / 255;
+}
+
+/** The bin of each position. @param {number[]} edges */
+function binOf(edges) {
+  const bins = new Uint16Array(edges[edges.length - 1]);
+  for (let bin = 0; bin + 1 < edges.length; bin++) bins.fill(bin, edges[bin], edges[bin + 1]);
+  return bins;
 }
 
 /** @param {ArrayLike<number>} values */

@@ -126,11 +126,12 @@ function header(wire) {
       const model = wire.model;
       const { check: result, ...facts } = model.get("_header") ?? {};
       const prompt = model.get("_prompt") ?? model.get("_prompts")?.clean ?? {};
-      const read = prompt.tokens?.length ? `${prompt.tokens.length} tokens` : null;
+      const { source } = prompt;
+      const read = prompt.tokens?.length ? `${source ? `${source.tokens.length} + ` : ""}${prompt.tokens.length} tokens` : null;
       const shape = facts.layers ? `${facts.layers} layers of ${facts.heads} heads` : null;
       const shared = facts.kv_heads && facts.kv_heads !== facts.heads ? `${facts.kv_heads} key/value heads` : null;
       fill(title, model.get("_title") || "");
-      fill(about, ...[facts.model, facts.dtype, facts.device, read, prompt.bos].filter(Boolean).map((fact) => h("span", { class: "iw-fact" }, fact)));
+      fill(about, ...[facts.model, facts.dtype, facts.device, read, source?.bos, source ? `target ${prompt.bos}` : prompt.bos].filter(Boolean).map((fact) => h("span", { class: "iw-fact" }, fact)));
       check.hidden = !result?.summary;
       attribute(check, "data-ok", result?.ok ? "true" : "false");
       fill(checkSummary, result?.ok ? "✓ " : "✗ ", result?.summary ?? "");

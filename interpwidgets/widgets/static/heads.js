@@ -7,9 +7,10 @@ import { drawRing, drawMark, divergingColour } from "./matrix.js";
 /**
  * @typedef {import("./surface.js").Cell} Cell row is the head, col the layer
  * @typedef {import("./color.js").Palette} Palette
- * @typedef {{version: string, layers: number, heads: number, bins: number, causal: boolean, present: boolean[], skip: number, bound: number | null,
+ * @typedef {{version: string, layers: number, heads: number, bins: number, keyBins: number, causal: boolean, present: boolean[], skip: number, bound: number | null,
  *   value: (layer: number, head: number, query: number, key: number) => number, changed: (layer: number, head: number) => number,
  *   ablated: Set<string>, cut: Set<string>, selected: {layer: number, head: number}, describe: (layer: number, head: number) => string}} Heads
+ *   a thumbnail is `bins` by `keyBins`, drawn square;
  *   thumbnails are painted again when `version` changes, and below the diagonal only if `causal`; `skip` leading bins are hidden; `bound` is the end of the diverging palette, null for weights; sets hold `layer,head`
  */
 
@@ -65,8 +66,7 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
     const context = /** @type {CanvasRenderingContext2D} */ (zoom.getContext("2d"));
     context.clearRect(0, 0, zoom.width, zoom.height);
     context.imageSmoothingEnabled = false;
-    const { bins, skip } = data;
-    context.drawImage(atlas, cell.col * bins + skip, cell.row * bins + skip, bins - skip, bins - skip, 0, 0, zoom.width, zoom.height);
+    context.drawImage(atlas, ...sourceOf(cell, data), 0, 0, zoom.width, zoom.height);
     fill(caption, data.describe(cell.col, cell.row));
     const { x, y } = boxOf(cell);
     const scroller = /** @type {HTMLElement} */ (surface.canvas.closest(".iw-surface__scroller"));
@@ -105,12 +105,12 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
     context.fillStyle = `rgb(${red},${green},${blue})`;
     context.fillRect(box.x, box.y, box.width, box.height);
     if (!data) return;
-    const { bins, skip } = data;
+    const { bins, keyBins, skip } = data;
     const key = `${cell.col},${cell.row}`;
     // Bins larger than their pixels are averaged, so that a diagonal does not break up.
-    context.imageSmoothingEnabled = bins - skip > box.width * devicePixelRatio;
+    context.imageSmoothingEnabled = Math.max(bins, keyBins) - skip > box.width * devicePixelRatio;
     context.imageSmoothingQuality = "high";
-    context.drawImage(atlas, cell.col * bins + skip, cell.row * bins + skip, bins - skip, bins - skip, box.x, box.y, box.width, box.height);
+    context.drawImage(atlas, ...sourceOf(cell, data), box.x, box.y, box.width, box.height);
     if (data.bound && data.changed(cell.col, cell.row) >= 0.01 && !data.ablated.has(key)) {
       context.strokeStyle = colours.faint;
       context.lineWidth = 1;
@@ -178,6 +178,11 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
   };
 }
 
+/** A head's place in the atlas, without what is hidden. @param {Cell} cell @param {Heads} data @returns {[x: number, y: number, width: number, height: number]} */
+function sourceOf({ row, col }, { bins, keyBins, skip }) {
+  return [col * keyBins + skip, row * bins + skip, keyBins - skip, bins - skip];
+}
+
 /** @param {import("./surface.js").Box} box @returns {import("./surface.js").Box} */
 function grown(box) {
   return { x: box.x - 1, y: box.y - 1, width: box.width + 2, height: box.height + 2 };
@@ -204,8 +209,8 @@ function drawAblated(context, box, colours) {
  * @param {HTMLCanvasElement} atlas @param {Heads} data @param {Palette} palette
  */
 function paintAtlas(atlas, data, palette) {
-  const { layers, heads, bins, causal, bound, value } = data;
-  [atlas.width, atlas.height] = [Math.max(1, layers * bins), Math.max(1, heads * bins)];
+  const { layers, heads, bins, keyBins, causal, bound, value } = data;
+  [atlas.width, atlas.height] = [Math.max(1, layers * keyBins), Math.max(1, heads * bins)];
   const context = /** @type {CanvasRenderingContext2D} */ (atlas.getContext("2d"));
   const image = context.createImageData(atlas.width, atlas.height);
   const pixels = new Uint32Array(image.data.buffer);
@@ -219,8 +224,8 @@ function paintAtlas(atlas, data, palette) {
   for (let layer = 0; layer < layers; layer++) {
     for (let head = 0; head < heads; head++) {
       for (let query = 0; query < bins; query++) {
-        const line = (head * bins + query) * atlas.width + layer * bins;
-        for (let key = 0; key < (causal ? query + 1 : bins); key++) pixels[line + key] = colours[Math.round(255 * value(layer, head, query, key)) + 255];
+        const line = (head * bins + query) * atlas.width + layer * keyBins;
+        for (let key = 0; key < (causal ? query + 1 : keyBins); key++) pixels[line + key] = colours[Math.round(255 * value(layer, head, query, key)) + 255];
       }
     }
   }

@@ -4,7 +4,7 @@ import { decode } from "./wire.js";
 import { legend } from "./color.js";
 import { createFrame } from "./frame.js";
 import { createMatrix } from "./matrix.js";
-import { promptRow } from "./prompt.js";
+import { promptPair } from "./prompt.js";
 import { percent } from "./predictions.js";
 import { LENS_METRICS, writeMetric } from "./lens_metrics.js";
 import { createCellPanel } from "./lens_panel.js";
@@ -43,15 +43,14 @@ function render(host) {
   const redraw = coalesce(draw, signal);
   const show = coalesce(showCell, signal);
 
-  const prompt = promptRow({
-    label: "prompt",
-    onSubmit: (text) => wire.request("run", { prompt: text }),
+  const prompt = promptPair({
+    run: (text) => wire.request("run", { prompt: text }),
     onToken: (position, anchor) => replace.open({
       position, anchor, token: tokens()[position], byId: model.get("_prompt")?.text === null,
       alternatives: alternatives(position),
     }),
     onHover(position) {
-      for (const matrix of [grid, second]) matrix.emphasise(position, true);
+      for (const matrix of [grid, second]) matrix.emphasise(position, "columns");
       prompt.highlight(position === null ? [] : [position]);
     },
   });

@@ -211,12 +211,12 @@ export function createMatrix(spec) {
       surface.refresh();
     },
     /**
-     * @param {number | null} index emphasises a label on both axes: the same token as query and as key
-     * @param {boolean} [columnsOnly] when rows are not positions
+     * @param {number | null} index emphasises a label
+     * @param {"rows" | "columns" | "both"} [axis] where it is: on both, the same token is query and key
      */
-    emphasise(index, columnsOnly = false) {
-      emphasis = index;
-      emphasisedRow = columnsOnly ? null : index;
+    emphasise(index, axis = "both") {
+      emphasis = axis === "rows" ? null : index;
+      emphasisedRow = axis === "columns" ? null : index;
       surface.repaint();
     },
     /** @param {Mark[]} marks drawn from now on; the cells stay */

@@ -3,8 +3,8 @@ import { h, fill, attribute } from "./dom.js";
 import { tokenStrip } from "./tokens.js";
 
 /**
- * @typedef {{text: string | null, bos: string, tokens: import("./tokens.js").Token[]}} Prompt `text` null: no tokenizer, the
- *   prompt is written as token ids separated by commas
+ * @typedef {{text: string | null, bos: string, tokens: import("./tokens.js").Token[], source?: Prompt | null}} Prompt `text` null: no tokenizer, the
+ *   prompt is written as token ids separated by commas; `source`: what an encoder reads, where the model has one
  */
 
 /**
@@ -31,7 +31,8 @@ export function promptRow({ label, onSubmit, onToken, onHover }) {
       h("button", { type: "button", class: "iw-button iw-button--primary", onclick: () => submit() }, "Run"),
       h("button", { type: "button", class: "iw-button", onclick: () => close() }, "Cancel"), hint));
   const shown = h("div", { class: "iw-prompt__shown" }, strip.el, edit);
-  const el = h("div", { class: "iw-row iw-prompt", role: "group", "aria-label": label }, h("span", { class: "iw-row__label" }, label), shown, editor);
+  const name = h("span", { class: "iw-row__label" }, label);
+  const el = h("div", { class: "iw-row iw-prompt", role: "group", "aria-label": label }, name, shown, editor);
 
   const grow = () => {
     input.style.height = "auto";
@@ -79,8 +80,40 @@ export function promptRow({ label, onSubmit, onToken, onHover }) {
       prompt = { ...prompt, ...next };
       strip.update(prompt.tokens, marked);
     },
+    /** @param {string} next what the row is called from now on */
+    rename(next) {
+      fill(name, next);
+      attribute(strip.el, "aria-label", `${next} tokens`);
+      attribute(edit, "aria-label", `Edit ${next}`);
+      for (const part of [el, input]) attribute(part, "aria-label", next);
+    },
     highlight: strip.highlight,
     item: strip.item,
     edit: open,
+  };
+}
+
+/**
+ * A prompt, and above it the text that an encoder reads, where the model has one.
+ * @param {{run: (prompt: string | {source: string} | {target: string}) => void, onToken?: (position: number, element: HTMLElement) => void,
+ *   onHover?: (position: number | null) => void, onHoverSource?: (position: number | null) => void}} spec `run` is given the text that was edited
+ */
+export function promptPair({ run, onToken, onHover, onHoverSource }) {
+  let pair = false;
+  const source = promptRow({ label: "source", onSubmit: (text) => run({ source: text }), onHover: onHoverSource });
+  const target = promptRow({ label: "prompt", onSubmit: (text) => run(pair ? { target: text } : text), onToken, onHover });
+  source.el.hidden = true;
+  return {
+    ...target,
+    source,
+    el: h("div", {}, source.el, target.el),
+    /** @param {Partial<Prompt>} next */
+    update(next) {
+      pair = !!next.source;
+      source.el.hidden = !pair;
+      if (next.source) source.update(next.source);
+      target.rename(pair ? "target" : "prompt");
+      target.update(/** @type {Prompt} */ (next));
+    },
   };
 }

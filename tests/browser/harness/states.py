@@ -82,7 +82,8 @@ def attention(
             now[later] = (1 - share) * baseline[later] + share * noise[later]
     edges = bin_edges(length)
     overview = {
-        "id": 1, "edges": edges, "present": [True] * layers, "now": wire(binned(now, edges)),
+        "id": 1, "stack": "decoder", "stacks": ["decoder"], "causal": True, "rests": length > 1,
+        "edges": edges, "key_edges": edges, "present": [True] * layers, "now": wire(binned(now, edges)),
         "baseline": wire(binned(baseline, edges)) if changed else None,
         "changed": wire(np.abs(now - baseline).max((2, 3))) if changed else None,
         "ablated": [[layer, head, "zero"]] if changed else [],
@@ -117,7 +118,8 @@ def attention(
         "layer": shown, "head": head, "hide_bos": False, "view": "now", "how": "zero", "renormalize": True,
         "_overview": overview,
         "_detail": {
-            "id": 1, "layer": shown, "head": head, "kv_head": head // 3, "now": wire(now[shown, head]),
+            "id": 1, "stack": "decoder", "layer": shown, "head": head, "kv_head": head // 3,
+            "now": wire(now[shown, head]),
             "baseline": wire(baseline[shown, head]) if changed else None,
         },
         "_predictions": {"id": 1, "note": note, "rows": rows},
