@@ -184,7 +184,12 @@ class Session:
             start = self.engine.start_token
             if start is not None and ids[0] != start:
                 raise ValueError(f"the decoder begins with {self.show_token(start)}: no other token can stand there")
-            return replace(self.tokenize(SourceTarget(source.ids, tuple(ids))), source=source)
+            target = self.tokenize(SourceTarget(source.ids, tuple(ids)))
+            if self.tokenizer is not None:
+                text = self.tokenizer.decode(ids[1:], skip_special_tokens=True)
+                written = self.tokenize(SourceTarget(source.ids, text))
+                target = written if written.ids == target.ids else target
+            return replace(target, source=source)
         tokens = self.tokenize(tuple(ids))
         if self.tokenizer is None:
             return tokens

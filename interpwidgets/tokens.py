@@ -126,12 +126,15 @@ def _target_ids(tokenizer: Any, text: str) -> list[int]:
         return []
     if tokenizer is None:
         raise TypeError("this session has no tokenizer: give the target as token ids, or Session(model, tokenizer)")
-    bare_ids(tokenizer, text)
-    ids = list(tokenizer(text_target=text)["input_ids"])
-    special = set(tokenizer.all_special_ids)
-    while ids and ids[-1] in special:
-        ids.pop()
-    return ids
+    bare_ids(tokenizer, text)  # refuses what is no text
+    bare, ids = (list(tokenizer(text_target=text, add_special_tokens=add)["input_ids"]) for add in (False, True))
+    start = _begin(ids, bare)
+    return ids if start is None else ids[: start + len(bare)]
+
+
+def _begin(ids: list[int], bare: list[int]) -> int | None:
+    """Where `bare` stands in `ids`; None if it does not."""
+    return next((i for i in range(len(ids) - len(bare) + 1) if ids[i : i + len(bare)] == bare), None)
 
 
 def bare_ids(tokenizer: Any, text: str) -> list[int]:
@@ -186,8 +189,7 @@ def _ids(prompt: Any) -> list[int]:
 
 def _added(tokenizer: Any, ids: list[int], bare: list[int]) -> str:
     """Which special tokens the tokenizer put around a text, whose own ids are `bare`."""
-    starts = range(len(ids) - len(bare) + 1)
-    start = next((i for i in starts if ids[i : i + len(bare)] == bare), None)
+    start = _begin(ids, bare)
     if start is None or len(ids) == len(bare):
         return "no BOS added"
     around = tokenizer.convert_ids_to_tokens([*ids[:start], *ids[start + len(bare) :]])

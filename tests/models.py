@@ -52,7 +52,8 @@ _BART: dict[str, Any] = {
 ENCODER_DECODERS: dict[str, dict[str, Any]] = {
     "t5": _T5,
     "t5-gated": {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
-    "umt5": _T5,
+    "t5-shallow": {**_T5, "num_layers": 1},
+    "umt5": {**_T5, "num_layers": 2},
     "bart": _BART,
     "mbart": _BART,
     "marian": _BART,

@@ -209,7 +209,8 @@ def _block_calls(model: nn.Module, trace: Trace, probe: Tensor, where: str = "")
             for c in calls
         )  # fmt: skip
         # T5 lists the attention and MLP of each block.
-        sublayers = bool(best) and calls and calls[0].inside(best[0]) and len({type(m) for m in module}) == len(module)
+        inner = bool(calls) and any(calls[0].inside(block) for block in best)
+        sublayers = inner and len({type(m) for m in module}) == len(module)
         if len(calls) == len(module) and passes_on and len(calls) > len(best) and not sublayers:
             best = calls
     if not best:

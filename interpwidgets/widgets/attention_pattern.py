@@ -29,7 +29,8 @@ class AttentionPattern(LiveWidget):
 
     Click a head to select it, ablate it with the button or A; click a cell to cut that attention edge. Everything
     downstream is run again; the "difference from baseline" view shows what changed. Of a model with an encoder, `stack`
-    chooses between the decoder's attention to itself, the encoder's, and that from the decoder to the encoder.
+    chooses between the decoder's attention to itself, the encoder's, and that from the decoder to the encoder, which is
+    shown first.
 
     Example: `iw.AttentionPattern(session, "The cat sat on the mat", layer=3, head=1)`
     """
@@ -67,7 +68,7 @@ class AttentionPattern(LiveWidget):
         *,
         layer: int = 0,
         head: int = 0,
-        stack: StackName = "decoder",
+        stack: StackName | None = None,
         linked: bool = True,
         **settings: Any,
     ) -> None:
@@ -75,6 +76,7 @@ class AttentionPattern(LiveWidget):
         self._baseline: Run | None = None
         self._now: Run | None = None
         self.session = session
+        stack = stack or self._stacks()[-1]
         self._check_head(layer, head, stack)
         super().__init__(session, linked=linked, **settings)
         self.stack, self.layer, self.head = stack, layer, head
@@ -308,7 +310,7 @@ class AttentionPattern(LiveWidget):
         return {"id": self._result_id(), "rows": rows, "note": note}
 
     def _code_of_view(self) -> str:
-        extra = "" if self.stack == "decoder" else f", stack={self.stack!r}"
+        extra = "" if self.stack == self._stacks()[-1] else f", stack={self.stack!r}"
         extra += "" if self.linked else ", linked=False"
         return f"iw.AttentionPattern(session, {prompt_code(self._tokens)}, layer={self.layer}, head={self.head}{extra})"
 

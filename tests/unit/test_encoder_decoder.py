@@ -250,6 +250,9 @@ def test_text_is_tokenized_as_labels_are():
         assert "begins with </s>" in tokens.bos
         assert tokens.given == iw.SourceTarget("the the", "the")
         assert session.run("the the").tokens.strings == ("</s>",)
+        spans = session.tokenize(iw.SourceTarget("the", "the</s>"))
+        assert spans.strings == ("</s>", "<s>", "the", "</s>")  # what was typed stays
+        assert session.tokenize_ids(tokens.ids, tokens.source).given == tokens.given
 
 
 def test_the_same_target_of_another_source_is_not_answered_from_the_cache(one):
@@ -497,7 +500,10 @@ def test_either_text_is_typed_alone(one, widget):
 
 
 def test_code_and_static_frame_are_of_the_stack(one, widget):
-    assert widget.code().endswith("head=1, stack='cross')")
+    assert "stack" not in widget.code()  # cross attention is what is shown first
+    widget.stack = "encoder"
+    assert widget.code().endswith("stack='encoder')")
+    widget.select(1, 1, "cross")
     rebuilt = eval(widget.code(), {"iw": iw, "session": one})
     rebuilt.wait(30)
     assert array(rebuilt._detail["now"]).shape == (4, 5)
