@@ -25,7 +25,7 @@ from .engine.limits import Context
 from .engine.memory import Memory, explained, free_memory, storages
 from .engine.ready import require_fit, require_model, require_still
 from .engine.sites import SITES, Site, resolve
-from .engine.sweep import Metric, Partial, Prefix, Progress, SweepResult, sweep
+from .engine.sweep import Metric, Partial, Prefix, Progress, Sweep, SweepResult
 from .experiments import Experiments, checked
 from .run import NOTHING_MASKED, Run, covers, select
 from .tokens import Tokens, bare_ids, display, one_token, tokenize, written_ids
@@ -361,10 +361,9 @@ class Session:
         with self.engine.lock:
             base = compile_edits(self.engine, acting, len(tokens), self.read(tokens))
             edits = [compile_edits(self.engine, row, len(tokens), read) for row in rows]
-            result = sweep(
-                self.engine, ids, edits, metric, at, base=base, prefix=prefix, budget=self._budget - self._results.held,
-                shared=self.checked.one_pass, check=check_cancelled, progress=progress, partial=partial,
-            )  # fmt: skip
+            whole = Sweep(self.engine, ids, edits, metric, at, base, prefix, self.checked.one_pass)
+            budget = self._budget - self._results.held
+            result = whole.run(budget=budget, check=check_cancelled, progress=progress, partial=partial)
         if not np.isfinite(result.base):
             self.ask(tokens, interventions=acting)  # says where it begins
         bad = np.flatnonzero(~np.isfinite(result.values)).tolist()

@@ -20,6 +20,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .context import Pass, current_pass
+from .packed import PackedPass
 
 NAME = "interpwidgets"
 
@@ -125,11 +126,19 @@ def attention(
     query = running.visit("q", layer, query)
     key = running.visit("k", layer, key)
     value = running.visit("v", layer, value)
-    weights: Tensor | None
-    if running.wants("scores", layer) or running.wants("pattern", layer):
-        z, weights = _explicit(running, layer, module, query, key, value, attention_mask, kwargs)
+    visible = running.wants("scores", layer) or running.wants("pattern", layer)
+
+    def attend(
+        query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, kwargs: dict[str, Any]
+    ) -> tuple[Tensor, Tensor | None]:
+        if visible:
+            return _explicit(running, layer, module, query, key, value, mask, kwargs)
+        return own(module, query, key, value, mask, **kwargs)
+
+    if isinstance(running, PackedPass):
+        z, weights = running.by_group(layer, query, key, value, attention_mask, kwargs, attend), None
     else:
-        z, weights = own(module, query, key, value, attention_mask, **kwargs)
+        z, weights = attend(query, key, value, attention_mask, kwargs)
     return running.visit("z", layer, z), weights
 
 

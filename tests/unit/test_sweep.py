@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import interpwidgets as iw
-from interpwidgets.engine import sweep as engine_sweep
 from interpwidgets.engine.forward import Cancelled
 from interpwidgets.engine.jobs import Ticket
+from interpwidgets.engine.plan import row_bytes
 from interpwidgets.methods.patching import HEAD_SITES, RESIDUAL_SITES, patch_cells
 from tests.models import FAMILIES, tiny
 from tests.twin import sweep_one_by_one
@@ -124,12 +124,11 @@ def test_patching_under_interventions_reads_the_source_under_them_too(llama, bas
 def test_a_small_budget_splits_the_sweep_and_changes_nothing(llama, monkeypatch):
     rows, _ = rows_of(llama, "resid_pre")
     whole = llama.sweep(CORRUPTED, rows, logit_difference)
-    sizes = []
-    real = engine_sweep._one_pass
-    monkeypatch.setattr(engine_sweep, "_one_pass", lambda e, i, r, *a: sizes.append(len(r)) or real(e, i, r, *a))
-    monkeypatch.setattr(llama, "memory_budget", 6 * engine_sweep.row_bytes(llama.engine, 8, 8))
-    split = llama.sweep(CORRUPTED, rows, logit_difference)
-    assert 1 < max(sizes) <= 6  # what the sources take is kept from the budget
+    monkeypatch.setattr(llama, "memory_budget", 6 * row_bytes(llama.engine, 8, 8))
+    parts = []
+    split = llama.sweep(CORRUPTED, rows, logit_difference, partial=lambda v: parts.append(np.isfinite(v).sum()))
+    sizes = np.diff([0, *parts])
+    assert 1 < max(sizes) <= 2 * 6  # rows have half of their positions on average
     assert sum(sizes) == len(rows)
     assert np.abs(split.values - whole.values).max() <= 1e-5 * np.abs(whole.values).max()
 
