@@ -6,6 +6,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
 from .engine.memory import Memory, explained, free_memory, storages
+from .engine.plan import Plan
 from .engine.ready import require_fit, require_model, require_still
 from .engine.sites import SITES, Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, Sweep, SweepResult
@@ -256,51 +258,87 @@ class Session:
 
         Unless `all_logits` is set, the run may hold the logits of the last position only.
         """
+        return self.ask_all([tokens], sites, interventions, all_logits=all_logits)[0]
+
+    def ask_all(
+        self,
+        prompts: Sequence[Tokens],
+        sites: tuple[Site, ...] = (),
+        interventions: tuple[Intervention, ...] = (),
+        *,
+        all_logits: bool = False,
+    ) -> list[Run]:
+        """`ask` for several prompts of the same length: those that are not in the cache share one pass."""
         all_logits |= not self.causal or any(site.name == "ln_final" for site in sites)
         self._require_ready()
         with self.engine.lock:
             weights = self.engine.version()
 
-            def suits(key: Any, run: Run) -> bool:
-                if key[:3] != (tokens.ids, interventions, weights) or (all_logits and len(run._logits) < len(tokens)):
-                    return False
-                return all(any(covers(have, site) for have in run.captured) for site in sites)
+            def known(ids: tuple[int, ...]) -> Run | None:
+                def suits(key: Any, run: Run) -> bool:
+                    if key[:3] != (ids, interventions, weights) or (all_logits and len(run._logits) < len(ids)):
+                        return False
+                    return all(any(covers(have, site) for have in run.captured) for site in sites)
 
-            found = self._results.find(suits) if weights is not None else None
-            if found is None:
-                found = self._forward(tokens, sites, interventions, all_logits)
+                return self._results.find(suits) if weights is not None else None
+
+            found = {tokens.ids: known(tokens.ids) for tokens in prompts}
+            missing = list({tokens.ids: tokens for tokens in prompts if found[tokens.ids] is None}.values())
+            if missing:
+                runs = self._forward(missing, sites, interventions, all_logits)
                 # Another thread may have edited the model in the middle of the run.
-                if weights is not None and weights == self.engine.version():
-                    self._results.put((tokens.ids, interventions, weights, sites, all_logits), found, found.nbytes)
-        # The same ids may come from another text: the answer carries the prompt as it was asked.
+                keep = weights is not None and weights == self.engine.version()
+                for run in runs:
+                    found[run.tokens.ids] = run
+                    if keep:
+                        self._results.put((run.tokens.ids, interventions, weights, sites, all_logits), run, run.nbytes)
+        return [self._answer(tokens, found[tokens.ids], sites) for tokens in prompts]
+
+    def _answer(self, tokens: Tokens, found: Run | None, sites: tuple[Site, ...]) -> Run:
+        """A run as the answer to a prompt: the same ids may come from another text."""
+        assert found is not None
         captured = {site: self._part(found, site) for site in sites}
-        return Run(
-            tokens, interventions, found._logits, captured, found.idle, self._n_heads(), self.answer_position(tokens)
-        )
+        at = self.answer_position(tokens)
+        return Run(tokens, found.interventions, found._logits, captured, found.idle, self._n_heads(), at)
 
     def _forward(
-        self, tokens: Tokens, sites: tuple[Site, ...], interventions: tuple[Intervention, ...], all_logits: bool
-    ) -> Run:
-        ids = torch.tensor([tokens.ids])
-        edits = compile_edits(self.engine, interventions, len(tokens), self.read(tokens))
+        self,
+        prompts: Sequence[Tokens],
+        sites: tuple[Site, ...],
+        interventions: tuple[Intervention, ...],
+        all_logits: bool,
+    ) -> list[Run]:
+        ids = torch.tensor([tokens.ids for tokens in prompts])
+        length = ids.shape[1]
+        own = [compile_edits(self.engine, interventions, length, self.read(tokens)) for tokens in prompts]
+        edits = [[replace(e, row=row) for e in each] for row, each in enumerate(own)]
         wanted = {site: self._layers(site) for site in sites}
         capture = {(site.name, layer) for site, layers in wanted.items() for layer in layers}
-        forward = ForwardPass(self.engine, edits=edits, capture=capture, check=check_cancelled, watch=True)
+        forward = ForwardPass(
+            self.engine, edits=[e for row in edits for e in row], capture=capture, check=check_cancelled, watch=True
+        )
         keep = {} if all_logits else self.engine.last_logits_only
         kept = ", ".join(f"{site.name} of {len(layers)} layers" for site, layers in wanted.items()) or "no activation"
-        with explained(
-            f"a run of {len(tokens)} tokens that keeps {kept}", "Keep fewer sites or layers, or run less text."
-        ):
-            logits = self.engine.run(ids, forward, use_cache=False, **keep)[0]
-        at = self.answer_position(tokens)
-        require_finite(logits[-1 if at is None else at - len(tokens)], self.engine, ids, edits, interventions, capture)
-        captured = {}
-        for site, layers in wanted.items():
-            whole = {layer: forward.captured[site.name, layer] for layer in layers}
-            captured[site] = {layer: select(site, value) for layer, value in whole.items()}
-        acted = {e.owner for e in edits if float(e.changed) > 0}
-        idle = tuple(i for i in range(len(interventions)) if i not in acted)
-        return Run(tokens, interventions, logits, captured, idle, self._n_heads(), at)
+        what = (
+            f"a run of {length} tokens" if len(prompts) == 1 else f"a run of {len(prompts)} prompts of {length} tokens"
+        )
+        with explained(f"{what} that keeps {kept}", "Keep fewer sites or layers, or run less text."):
+            logits = self.engine.run(ids, forward, use_cache=False, **keep)  # (row, position, token)
+        runs = []
+        for row, tokens in enumerate(prompts):
+            at = self.answer_position(tokens)
+            last = logits[row, -1 if at is None else at - length]
+            require_finite(last, self.engine, ids[row : row + 1], own[row], interventions, capture)
+            # Copied, so that a run that is kept does not hold on to those beside it.
+            part = (lambda x: x) if len(prompts) == 1 else Tensor.clone
+            captured = {
+                site: {layer: select(site, part(forward.captured[site.name, layer][row])) for layer in layers}
+                for site, layers in wanted.items()
+            }
+            acted = {e.owner for e in edits[row] if float(e.changed) > 0}
+            idle = tuple(i for i in range(len(interventions)) if i not in acted)
+            runs.append(Run(tokens, interventions, part(logits[row]), captured, idle, self._n_heads(), at))
+        return runs
 
     def read(self, own: Tokens, interventions: tuple[Intervention, ...] = (), whole: bool = False) -> Read:
         """A reader of activations: of other prompts, or (None) of the prompt `own`.
@@ -350,30 +388,57 @@ class Session:
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
-        ids = torch.tensor([tokens.ids])
-        at = self.answer_position(tokens) if answer_position is None else answer_position
-        if at is None:
-            raise ValueError(NOTHING_MASKED)
-        (at,) = resolve(at, len(tokens), "answer_position")
-        acting = _interventions(interventions)
-        rows = [_interventions(row) for row in rows]
-        read = self.read(tokens, acting, whole=True)
+        acting, checked_rows = _interventions(interventions), [_interventions(row) for row in rows]
         with self.engine.lock:
-            base = compile_edits(self.engine, acting, len(tokens), self.read(tokens))
-            edits = [compile_edits(self.engine, row, len(tokens), read) for row in rows]
-            whole = Sweep(self.engine, ids, edits, metric, at, base, prefix, self.checked.one_pass)
+            whole = self._sweep(tokens, checked_rows, acting, answer_position, prefix)
             budget = self._budget - self._results.held
-            result = whole.run(budget=budget, check=check_cancelled, progress=progress, partial=partial)
+            result = whole.run(metric, budget=budget, check=check_cancelled, progress=progress, partial=partial)
         if not np.isfinite(result.base):
             self.ask(tokens, interventions=acting)  # says where it begins
         bad = np.flatnonzero(~np.isfinite(result.values)).tolist()
         if bad:
             try:
-                self.ask(tokens, interventions=(*acting, *rows[bad[0]]))
+                self.ask(tokens, interventions=(*acting, *checked_rows[bad[0]]))
             except NotFinite as error:
                 said = f"{len(bad)} of {len(rows)} rows have no finite value. Of the first, {error}"
                 warnings.warn(said, NotFiniteWarning, stacklevel=2)
         return result
+
+    def plan(
+        self,
+        prompt: Any,
+        rows: Sequence[Sequence[Intervention]],
+        *,
+        interventions: Sequence[Intervention] = (),
+        answer_position: int | None = None,
+        prefix: Prefix | None = None,
+    ) -> Plan:
+        """What `sweep` with these arguments will compute: passes, rows, tokens, FLOPs and bytes, each and in all.
+
+        Only what the rows patch in is run, and kept for the sweep. Example: `print(session.plan(prompt, rows))`
+        """
+        self._require_ready()
+        acting, checked_rows = _interventions(interventions), [_interventions(row) for row in rows]
+        with self.engine.lock:
+            whole = self._sweep(self.tokenize(prompt), checked_rows, acting, answer_position, prefix)
+            return whole.plan(self._budget - self._results.held)
+
+    def _sweep(
+        self,
+        tokens: Tokens,
+        rows: Sequence[tuple[Intervention, ...]],
+        acting: tuple[Intervention, ...],
+        answer_position: int | None,
+        prefix: Prefix | None,
+    ) -> Sweep:
+        at = self.answer_position(tokens) if answer_position is None else answer_position
+        if at is None:
+            raise ValueError(NOTHING_MASKED)
+        (at,) = resolve(at, len(tokens), "answer_position")
+        base = compile_edits(self.engine, acting, len(tokens), self.read(tokens))
+        read = self.read(tokens, acting, whole=True)
+        edits = [compile_edits(self.engine, row, len(tokens), read) for row in rows]
+        return Sweep(self.engine, torch.tensor([tokens.ids]), edits, at, base, prefix, self.checked.one_pass)
 
     def generate(self, prompt: Any, max_new_tokens: int = 20, interventions: Iterable[Intervention] = ()) -> Tokens:
         """Continue a prompt greedily; the interventions act at every step.

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -133,6 +134,11 @@ def attention(
     ) -> tuple[Tensor, Tensor | None]:
         if visible:
             return _explicit(running, layer, module, query, key, value, mask, kwargs)
+        if isinstance(running, PackedPass) and _reads_shared_heads(own, query, mask, kwargs):
+            z = nn.functional.scaled_dot_product_attention(
+                query, key, value, mask, scale=kwargs.get("scaling"), enable_gqa=True
+            )
+            return z.transpose(1, 2), None
         return own(module, query, key, value, mask, **kwargs)
 
     if isinstance(running, PackedPass):
@@ -140,6 +146,15 @@ def attention(
     else:
         z, weights = attend(query, key, value, attention_mask, kwargs)
     return running.visit("z", layer, z), weights
+
+
+def _reads_shared_heads(own: Callable[..., Any], query: Tensor, mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
+    """Whether torch's kernel may be called directly, which saves copying shared keys and values for every head.
+
+    transformers copies them where there is a mask, which pays on a GPU. In a packed pass every row has its own.
+    """
+    plain = kwargs.get("position_bias") is None and not kwargs.get("dropout")
+    return own is sdpa_attention_forward and query.device.type == "cpu" and mask is not None and plain
 
 
 def _explicit(

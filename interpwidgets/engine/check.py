@@ -70,7 +70,7 @@ def check(session: Session) -> Check:
         return float((a.float() - b.float()).abs().max() / b.float().abs().max().clamp_min(1e-12))
 
     errors = {"instrumented logits equal plain logits": relative(logits, plain)}
-    last = forward.captured["resid_post", engine.architecture.n_layers - 1]
+    last = forward.captured["resid_post", engine.architecture.n_layers - 1][0]
     errors["unembedded last residual equals the logits"] = relative(engine.readout(last), plain[0])
     sums = [p.sum(-1) for (site, _), p in forward.captured.items() if site == "pattern"]
     if sums:
@@ -116,10 +116,10 @@ def _one_pass_holds(session: Session, tolerance: float) -> bool:
     def summary(logits: torch.Tensor) -> torch.Tensor:
         return logits.float().std(-1)
 
-    full = Sweep(engine, ids, rows, summary, 5, packed=False).run(budget=1 << 40)
+    full = Sweep(engine, ids, rows, 5, packed=False).run(summary, budget=1 << 40)
     try:
         shared = [None, session.prefix(tuple(ids[0].tolist()), 3)] if engine.causal else [None]
-        packed = [Sweep(engine, ids, rows, summary, 5, prefix=prefix).run(budget=1 << 40) for prefix in shared]
+        packed = [Sweep(engine, ids, rows, 5, prefix=prefix).run(summary, budget=1 << 40) for prefix in shared]
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
         # What cannot take a growing sequence or our cache fails in as many ways as there are models.
         return False

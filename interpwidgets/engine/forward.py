@@ -65,7 +65,7 @@ class ForwardPass:
         self.start = start
         self.rows = 1
         self.attending: int | None = None
-        self.captured: dict[tuple[str, int | None], Tensor] = {}
+        self.captured: dict[tuple[str, int | None], Tensor] = {}  # (row, position, [head,] width) each
         self._capture = capture or set()
         self._edits: dict[tuple[str, int | None], list[Edit]] = {}
         for edit in edits or []:
@@ -114,7 +114,7 @@ class ForwardPass:
             for edit in edits:
                 self._apply(edit, view, offset)
         if (site, layer) in self._capture:
-            self.captured[site, layer] = standard(site, x, self.rows)[0].detach().clone()
+            self.captured[site, layer] = standard(site, x, self.rows).detach().clone()
         return x
 
     def _apply(self, edit: Edit, view: Tensor, offset: int) -> None:

@@ -173,7 +173,7 @@ class PackedPass(ForwardPass):
     def _leave(self, x: Tensor) -> Tensor:
         """Go on with the answer's position of each row only; rows that begin here join.
 
-        Some models give what leaves the last block the shape of their input: row 0 repeated makes it a multiple of that.
+        Some models give what leaves the last block the shape of their input: row 0 again makes it a multiple of that.
         """
         before = self._layout
         whole = self._lay_out(self._last + 1)
@@ -215,9 +215,12 @@ class PackedPass(ForwardPass):
             skipped = group.position - self.start
             bias = kwargs.get("position_bias")
             changed = kwargs if bias is None else {**kwargs, "position_bias": bias[:, :, skipped:]}
-            rows = [_join(shared, _unpack(x, group), group.position) for shared, x in ((keys, key), (values, value))]
             self._group = group
-            z, _ = attend(_unpack(query, group), *rows, self._mask(mask, group, key.device), changed)
+            own_keys, own_values = _unpack(key, group), _unpack(value, group)
+            z, _ = attend(
+                _unpack(query, group), _join(keys, own_keys, group.position),
+                _join(values, own_values, group.position), self._mask(mask, group, key.device), changed,
+            )  # fmt: skip
             parts.append(z.reshape(1, -1, *z.shape[2:]))
         self._group = None
         return torch.cat(parts, 1)

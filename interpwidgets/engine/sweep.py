@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Every row's edits on the prompt `ids` (1, position), and the metric at position `at`.
+    """Every row's edits on the prompt `ids` (1, position), whose answer is read at position `at`.
 
     `base` edits act in every row. A `prefix` holds what is the same in all rows. `packed=False` uses the full-batch
     form, for models whose blocks do not treat positions by themselves: every row whole, from the embedding on.
@@ -75,27 +76,27 @@ class Sweep:
     engine: Engine
     ids: Tensor
     rows: Sequence[Sequence[Edit]]
-    metric: Metric
     at: int
     base: Sequence[Edit] = ()
     prefix: Prefix | None = None
     packed: bool = True
 
-    @property
+    @cached_property
     def is_packed(self) -> bool:
         """Rows of a packed pass join behind the embedding, so that none may edit it."""
         return self.packed and not any(e.site == "embed" for row in self.rows for e in row)
 
-    @property
+    @cached_property
     def end(self) -> int:
         """The position before which everything is computed: what follows the answer's does not matter to it."""
         whole = any(e.site in ("scores", "pattern") for row in (self.base, *self.rows) for e in row)
         return self.at + 1 if self.engine.causal and not whole else self.ids.shape[1]
 
-    @property
+    @cached_property
     def start(self) -> int:
         return self.prefix.length if self.prefix is not None and self.is_packed else 0
 
+    @cached_property
     def spans(self) -> list[Span | None]:
         """Where each row begins; None for a row that cannot differ from the base run."""
         return [self._span(row) for row in self.rows]
@@ -116,20 +117,20 @@ class Sweep:
 
     def _early(self, row: Sequence[Edit]) -> list[Edit]:
         """An edit of what leaves a block is one of what enters the next: the row can join there."""
-        following = {e.layer for e in self.base if e.site == "resid_pre"}
-        last = self.engine.architecture.n_layers - 1
-
-        def moved(e: Edit) -> Edit:
-            moves = e.site == "resid_post" and e.layer is not None and e.layer < last and e.layer + 1 not in following
-            return replace(e, site="resid_pre", layer=e.layer + 1) if moves and e.layer is not None else e
-
-        return [moved(row[0])] if len(row) == 1 and self.is_packed else list(row)
+        edit = row[0]
+        if len(row) > 1 or edit.site != "resid_post" or edit.layer is None or not self.is_packed:
+            return list(row)
+        following = edit.layer + 1
+        taken = any(e.site == "resid_pre" and e.layer == following for e in self.base)
+        moves = following < self.engine.architecture.n_layers and not taken
+        return [replace(edit, site="resid_pre", layer=following) if moves else edit]
 
     def plan(self, budget: int, at_least: int = 1) -> Plan:
-        return make_plan(self.engine, self.spans(), self.end, budget=budget, at_least=at_least)
+        return make_plan(self.engine, self.spans, self.end, budget=budget, at_least=at_least)
 
     def run(
         self,
+        metric: Metric,
         *,
         budget: int,
         check: Callable[[], None] | None = None,
@@ -143,7 +144,7 @@ class Sweep:
         """
         plan = self.plan(budget, at_least=4 if partial else 1)
         values = np.full(len(self.rows), np.nan)
-        unchanged = np.array([s is None for s in self.spans()], bool)
+        unchanged = np.array([s is None for s in self.spans], bool)
         base_value = np.nan
         total, before, halved = max(plan.rows, 1), 0, False
         waiting: list[tuple[int, ...]] = [p.rows for p in plan.passes] or [()]
@@ -159,7 +160,7 @@ class Sweep:
             try:
                 with explained(asked, _FOR_LESS.format(budget / 2**30)):
                     one_pass = self._packed_pass if self.is_packed else self._full_pass
-                    result = one_pass(chosen, check, on_block)
+                    result = one_pass(chosen, metric, check, on_block)
             except NotEnoughMemory:
                 if halved or len(chosen) < 2:
                     raise
@@ -177,11 +178,15 @@ class Sweep:
         return SweepResult(values, base_value)
 
     def _packed_pass(
-        self, chosen: Sequence[int], check: Callable[[], None] | None, on_block: Callable[[int], None]
+        self,
+        chosen: Sequence[int],
+        metric: Metric,
+        check: Callable[[], None] | None,
+        on_block: Callable[[int], None],
     ) -> np.ndarray:
         edits, spans = list(self.base), [Span(0, self.start)]
         for place, i in enumerate(chosen, start=1):
-            begins = self._span(self.rows[i])
+            begins = self.spans[i]
             assert begins is not None
             spans.append(begins)
             edits += [replace(e, row=place) for e in self._early(self.rows[i])]
@@ -194,13 +199,17 @@ class Sweep:
         if shared:
             layers: list[Any] = [_PrefixLayer(*kv) for kv in zip(shared.keys, shared.values, strict=True)]
             arguments = {"use_cache": True, "past_key_values": Cache(layers=layers)}
-        values = self._measure(self.ids[:, self.start : self.end], forward, arguments, forward.by_row)
+        values = self._measure(metric, self.ids[:, self.start : self.end], forward, arguments, forward.by_row)
         out = np.empty(len(chosen) + 1)
         out[forward.order] = values.double().cpu().numpy()
         return out
 
     def _full_pass(
-        self, chosen: Sequence[int], check: Callable[[], None] | None, on_block: Callable[[int], None]
+        self,
+        chosen: Sequence[int],
+        metric: Metric,
+        check: Callable[[], None] | None,
+        on_block: Callable[[int], None],
     ) -> np.ndarray:
         edits = list(self.base)
         for place, i in enumerate(chosen, start=1):
@@ -208,16 +217,21 @@ class Sweep:
         forward = ForwardPass(self.engine, edits=edits, check=check, on_block=on_block)
         arguments = {"use_cache": False} | (self.engine.last_logits_only if self.at == self.end - 1 else {})
         batch = self.ids[:, : self.end].expand(len(chosen) + 1, -1)
-        values = self._measure(batch, forward, arguments, lambda x: x[:, self.at - self.end])
+        values = self._measure(metric, batch, forward, arguments, lambda x: x[:, self.at - self.end])
         return values.double().cpu().numpy()
 
     def _measure(
-        self, batch: Tensor, forward: ForwardPass, arguments: dict[str, Any], pick: Callable[[Tensor], Tensor]
+        self,
+        metric: Metric,
+        batch: Tensor,
+        forward: ForwardPass,
+        arguments: dict[str, Any],
+        pick: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """The metric of the logits that `pick` takes, one a row."""
-        tokens = getattr(self.metric, "tokens", None)
+        tokens = getattr(metric, "tokens", None)
         logits = self.engine.run_for(batch, forward, pick, tokens, **arguments)  # (row, token)
-        return self.metric(logits) if tokens is None else self.metric.of_tokens(logits)  # type: ignore[attr-defined]
+        return metric(logits) if tokens is None else metric.of_tokens(logits)  # type: ignore[attr-defined]
 
 
 def _halves(rows: tuple[int, ...]) -> list[tuple[int, ...]]:
