@@ -8,11 +8,12 @@ the clean run and asks what breaks it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -119,16 +120,17 @@ def patching_task(
     at = _answer_position(session, *tokens, answer_position)
     aside = at != len(tokens[0]) - 1
 
-    def predict(prompt: Tokens, *asked: Any) -> Tensor:
-        return session.ask(prompt, *asked, all_logits=aside).logits_at(at).float()
+    def predict(prompts: Sequence[Tokens], *asked: Any) -> list[Tensor]:
+        runs = session.ask_all(prompts, *asked, all_logits=aside)
+        return [run.logits_at(at).float() for run in runs]  # (token,) each
 
-    logits = [predict(t, capture, interventions) for t in tokens]  # (token,) each
+    logits = predict(tokens, capture, interventions)
     # An experiment must not change the question: defaults are what the model says undisturbed.
     answer_id, foil_id = (None if given is None else session.token_id(given) for given in (answer, foil))
     if answer_id is None:
-        answer_id = int(predict(tokens[0]).argmax())
+        answer_id = int(predict(tokens[:1])[0].argmax())
     if foil_id is None:
-        likeliest = predict(tokens[1]).topk(2).indices.tolist()
+        likeliest = predict(tokens[1:])[0].topk(2).indices.tolist()
         foil_id = likeliest[likeliest[0] == answer_id]
     if foil_id == answer_id and metric == "logit_diff":
         chosen = " (the clean run's top prediction)" if answer is None else ""
@@ -301,7 +303,8 @@ def run_patches(
     cells, shape = patch_cells(session, site, len(base), layer)
     # Before the first differing token both runs of a causal model are the same, so a patch there changes nothing.
     first = task.first_difference if session.causal and _shares_prefix(task.interventions) else 0
-    rows = [[] if _lacks(session, site, *cell) else _row(site, source, first, *cell) for cell in cells]
+    same = _same_activations(session, site, task)
+    rows = [[] if _lacks(session, site, *cell) or same(*cell) else _row(site, source, first, *cell) for cell in cells]
     shares = 0 < first < len(base) and session.checked.one_pass
     prefix = session.prefix(source, first, task.interventions) if shares else None
     untouched = np.array([not row for row in rows])
@@ -316,6 +319,19 @@ def run_patches(
         prefix=prefix, progress=progress, partial=None if partial is None else lambda values: partial(shaped(values)),
     )  # fmt: skip
     return shaped(result.values)
+
+
+def _same_activations(session: Session, site: str, task: Task) -> Callable[[int, int | None, int | None], bool]:
+    """Whether both runs agree exactly at a cell, such as in the embedding of a token that is the same."""
+    runs = session.ask_all((task.clean, task.corrupted), (Site(site),), task.interventions)
+
+    def same(layer: int, head: int | None, position: int | None) -> bool:
+        parts = [run.tensor(site, layer) for run in runs]  # (position, [head,] width)
+        at = slice(None) if position is None else position
+        clean, corrupted = (x[at] if head is None else x[at, head] for x in parts)
+        return torch.equal(clean, corrupted)
+
+    return same
 
 
 def _shares_prefix(interventions: tuple[Intervention, ...]) -> bool:
