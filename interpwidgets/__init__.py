@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .engine.interventions import Ablate, CutEdge, Noise, Patch, Scale, Steer
     from .engine.sites import Site
     from .loading import load
+    from .methods.ablation import ablation_sweep
     from .methods.attention import attention_patterns
     from .methods.lens import logit_lens
     from .methods.patching import patch_sweep
@@ -38,6 +39,7 @@ __all__ = [
     "Site",
     "Steer",
     "UnsupportedModel",
+    "ablation_sweep",
     "attention_patterns",
     "load",
     "logit_lens",
@@ -58,6 +60,7 @@ _HOME = {
     "Site": "engine.sites",
     "Steer": "engine.interventions",
     "UnsupportedModel": "engine.architecture",
+    "ablation_sweep": "methods.ablation",
     "attention_patterns": "methods.attention",
     "load": "loading",
     "logit_lens": "methods.lens",
