@@ -277,6 +277,59 @@ def patch_sweep(
     return label(task, where, direction, values, normalize)
 
 
+def patch_sets(
+    session: Session,
+    clean: Any,
+    corrupted: Any,
+    sets: Sequence[Sequence[Site]],
+    answer: int | str | None = None,
+    foil: int | str | None = None,
+    metric: str = "logit_diff",
+    direction: Literal["denoise", "noise"] = "denoise",
+    normalize: bool = True,
+    progress: Progress | None = None,
+    *,
+    interventions: tuple[Intervention, ...] = (),
+) -> xr.DataArray:
+    """Patch several activations together, one set at a time: (set,), with the sets' sites written out in `sites`.
+
+    What is not named here is as in `patch_sweep`; all sets share one forward pass.
+
+    Example: `iw.patch_sets(session, clean, corrupted, [[iw.Site("z", 23, 3), iw.Site("z", 21, 1)], [...]])`
+    """
+    if direction not in ("denoise", "noise"):
+        raise unknown("direction", direction, ("denoise", "noise"))
+    names = dict.fromkeys(site.name for each in sets for site in each)
+    capture = tuple(dict.fromkeys(site for name in names for site in sources(session, name)))
+    task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, capture)
+    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+    rows = [
+        [Patch(s.name, layer=s.layer, head=s.head, position=s.position, source=source.ids) for s in each]
+        for each in sets
+    ]
+    prefix = _shared(session, task, source)
+    result = session.sweep(
+        base, rows, task.measure, interventions=interventions, answer_position=task.answer_position, prefix=prefix,
+        progress=progress,
+    )  # fmt: skip
+    coords = {"set": np.arange(len(sets))}
+    where = Grid("sets", coords, [None] * len(sets))
+    data = label(task, where, direction, result.values, normalize)
+    return data.assign_coords(sites=("set", [" + ".join(map(_spelled, each)) for each in sets]))
+
+
+def _spelled(site: Site) -> str:
+    given = ((axis, getattr(site, axis)) for axis in ("layer", "head", "position"))
+    return " ".join([site.name, *(f"{axis} {index}" for axis, index in given if index is not None)])
+
+
+def _shared(session: Session, task: Task, source: Tokens) -> Prefix | None:
+    """Keys and values before the first differing token, where all rows of a sweep have the same."""
+    shares = session.causal and session.checked.one_pass and _shares_prefix(task.interventions)
+    first = task.first_difference if shares else 0
+    return session.prefix(source, first, task.interventions) if 0 < first < len(source) else None
+
+
 def sources(session: Session, site: str) -> tuple[Site, ...]:
     """What both runs capture: the site, and the keys and values that the sweep's rows share, if they can."""
     shared = (Site("k"), Site("v")) if session.checked.one_pass and session.causal else ()
@@ -357,9 +410,7 @@ def patch_rows(
         whole = changed[at] if cell.head is None else changed[at, cell.head]
         return [Patch(where.site, layer=cell.layer, head=cell.head, position=at, source=whole)]
 
-    shares = 0 < first < len(base) and session.checked.one_pass
-    prefix = session.prefix(source, first, task.interventions) if shares else None
-    return base, [row(cell) for cell in where.cells], prefix
+    return base, [row(cell) for cell in where.cells], _shared(session, task, source)
 
 
 def _shares_prefix(interventions: tuple[Intervention, ...]) -> bool:

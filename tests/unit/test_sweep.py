@@ -345,3 +345,18 @@ def test_neurons_of_one_layer(session):
     some = iw.patch_sweep(session, CLEAN, CORRUPTED, "mlp_post", ANSWER, FOIL, normalize=False, layer=1, neurons=[7, 0])
     assert list(some["neuron"].values) == [7, 0]
     assert np.abs(some.values - swept.values[[7, 0]]).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_sets_of_sites_are_patched_together(llama):
+    sets = [
+        [iw.Site("z", 1, 2), iw.Site("mlp_out", 2, position=6)],
+        [iw.Site("resid_post", 3, position=7)],
+        [iw.Site("pattern", 0, 1), iw.Site("z", 3, (0, 1)), iw.Site("mlp_post", 1)],
+    ]
+    swept = iw.patch_sets(llama, CLEAN, CORRUPTED, sets, ANSWER, FOIL, normalize=False)
+    rows = [
+        [iw.Patch(s.name, layer=s.layer, head=s.head, position=s.position, source=CLEAN) for s in each] for each in sets
+    ]
+    expected = sweep_one_by_one(llama, CORRUPTED, rows, logit_difference)
+    assert np.abs(swept.values - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert swept["sites"].values[0] == "z layer 1 head 2 + mlp_out layer 2 position 6"
