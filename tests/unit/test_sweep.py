@@ -10,7 +10,7 @@ import interpwidgets as iw
 from interpwidgets.engine.forward import Cancelled
 from interpwidgets.engine.jobs import Ticket
 from interpwidgets.engine.plan import row_bytes
-from interpwidgets.methods.patching import HEAD_SITES, RESIDUAL_SITES, patch_cells
+from interpwidgets.methods.cells import HEAD_SITES, RESIDUAL_SITES, grid
 from tests.models import FAMILIES, tiny
 from tests.twin import sweep_one_by_one
 
@@ -36,8 +36,10 @@ def logit_difference(logits):
 
 
 def rows_of(session, site, source=CLEAN, layer=None):
-    cells, shape = patch_cells(session, site, len(source), layer)
-    return [[iw.Patch(site, layer=i, head=h, position=p, source=source)] for i, h, p in cells], shape
+    where = grid(session, site, len(source), layer=layer)
+    return [[iw.Patch(site, layer=c.layer, head=c.head, position=c.position, source=source)] for c in where.cells], (
+        where.shape
+    )
 
 
 @pytest.mark.parametrize("site", RESIDUAL_SITES + HEAD_SITES)
@@ -248,7 +250,10 @@ def test_answers_default_to_the_two_runs_own_predictions_but_never_to_the_same_t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"site": "pattern"}, "cannot be swept"),
+        ({"site": "mlp_pre"}, "cannot be swept"),
+        ({"site": "mlp_post"}, "neurons of one layer: give layer="),
+        ({"site": "pattern", "head": 1}, "site='pattern' and a layer are needed"),
+        ({"neurons": [1]}, "neurons are entries of 'mlp_post'"),
         ({"site": "resid_preee"}, "did you mean 'resid_pre'"),
         ({"metric": "logits"}, "unknown metric"),
         ({"direction": "both"}, "unknown direction 'both': one of denoise, noise"),
@@ -292,3 +297,66 @@ def test_what_follows_the_answer_is_not_computed_and_does_not_matter(llama):
     ]
     assert np.abs(swept.values - np.array(expected)[:, 0]).max() <= 1e-5 * np.abs(expected).max()
     assert llama.plan(CLEAN, rows, answer_position=4).rows == 4 * 5
+
+
+def replaced(session, site, layer, index):
+    """The corrupted run's (position, [head,] width) with the clean run's value at an index."""
+    old, new = (session.run(p, capture=site).tensor(site, layer).clone() for p in (CORRUPTED, CLEAN))
+    old[index] = new[index]
+    return old.numpy()
+
+
+@pytest.mark.parametrize("session", ["llama", "mistral", "gpt2", "gpt_neox"], indirect=True)
+def test_heads_by_layer_and_position(session):
+    swept = iw.patch_sweep(session, CLEAN, CORRUPTED, "z", ANSWER, FOIL, normalize=False, by_position=True)
+    assert swept.dims == ("layer", "head", "position")
+    rows = [
+        [iw.Patch("z", layer=i, head=h, position=p, source=CLEAN)] for i in range(4) for h in range(4) for p in range(8)
+    ]
+    expected = sweep_one_by_one(session, CORRUPTED, rows, logit_difference).reshape(4, 4, 8)
+    assert np.abs(swept.values - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("session", ["llama", "mistral", "gpt2", "gemma3_text"], indirect=True)
+def test_patterns_by_head_and_by_single_edge(session):
+    heads = iw.patch_sweep(session, CLEAN, CORRUPTED, "pattern", ANSWER, FOIL, normalize=False)
+    rows = [[iw.Patch("pattern", layer=i, head=h, source=CLEAN)] for i in range(4) for h in range(4)]
+    expected = sweep_one_by_one(session, CORRUPTED, rows, logit_difference).reshape(4, 4)
+    assert np.abs(heads.values - expected).max() <= 1e-5 * np.abs(expected).max()
+    edges = iw.patch_sweep(session, CLEAN, CORRUPTED, "pattern", ANSWER, FOIL, normalize=False, layer=1, head=2)
+    assert edges.dims == ("query", "key")
+    assert list(edges["clean_key_token"].values) == [str(i) for i in CLEAN]
+    for q, k in [(3, 3), (5, 3), (7, 6), (7, 7)]:
+        array = replaced(session, "pattern", 1, (q, 2, k))
+        patch = iw.Patch("pattern", layer=1, head=2, source=array[:, 2])
+        (one,) = sweep_one_by_one(session, CORRUPTED, [[patch]], logit_difference)
+        assert float(edges[q, k]) == pytest.approx(one, rel=1e-5)
+    assert np.isnan(edges.values[np.triu_indices(8, 1)]).all()
+    assert (edges[:3, :3].values[np.tril_indices(3)] == edges.attrs["corrupted"]).all()
+
+
+@pytest.mark.parametrize("session", ["llama", "gpt2", "opt"], indirect=True)
+def test_neurons_of_one_layer(session):
+    swept = iw.patch_sweep(session, CLEAN, CORRUPTED, "mlp_post", ANSWER, FOIL, normalize=False, layer=1)
+    assert swept.dims == ("neuron",)
+    rows = [[iw.Patch("mlp_post", layer=1, source=replaced(session, "mlp_post", 1, (slice(None), n)))] for n in (0, 7)]
+    expected = sweep_one_by_one(session, CORRUPTED, rows, logit_difference)
+    assert np.abs(swept.values[[0, 7]] - expected).max() <= 1e-5 * np.abs(expected).max()
+    some = iw.patch_sweep(session, CLEAN, CORRUPTED, "mlp_post", ANSWER, FOIL, normalize=False, layer=1, neurons=[7, 0])
+    assert list(some["neuron"].values) == [7, 0]
+    assert np.abs(some.values - swept.values[[7, 0]]).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_sets_of_sites_are_patched_together(llama):
+    sets = [
+        [iw.Site("z", 1, 2), iw.Site("mlp_out", 2, position=6)],
+        [iw.Site("resid_post", 3, position=7)],
+        [iw.Site("pattern", 0, 1), iw.Site("z", 3, (0, 1)), iw.Site("mlp_post", 1)],
+    ]
+    swept = iw.patch_sets(llama, CLEAN, CORRUPTED, sets, ANSWER, FOIL, normalize=False)
+    rows = [
+        [iw.Patch(s.name, layer=s.layer, head=s.head, position=s.position, source=CLEAN) for s in each] for each in sets
+    ]
+    expected = sweep_one_by_one(llama, CORRUPTED, rows, logit_difference)
+    assert np.abs(swept.values - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert swept["sites"].values[0] == "z layer 1 head 2 + mlp_out layer 2 position 6"
