@@ -424,6 +424,18 @@ def test_each_stack_is_shown_without_another_run(one, widget):
     handle.remove()
 
 
+def test_the_page_chooses_the_stack(one, widget):
+    def choose(stack):
+        content = {"data": {"method": "update", "state": {"stack": stack}, "buffer_paths": []}}
+        widget._handle_msg({"content": content, "buffers": []})
+
+    choose("encoder")
+    assert (widget._overview["stack"], widget._detail["stack"]) == ("encoder", "encoder")
+    choose("middle")
+    assert widget.stack == "encoder"
+    assert widget._status["state"] == "error"
+
+
 def test_clicks_act_in_the_stack_that_is_shown(one, widget):
     widget.cut(1, 1, query=3, key=4)
     widget.ablate(0, 1)
