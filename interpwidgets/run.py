@@ -79,6 +79,11 @@ class Run:
                 return values[layer]
         raise KeyError(f"layer {layer} of {site!r} was not captured")
 
+    def holds(self, site: str, layer: int) -> bool:
+        """Whether `tensor` has this layer's value."""
+        whole = (h for h in self.captured if h.name == site and h.head is None and h.position is None)
+        return any(layer in self.captured[have] for have in whole)
+
     def tensors(self) -> list[Tensor]:
         """Everything that the run holds."""
         return [self._logits, *(t for values in self.captured.values() for t in values.values())]

@@ -27,6 +27,7 @@ from .engine.memory import Memory, explained, free_memory, storages
 from .engine.plan import Plan
 from .engine.prompts import SourceTarget
 from .engine.ready import require_fit, require_model, require_still
+from .engine.resume import Resume, is_watched, shared_blocks
 from .engine.sites import Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, Sweep, SweepResult
 from .experiments import Experiments, checked
@@ -315,7 +316,8 @@ class Session:
             # What two encoders read may differ in length.
             together = [missing] if not self.engine.has_encoder else [[tokens] for tokens in missing]
             if missing:
-                runs = [r for each in together for r in self._forward(each, sites, interventions, all_logits)]
+                base = self._base(missing[0], sites, interventions, weights) if len(missing) == 1 else None
+                runs = [r for each in together for r in self._forward(each, sites, interventions, all_logits, base)]
                 # Another thread may have edited the model in the middle of the run.
                 keep = weights is not None and weights == self.engine.version()
                 for run in runs:
@@ -324,6 +326,35 @@ class Session:
                         key = run.tokens.prompt, interventions, weights, sites, all_logits
                         self._results.put(key, run, run.nbytes)
         return [self._answer(tokens, found[tokens.prompt], sites) for tokens in prompts]
+
+    def _base(
+        self, tokens: Tokens, sites: tuple[Site, ...], interventions: tuple[Intervention, ...], weights: int | None
+    ) -> tuple[int, Run] | None:
+        """A kept run that this one has the most blocks in common with, and how many these are."""
+        best: tuple[int, Run] | None = None
+        if not self.engine.resumes or weights is None:
+            return None
+        last = self.engine.architecture.n_layers - 1
+        for key, run in self._results.items():
+            if (key[0], key[2]) != (tokens.prompt, weights):  # type: ignore[index]
+                continue
+            blocks = min(shared_blocks(self.engine, interventions, run.interventions), last)
+            more = blocks > (best[0] if best else 0)
+            if more and self._stream(run, blocks) is not None and self._knows(run, sites, blocks):
+                best = blocks, run
+        return None if best is None or is_watched(self.engine, best[0]) else best
+
+    def _stream(self, run: Run, block: int) -> Tensor | None:
+        """What entered a block, (position, d_model), if the run holds it."""
+        if run.holds("resid_pre", block):
+            return run.tensor("resid_pre", block)
+        left = self.engine.passes_on and block and run.holds("resid_post", block - 1)
+        return run.tensor("resid_post", block - 1) if left else None
+
+    def _knows(self, run: Run, sites: tuple[Site, ...], blocks: int) -> bool:
+        """Whether a run holds what is asked for of the first blocks."""
+        above = [s for s in sites if any(i is not None and i < blocks for i in self.engine.layers(s.name, s.layer))]
+        return all(any(covers(have, site) for have in run.captured) for site in above)
 
     def _answer(self, tokens: Tokens, found: Run | None, sites: tuple[Site, ...]) -> Run:
         """A run as the answer to a prompt: the same ids may come from another text."""
@@ -338,15 +369,22 @@ class Session:
         sites: tuple[Site, ...],
         interventions: tuple[Intervention, ...],
         all_logits: bool,
+        base: tuple[int, Run] | None,
     ) -> list[Run]:
+        """Run the prompts in one pass; of one prompt, from the block on where it differs from a run that is known."""
+        begin, before = base or (0, None)
+        stream = None if before is None else self._stream(before, begin)
+        resume = None if stream is None else Resume(begin, stream)
         ids, source = _tensors(prompts)
         length = ids.shape[1]
         own = [self._edits(tokens, interventions, self.read(tokens)) for tokens in prompts]
-        edits = [[replace(e, row=row) for e in each] for row, each in enumerate(own)]
+        edits = [[replace(e, row=row) for e in each if not _is_above(begin, e.layer)] for row, each in enumerate(own)]
         wanted = {site: self.engine.layers(site.name, site.layer) for site in sites}
         capture = {(site.name, layer) for site, layers in wanted.items() for layer in layers}
-        every = [e for row in edits for e in row]
-        forward = ForwardPass(self.engine, source, edits=every, capture=capture, check=check_cancelled, watch=True)
+        forward = ForwardPass(
+            self.engine, source, edits=[e for row in edits for e in row], watch=True, check=check_cancelled,
+            capture={(site, layer) for site, layer in capture if not _is_above(begin, layer)}, resume=resume,
+        )  # fmt: skip
         keep = {} if all_logits else self.engine.last_logits_only
         kept = ", ".join(f"{site.name} of {len(layers)} layers" for site, layers in wanted.items()) or "no activation"
         what = f"{length} tokens" if len(prompts) == 1 else f"{len(prompts)} prompts of {length} tokens"
@@ -359,11 +397,16 @@ class Session:
             require_finite(answer, self.engine, *_tensors([tokens]), own[row], interventions, capture)
             # Copied, so that a run that is kept does not hold on to those beside it.
             part = (lambda x: x) if len(prompts) == 1 else Tensor.clone
-            captured = {
-                site: {layer: select(site, part(forward.captured[site.name, layer][row])) for layer in layers}
-                for site, layers in wanted.items()
-            }
+            captured = {}
+            for site, layers in wanted.items():
+                known = {} if before is None else self._part(before, site, begin)
+                fresh = [layer for layer in layers if layer not in known]
+                new = {layer: select(site, part(forward.captured[site.name, layer][row])) for layer in fresh}
+                captured[site] = known | new
             acted = {e.owner for e in edits[row] if float(e.changed) > 0}
+            if before is not None:
+                did = [i for at, i in enumerate(before.interventions) if at not in before.idle]
+                acted |= {e.owner for e in own[row] if _is_above(begin, e.layer) and interventions[e.owner] in did}
             idle = tuple(i for i in range(len(interventions)) if i not in acted)
             runs.append(Run(tokens, interventions, part(logits[row]), captured, idle, self._n_heads(), at))
         return runs
@@ -525,13 +568,19 @@ class Session:
         kinds = {name: (max(s.n_heads), max(s.n_kv_heads)) for name, s in self.engine.architecture.stacks.items()}
         return {(name, kind): n for name, both in kinds.items() for kind, n in zip(("query", "kv"), both, strict=True)}
 
-    def _part(self, run: Run, site: Site) -> dict[int | None, Tensor]:
-        """What a run that covers `site` holds of it."""
-        have = site if site in run.captured else next(h for h in run.captured if covers(h, site))
-        values = run.captured[have]
-        if have == site:
-            return values
-        return {layer: select(site, values[layer]) for layer in self.engine.layers(site.name, site.layer)}
+    def _part(self, run: Run, site: Site, blocks: int | None = None) -> dict[int | None, Tensor]:
+        """What a run that covers `site` holds of it; of the first `blocks` only, where it need not cover the others."""
+        have = site if site in run.captured else next((h for h in run.captured if covers(h, site)), None)
+        values = {} if have is None else run.captured[have]
+        layers = self.engine.layers(site.name, site.layer)
+        if blocks is not None:
+            values = {layer: x for layer, x in values.items() if _is_above(blocks, layer)}
+            layers = [layer for layer in layers if layer in values]
+        return values if have == site else {layer: select(site, values[layer]) for layer in layers}
+
+
+def _is_above(block: int, layer: int | None) -> bool:
+    return layer is not None and layer < block
 
 
 def _tensors(prompts: Sequence[Tokens]) -> tuple[Tensor, Tensor | None]:

@@ -28,6 +28,10 @@ class Cache(Generic[T]):
         """What is held."""
         return [value for _, value, _ in self._entries]
 
+    def items(self) -> list[tuple[Hashable, T]]:
+        """What is held, and under what."""
+        return [(key, value) for key, value, _ in self._entries]
+
     def resize(self, budget: int) -> None:
         """Hold at most `budget` bytes from now on."""
         with self._lock:

@@ -16,6 +16,7 @@ from .forward import Edit, ForwardPass
 from .interventions import Patch
 from .probe import Probe
 from .prompts import SourceTarget
+from .resume import Resume
 from .sites import SITES
 from .sweep import Sweep
 from .tolerance import TOLERANCE
@@ -23,6 +24,7 @@ from .tolerance import TOLERANCE
 if TYPE_CHECKING:
     from ..session import Session
     from ..tokens import Tokens
+    from .engine import Engine
 
 
 class DeviceWarning(UserWarning):
@@ -109,6 +111,7 @@ def check(session: Session) -> Check:
         raise UnsupportedModel(f"{type(engine.model).__name__} failed the session's check: {failed}")
     if isinstance(on_cpu, float):
         items += (_compared(on_cpu, engine.device.type, tolerance),)
+    engine.resumes = not engine.has_encoder and _resumes(engine, plain, tolerance)
     # What an encoder has read would have to grow with the batch.
     return Check(items, not engine.has_encoder and _one_pass_holds(session, tolerance), on_cpu)
 
@@ -133,6 +136,25 @@ def _compared(error: float, device: str, tolerance: float) -> Item:
 
 def _has_sinks(session: Session) -> bool:
     return any(hasattr(b.attention, "sinks") for b in session.engine.architecture.blocks)
+
+
+def _resumes(engine: Engine, plain: torch.Tensor, tolerance: float) -> bool:
+    """Compare passes that begin at some blocks to the plain one: blocks may have more from above than the stream."""
+    n_layers, ids = engine.architecture.n_layers, engine.probe.ids
+    sites = ("resid_pre", "resid_post")
+    known = ForwardPass(engine, capture={(site, layer) for site in sites for layer in range(n_layers)})
+    engine.run(ids, known, use_cache=False)
+    pairs = [(known.captured["resid_post", i], known.captured["resid_pre", i + 1]) for i in range(n_layers - 1)]
+    engine.passes_on = all(torch.equal(left, entered) for left, entered in pairs)
+    for block in {1, n_layers // 2, n_layers // 2 + 1, n_layers - 1} & set(range(1, n_layers)):
+        late = ForwardPass(engine, resume=Resume(block, known.captured["resid_pre", block][0]))
+        try:
+            logits = engine.run(ids, late, use_cache=False)
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
+            return False  # a block that reads what another one has left behind for it
+        if not float((logits - plain).abs().max()) <= tolerance / 10 * float(plain.abs().max()):
+            return False
+    return True
 
 
 def _one_pass_holds(session: Session, tolerance: float) -> bool:

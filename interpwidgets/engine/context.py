@@ -19,6 +19,8 @@ class Pass(Protocol):
     """What a model's hooks and its attention function ask of the pass that they are in."""
 
     rows: int
+    skips: bool
+    """Whether it is above the block that it begins at."""
 
     @property
     def attending(self) -> Place | None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .architecture import Architecture, Block, Stack, UnsupportedModel, discover
 from .attention import Implementation
@@ -22,6 +23,7 @@ from .forward import BeforeUnembedding, ForwardPass
 from .hooks import Hooks
 from .packed import position_axes
 from .probe import Probe, input_device, model_inputs
+from .resume import Skipping
 from .sites import HEAD_SITES, SITES, Index, StackName, on_stack, resolve
 from .version import Versions, modules
 
@@ -64,6 +66,10 @@ class Engine:
         self.implementation = Implementation(model)
         self.length = 0  # positions computed by the running pass
         self.closed = False
+        self.resumes = False
+        """Whether a pass may begin at any block; `check` finds that out."""
+        self.passes_on = False
+        """Whether what leaves a block is what enters the next; `check` finds that out."""
         self._holders: set[object] = set()
         self._hooks = Hooks()
         self._versions = Versions(model)
@@ -191,19 +197,25 @@ class Engine:
             self._require_open()
             length = self.length
             try:
-                result = inside(forward, self.implementation, self._listening(call) if forward.listens else call)
+                call = self._under(DirectAttention, call) if forward.listens else call
+                call = self._under(Skipping, call) if forward.resume is not None else call
+                result = inside(forward, self.implementation, call)
             finally:
                 self.length = length  # of the pass around this one: a hook of the user's may run the session
             self._require_open()
             return result
 
     @staticmethod
-    def _listening(call: Callable[[], T]) -> Callable[[], T]:
-        def listen() -> T:
-            with DirectAttention():
+    def _under(mode: type[TorchFunctionMode], call: Callable[[], T]) -> Callable[[], T]:
+        def enter() -> T:
+            with mode():
                 return call()
 
-        return listen
+        return enter
+
+    def is_hooked(self, module: nn.Module) -> bool:
+        """Whether the module has a hook of the user's."""
+        return self._hooks.others(module)
 
     def _require_open(self) -> None:
         if self.closed:

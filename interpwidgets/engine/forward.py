@@ -14,6 +14,7 @@ from .sites import HEAD_SITES, SITES
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .resume import Resume
 
 Write = Callable[[Tensor, list[int], int | None], Tensor]
 """(addressed part (row, position, [head,] width), its absolute positions, its head) -> what to write there."""
@@ -49,6 +50,7 @@ class ForwardPass:
 
     `source` are the ids (1, position) that the encoder reads, where the model has one.
     `start` is the absolute position of the first position that is computed (those before it come from a cache).
+    `resume` says at which block to begin; nothing may be captured or edited in those above.
     """
 
     def __init__(
@@ -63,9 +65,12 @@ class ForwardPass:
         on_block: Callable[[int], None] | None = None,
         watch: bool = False,
         unembed: bool = True,
+        resume: Resume | None = None,
     ) -> None:
         self.engine = engine
         self.source = source
+        self.resume = resume
+        self.skips = False
         self.encoded = source is None  # whether what comes next is the decoder's
         self.start = start
         self.rows = 1
@@ -108,6 +113,10 @@ class ForwardPass:
         if self._on_block is not None:
             self._on_block(layer)
         self.rows = x.shape[0]
+        if self.resume is not None:
+            self.skips = layer < self.resume.block
+            if layer == self.resume.block:
+                x = self.resume.stream[None].to(x).clone()
         return self.visit("resid_pre", layer, x)
 
     def enter_encoder_block(self, layer: int, x: Tensor) -> Tensor:

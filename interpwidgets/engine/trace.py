@@ -58,6 +58,8 @@ class AttentionCall:
 class Trace:
     """Records every module call of a probe, and every attention in it. Stands in for a pass."""
 
+    skips = False
+
     def __init__(self, model: nn.Module, probe: Probe) -> None:
         self.calls: list[Call] = []
         self.attention_calls: list[AttentionCall] = []

@@ -155,9 +155,10 @@ class AttentionPattern(LiveWidget):
         def compute() -> Wire:
             shown = self._stacks()
             patterns = tuple(Site(on_stack(stack, "pattern")) for stack in shown)
-            # z is kept beside the patterns, so that a mean ablation needs no run of its own.
-            baseline = self.session.ask(tokens, (*patterns, *(Site(on_stack(stack, "z")) for stack in shown)))
-            now = self.session.ask(tokens, patterns, acting) if acting else baseline
+            # The stream is kept for the next run to go on from, z so that a mean ablation needs no run of its own.
+            kept = (*patterns, Site("resid_pre"))
+            baseline = self.session.ask(tokens, (*kept, *(Site(on_stack(stack, "z")) for stack in shown)))
+            now = self.session.ask(tokens, kept, acting) if acting else baseline
             self._baseline, self._now = baseline, now
             self._note_idle(acting, now.idle)
             return {

@@ -187,7 +187,9 @@ class PatchingHeatmap(LiveWidget):
             return
 
         def compute() -> Wire:
-            task = patching_task(self.session, clean, corrupted, answer, foil, metric, acting)
+            # The stream is kept for the patched run to go on from.
+            stream = (Site("resid_pre"),)
+            task = patching_task(self.session, clean, corrupted, answer, foil, metric, acting, stream)
             base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
             read = self.session.read(source, acting)
             patches = [_patch(cell, source, read) for cell in cells]
