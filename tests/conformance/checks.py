@@ -332,6 +332,19 @@ def difference(session: iw.Session, patch: iw.Patch) -> float:
     return float(logits[ANSWER] - logits[FOIL])
 
 
+def resume(session: iw.Session) -> None:
+    """A run that goes on from a kept one, at any block, is the run from the start."""
+    if not session.engine.resumes:
+        raise Absent("blocks read more from above than the stream")
+    for layer in range(1, session.engine.architecture.n_layers):
+        steered = [iw.Scale("resid_post", layer=layer, factor=1.5)]
+        session.memory_budget = 2  # keeps nothing
+        expected = session.run(CLEAN, interventions=steered).logits.values
+        session.memory_budget = 1 << 30
+        session.run(CLEAN, capture="resid_pre")
+        same(session.run(CLEAN, interventions=steered).logits.values, expected, f"a run that goes on at block {layer}")
+
+
 def answered(session: iw.Session) -> int:
     return len(CLEAN) - 1 if session.causal else ANSWERED
 
@@ -350,7 +363,8 @@ def generation(session: iw.Session) -> None:
 
 CHECKS: dict[str, Callable[[iw.Session], None]] = {
     "residual": residual, "sums": sums, "lens": lens, "pattern": pattern, "heads": heads,
-    "patching": patching, "ablation": ablation, "edges": edges, "sweep": sweep, "generation": generation,
+    "patching": patching, "ablation": ablation, "edges": edges, "sweep": sweep, "resume": resume,
+    "generation": generation,
 }  # fmt: skip
 
 
