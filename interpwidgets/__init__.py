@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from .engine.prompts import SourceTarget
     from .engine.sites import Site
     from .loading import load
+    from .methods.ablation import ablation_sweep
     from .methods.attention import attention_patterns
     from .methods.lens import logit_lens
-    from .methods.patching import patch_sweep
+    from .methods.pairs import Pair, patch_pairs
+    from .methods.patching import patch_sets, patch_sweep
     from .run import Run
     from .session import Session
     from .widgets.attention_pattern import AttentionPattern
@@ -31,6 +33,7 @@ __all__ = [
     "CutEdge",
     "LogitLens",
     "Noise",
+    "Pair",
     "Patch",
     "PatchingHeatmap",
     "Run",
@@ -40,9 +43,12 @@ __all__ = [
     "SourceTarget",
     "Steer",
     "UnsupportedModel",
+    "ablation_sweep",
     "attention_patterns",
     "load",
     "logit_lens",
+    "patch_pairs",
+    "patch_sets",
     "patch_sweep",
 ]
 
@@ -52,6 +58,7 @@ _HOME = {
     "CutEdge": "engine.interventions",
     "LogitLens": "widgets.logit_lens",
     "Noise": "engine.interventions",
+    "Pair": "methods.pairs",
     "Patch": "engine.interventions",
     "PatchingHeatmap": "widgets.patching_heatmap",
     "Run": "run",
@@ -61,9 +68,12 @@ _HOME = {
     "SourceTarget": "engine.prompts",
     "Steer": "engine.interventions",
     "UnsupportedModel": "engine.architecture",
+    "ablation_sweep": "methods.ablation",
     "attention_patterns": "methods.attention",
     "load": "loading",
     "logit_lens": "methods.lens",
+    "patch_pairs": "methods.pairs",
+    "patch_sets": "methods.patching",
     "patch_sweep": "methods.patching",
 }
 

@@ -24,10 +24,11 @@ from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
 from .engine.memory import Memory, explained, free_memory, storages
+from .engine.plan import Plan
 from .engine.prompts import SourceTarget
 from .engine.ready import require_fit, require_model, require_still
 from .engine.sites import Site, resolve
-from .engine.sweep import Metric, Partial, Prefix, Progress, SweepResult, sweep
+from .engine.sweep import Metric, Partial, Prefix, Progress, Sweep, SweepResult
 from .experiments import Experiments, checked
 from .run import NOTHING_MASKED, Run, covers, select
 from .tokens import Tokens, bare_ids, display, one_token, tokenize, tokenize_pair, written_ids
@@ -284,54 +285,88 @@ class Session:
 
         Unless `all_logits` is set, the run may hold the logits of the last position only.
         """
+        return self.ask_all([tokens], sites, interventions, all_logits=all_logits)[0]
+
+    def ask_all(
+        self,
+        prompts: Sequence[Tokens],
+        sites: tuple[Site, ...] = (),
+        interventions: tuple[Intervention, ...] = (),
+        *,
+        all_logits: bool = False,
+    ) -> list[Run]:
+        """`ask` for several prompts of the same length: those that are not in the cache share one pass."""
         all_logits |= not self.causal or any(site.name == "ln_final" for site in sites)
         self._require_ready()
         with self.engine.lock:
             weights = self.engine.version()
 
-            def suits(key: Any, run: Run) -> bool:
-                if key[:3] != (tokens.prompt, interventions, weights) or (
-                    all_logits and len(run._logits) < len(tokens)
-                ):
-                    return False
-                return all(any(covers(have, site) for have in run.captured) for site in sites)
+            def known(tokens: Tokens) -> Run | None:
+                def suits(key: Any, run: Run) -> bool:
+                    asked = (tokens.prompt, interventions, weights)
+                    if key[:3] != asked or (all_logits and len(run._logits) < len(tokens)):
+                        return False
+                    return all(any(covers(have, site) for have in run.captured) for site in sites)
 
-            found = self._results.find(suits) if weights is not None else None
-            if found is None:
-                found = self._forward(tokens, sites, interventions, all_logits)
+                return self._results.find(suits) if weights is not None else None
+
+            found = {tokens.prompt: known(tokens) for tokens in prompts}
+            missing = list({tokens.prompt: tokens for tokens in prompts if found[tokens.prompt] is None}.values())
+            # What two encoders read may differ in length.
+            together = [missing] if not self.engine.has_encoder else [[tokens] for tokens in missing]
+            if missing:
+                runs = [r for each in together for r in self._forward(each, sites, interventions, all_logits)]
                 # Another thread may have edited the model in the middle of the run.
-                if weights is not None and weights == self.engine.version():
-                    self._results.put((tokens.prompt, interventions, weights, sites, all_logits), found, found.nbytes)
-        # The same ids may come from another text: the answer carries the prompt as it was asked.
+                keep = weights is not None and weights == self.engine.version()
+                for run in runs:
+                    found[run.tokens.prompt] = run
+                    if keep:
+                        key = run.tokens.prompt, interventions, weights, sites, all_logits
+                        self._results.put(key, run, run.nbytes)
+        return [self._answer(tokens, found[tokens.prompt], sites) for tokens in prompts]
+
+    def _answer(self, tokens: Tokens, found: Run | None, sites: tuple[Site, ...]) -> Run:
+        """A run as the answer to a prompt: the same ids may come from another text."""
+        assert found is not None
         captured = {site: self._part(found, site) for site in sites}
-        return Run(
-            tokens, interventions, found._logits, captured, found.idle, self._n_heads(), self.answer_position(tokens)
-        )
+        at = self.answer_position(tokens)
+        return Run(tokens, found.interventions, found._logits, captured, found.idle, self._n_heads(), at)
 
     def _forward(
-        self, tokens: Tokens, sites: tuple[Site, ...], interventions: tuple[Intervention, ...], all_logits: bool
-    ) -> Run:
-        ids, source = _tensors(tokens)
-        edits = self._edits(tokens, interventions, self.read(tokens))
+        self,
+        prompts: Sequence[Tokens],
+        sites: tuple[Site, ...],
+        interventions: tuple[Intervention, ...],
+        all_logits: bool,
+    ) -> list[Run]:
+        ids, source = _tensors(prompts)
+        length = ids.shape[1]
+        own = [self._edits(tokens, interventions, self.read(tokens)) for tokens in prompts]
+        edits = [[replace(e, row=row) for e in each] for row, each in enumerate(own)]
         wanted = {site: self.engine.layers(site.name, site.layer) for site in sites}
         capture = {(site.name, layer) for site, layers in wanted.items() for layer in layers}
-        forward = ForwardPass(self.engine, source, edits=edits, capture=capture, check=check_cancelled, watch=True)
+        every = [e for row in edits for e in row]
+        forward = ForwardPass(self.engine, source, edits=every, capture=capture, check=check_cancelled, watch=True)
         keep = {} if all_logits else self.engine.last_logits_only
         kept = ", ".join(f"{site.name} of {len(layers)} layers" for site, layers in wanted.items()) or "no activation"
-        with explained(
-            f"a run of {len(tokens)} tokens that keeps {kept}", "Keep fewer sites or layers, or run less text."
-        ):
-            logits = self.engine.run(ids, forward, use_cache=False, **keep)[0]
-        at = self.answer_position(tokens)
-        answer = logits[-1 if at is None else at - len(tokens)]
-        require_finite(answer, self.engine, ids, source, edits, interventions, capture)
-        captured = {}
-        for site, layers in wanted.items():
-            whole = {layer: forward.captured[site.name, layer] for layer in layers}
-            captured[site] = {layer: select(site, value) for layer, value in whole.items()}
-        acted = {e.owner for e in edits if float(e.changed) > 0}
-        idle = tuple(i for i in range(len(interventions)) if i not in acted)
-        return Run(tokens, interventions, logits, captured, idle, self._n_heads(), at)
+        what = f"{length} tokens" if len(prompts) == 1 else f"{len(prompts)} prompts of {length} tokens"
+        with explained(f"a run of {what} that keeps {kept}", "Keep fewer sites or layers, or run less text."):
+            logits = self.engine.run(ids, forward, use_cache=False, **keep)  # (row, position, token)
+        runs = []
+        for row, tokens in enumerate(prompts):
+            at = self.answer_position(tokens)
+            answer = logits[row, -1 if at is None else at - length]
+            require_finite(answer, self.engine, *_tensors([tokens]), own[row], interventions, capture)
+            # Copied, so that a run that is kept does not hold on to those beside it.
+            part = (lambda x: x) if len(prompts) == 1 else Tensor.clone
+            captured = {
+                site: {layer: select(site, part(forward.captured[site.name, layer][row])) for layer in layers}
+                for site, layers in wanted.items()
+            }
+            acted = {e.owner for e in edits[row] if float(e.changed) > 0}
+            idle = tuple(i for i in range(len(interventions)) if i not in acted)
+            runs.append(Run(tokens, interventions, part(logits[row]), captured, idle, self._n_heads(), at))
+        return runs
 
     def _edits(self, tokens: Tokens, interventions: Iterable[Intervention], read: Read) -> list[Edit]:
         source_length = 0 if tokens.source is None else len(tokens.source)
@@ -385,32 +420,58 @@ class Session:
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
-        ids, source = _tensors(tokens)
-        at = self.answer_position(tokens) if answer_position is None else answer_position
-        if at is None:
-            raise ValueError(NOTHING_MASKED)
-        (at,) = resolve(at, len(tokens), "answer_position")
-        acting = _interventions(interventions)
-        rows = [_interventions(row) for row in rows]
-        read = self.read(tokens, acting, whole=True)
+        acting, checked_rows = _interventions(interventions), [_interventions(row) for row in rows]
         with self.engine.lock:
-            base = self._edits(tokens, acting, self.read(tokens))
-            edits = [self._edits(tokens, row, read) for row in rows]
-            result = sweep(
-                self.engine, ids, edits, metric, at, source=source, base=base, prefix=prefix,
-                budget=self._budget - self._results.held, shared=self.checked.one_pass, check=check_cancelled,
-                progress=progress, partial=partial,
-            )  # fmt: skip
+            whole = self._sweep(tokens, checked_rows, acting, answer_position, prefix)
+            budget = self._budget - self._results.held
+            result = whole.run(metric, budget=budget, check=check_cancelled, progress=progress, partial=partial)
         if not np.isfinite(result.base):
             self.ask(tokens, interventions=acting)  # says where it begins
         bad = np.flatnonzero(~np.isfinite(result.values)).tolist()
         if bad:
             try:
-                self.ask(tokens, interventions=(*acting, *rows[bad[0]]))
+                self.ask(tokens, interventions=(*acting, *checked_rows[bad[0]]))
             except NotFinite as error:
                 said = f"{len(bad)} of {len(rows)} rows have no finite value. Of the first, {error}"
                 warnings.warn(said, NotFiniteWarning, stacklevel=2)
         return result
+
+    def plan(
+        self,
+        prompt: Any,
+        rows: Sequence[Sequence[Intervention]],
+        *,
+        interventions: Sequence[Intervention] = (),
+        answer_position: int | None = None,
+        prefix: Prefix | None = None,
+    ) -> Plan:
+        """What `sweep` with these arguments will compute: passes, rows, tokens, FLOPs and bytes, each and in all.
+
+        Only what the rows patch in is run, and kept for the sweep. Example: `print(session.plan(prompt, rows))`
+        """
+        self._require_ready()
+        acting, checked_rows = _interventions(interventions), [_interventions(row) for row in rows]
+        with self.engine.lock:
+            whole = self._sweep(self.tokenize(prompt), checked_rows, acting, answer_position, prefix)
+            return whole.plan(self._budget - self._results.held)
+
+    def _sweep(
+        self,
+        tokens: Tokens,
+        rows: Sequence[tuple[Intervention, ...]],
+        acting: tuple[Intervention, ...],
+        answer_position: int | None,
+        prefix: Prefix | None,
+    ) -> Sweep:
+        at = self.answer_position(tokens) if answer_position is None else answer_position
+        if at is None:
+            raise ValueError(NOTHING_MASKED)
+        (at,) = resolve(at, len(tokens), "answer_position")
+        base = self._edits(tokens, acting, self.read(tokens))
+        read = self.read(tokens, acting, whole=True)
+        edits = [self._edits(tokens, row, read) for row in rows]
+        ids, source = _tensors([tokens])
+        return Sweep(self.engine, ids, edits, at, base, prefix, self.checked.one_pass, source)
 
     def generate(self, prompt: Any, max_new_tokens: int = 20, interventions: Iterable[Intervention] = ()) -> Tokens:
         """Continue a prompt greedily; the interventions act at every step.
@@ -427,7 +488,7 @@ class Session:
         asked = f"{len(tokens)} tokens of prompt and {max_new_tokens} to generate"
         read = len(tokens) + max_new_tokens - 1  # the last token is given out, and not read again
         self.context.require(read, f"{asked} take {read} positions")
-        ids, source = _tensors(tokens)
+        ids, source = _tensors([tokens])
         acting = _interventions(interventions)
         edits = self._edits(tokens, acting, self.read(tokens))
         forward = _Generation(self.engine, source, edits=edits, check=check_cancelled)
@@ -473,9 +534,10 @@ class Session:
         return {layer: select(site, values[layer]) for layer in self.engine.layers(site.name, site.layer)}
 
 
-def _tensors(tokens: Tokens) -> tuple[Tensor, Tensor | None]:
-    """(1, position) ids, and those that an encoder reads."""
-    return torch.tensor([tokens.ids]), None if tokens.source is None else torch.tensor([tokens.source.ids])
+def _tensors(prompts: Sequence[Tokens]) -> tuple[Tensor, Tensor | None]:
+    """(row, position) ids, and those that an encoder reads."""
+    read = [tokens.source.ids for tokens in prompts if tokens.source is not None]
+    return torch.tensor([tokens.ids for tokens in prompts]), torch.tensor(read) if read else None
 
 
 def _sites(capture: Any) -> tuple[Site, ...]:

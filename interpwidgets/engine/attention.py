@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .context import Pass, Place, current_pass
+from .packed import PackedPass
 
 NAME = "interpwidgets"
 
@@ -126,12 +128,34 @@ def attention(
     query = running.visit(f"{stack}q", layer, query)
     key = running.visit(f"{stack}k", layer, key)
     value = running.visit(f"{stack}v", layer, value)
-    weights: Tensor | None
-    if running.wants(f"{stack}scores", layer) or running.wants(f"{stack}pattern", layer):
-        z, weights = _explicit(running, place, module, query, key, value, attention_mask, kwargs)
+    visible = running.wants(f"{stack}scores", layer) or running.wants(f"{stack}pattern", layer)
+
+    def attend(
+        query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, kwargs: dict[str, Any]
+    ) -> tuple[Tensor, Tensor | None]:
+        if visible:
+            return _explicit(running, place, module, query, key, value, mask, kwargs)
+        if isinstance(running, PackedPass) and _reads_shared_heads(own, query, mask, kwargs):
+            z = nn.functional.scaled_dot_product_attention(
+                query, key, value, mask, scale=kwargs.get("scaling"), enable_gqa=True
+            )
+            return z.transpose(1, 2), None
+        return own(module, query, key, value, mask, **kwargs)
+
+    if isinstance(running, PackedPass):
+        z, weights = running.by_group(layer, query, key, value, attention_mask, kwargs, attend), None
     else:
-        z, weights = own(module, query, key, value, attention_mask, **kwargs)
+        z, weights = attend(query, key, value, attention_mask, kwargs)
     return running.visit(f"{stack}z", layer, z), weights
+
+
+def _reads_shared_heads(own: Callable[..., Any], query: Tensor, mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
+    """Whether torch's kernel may be called directly, which saves copying shared keys and values for every head.
+
+    transformers copies them where there is a mask, which pays on a GPU. In a packed pass every row has its own.
+    """
+    plain = kwargs.get("position_bias") is None and not kwargs.get("dropout")
+    return own is sdpa_attention_forward and query.device.type == "cpu" and mask is not None and plain
 
 
 def _explicit(

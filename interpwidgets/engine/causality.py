@@ -28,7 +28,7 @@ def is_causal(engine: Engine) -> bool:
         engine, probe.source, capture={("pattern", i) for i in layers if "pattern" in engine.sites(i)}
     )
     logits = engine.run(probe.ids, forward, use_cache=False)[0].float()  # (position, token)
-    if any(bool((p.transpose(0, 1).triu(1) > 0).any()) for p in forward.captured.values()):  # (head, query, key)
+    if any(bool((p.transpose(1, 2).triu(1) > 0).any()) for p in forward.captured.values()):  # (row, head, query, key)
         return False
     # Not asked without need: quantisation of whole activations lets every position feel the others a little.
     if len(forward.captured) == len(layers):

@@ -17,7 +17,7 @@ from .interventions import Patch
 from .probe import Probe
 from .prompts import SourceTarget
 from .sites import SITES
-from .sweep import sweep
+from .sweep import Sweep
 from .tolerance import TOLERANCE
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Check:
     """The outcome of `session.check()`."""
 
     items: tuple[Item, ...]
-    one_pass: bool  # rows of a sweep may join late and share a prefix
+    one_pass: bool  # rows of a sweep may join late, share a prefix, and lie in one sequence
     on_cpu: float | str | None = None
     """Of a model elsewhere: the largest difference from the CPU's logits, relative to the largest; or why not known."""
 
@@ -86,7 +86,7 @@ def check(session: Session) -> Check:
         return float((a.float() - b.float()).abs().max() / b.float().abs().max().clamp_min(1e-12))
 
     errors = {"instrumented logits equal plain logits": relative(logits, plain)}
-    last = forward.captured["resid_post", engine.architecture.n_layers - 1]
+    last = forward.captured["resid_post", engine.architecture.n_layers - 1][0]
     errors["unembedded last residual equals the logits"] = relative(engine.readout(last), plain[0])
     sums = [p.sum(-1) for (site, _), p in forward.captured.items() if SITES[site].base == "pattern"]
     if sums:
@@ -136,27 +136,31 @@ def _has_sinks(session: Session) -> bool:
 
 
 def _one_pass_holds(session: Session, tolerance: float) -> bool:
-    """Compare the one-pass sweep, with prefix and late rows, to the full batch on the probe."""
+    """Compare the packed sweep, with prefix, late rows and rows of several lengths, to the full batch on the probe."""
     engine = session.engine
+    if any(block.kind != "registry" for block in engine.architecture.blocks):
+        return False
     ids = engine.probe.ids
-    n_layers = engine.architecture.n_layers
+    last = engine.architecture.n_layers - 1
     other = (*ids[0, :3].tolist(), *ids[0, :3].tolist())
+    read = session.read(session.tokenize(ids))
+    places = [("resid_pre", layer, position) for layer in sorted({0, last // 2, last}) for position in (3, 4, 5)]
+    places += [("resid_post", layer, 4) for layer in sorted({0, last})]
     rows: list[list[Edit]] = [
-        compile_edits(
-            engine, [Patch("resid_pre", layer=layer, position=4, source=other)], 6, session.read(session.tokenize(ids))
-        )
-        for layer in sorted({0, n_layers // 2, n_layers - 1})
+        compile_edits(engine, [Patch(site, layer=layer, position=position, source=other)], 6, read)
+        for site, layer, position in places
     ]
 
     def summary(logits: torch.Tensor) -> torch.Tensor:
         return logits.float().std(-1)
 
+    full = Sweep(engine, ids, rows, 5, packed=False).run(summary, budget=1 << 40)
     try:
-        prefix = session.prefix(tuple(ids[0].tolist()), 3) if engine.causal else None
-        one = sweep(engine, ids, rows, summary, 5, prefix=prefix, budget=1 << 40)
+        shared = [None, session.prefix(tuple(ids[0].tolist()), 3)] if engine.causal else [None]
+        packed = [Sweep(engine, ids, rows, 5, prefix=prefix).run(summary, budget=1 << 40) for prefix in shared]
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
-        # Attention that cannot take a growing batch or our cache fails in as many ways as there are models.
+        # What cannot take a growing sequence or our cache fails in as many ways as there are models.
         return False
-    full = sweep(engine, ids, rows, summary, 5, budget=1 << 40, shared=False)
-    both = torch.tensor([[one.base, *one.values], [full.base, *full.values]])
-    return bool((both[0] - both[1]).abs().max() <= tolerance * both[1].abs().max())
+    expected = torch.tensor([full.base, *full.values])
+    errors = [(torch.tensor([p.base, *p.values]) - expected).abs().max() for p in packed]
+    return bool(max(errors) <= tolerance * expected.abs().max())

@@ -7,6 +7,7 @@ import operator
 import threading
 import weakref
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from .context import Place, current_pass, inside, without_gradients
 from .direct import DirectAttention
 from .forward import BeforeUnembedding, ForwardPass
 from .hooks import Hooks
+from .packed import position_axes
 from .probe import Probe, input_device, model_inputs
 from .sites import HEAD_SITES, SITES, Index, StackName, on_stack, resolve
 from .version import Versions, modules
@@ -136,6 +138,11 @@ class Engine:
         gone = [names[id(module)] for module in self._modules if id(module) not in here]
         return min(added or gone or ["the order of the modules"], key=len)
 
+    @cached_property
+    def position_axes(self) -> dict[tuple[Any, ...], int]:
+        """Which axis follows the prompt's length, of what each block is given beside the stream."""
+        return position_axes(self)
+
     @property
     def last_logits_only(self) -> dict[str, int]:
         """The argument that spares unembedding all positions but the last, where the model knows it."""
@@ -217,18 +224,27 @@ class Engine:
         source = forward.source
         return model_inputs(ids.to(self.device), None if source is None else source.to(self.device))
 
-    def run_for_tokens(self, ids: Tensor, forward: ForwardPass, tokens: list[int], **arguments: Any) -> Tensor:
-        """`run`, but only these tokens' logits (row, position, token) are computed, if the unembedding allows it."""
+    def run_for(
+        self, ids: Tensor, forward: ForwardPass, pick: Callable[[Tensor], Tensor], tokens: list[int] | None, **more: Any
+    ) -> Tensor:
+        """`run`, but only the logits that `pick` takes are computed, if the unembedding allows it.
+
+        `pick` is given (row, position, d_model or token) and gives (row, same). `tokens` says whose logits; None: all.
+        """
         head = self.architecture.readout.unembedding
         # A wrapped forward or a hook of the user's does what the weight alone does not say.
         if type(head) is not nn.Linear or "forward" in vars(head) or not self._hooks.are_all_on(head):
-            return self.run(ids, forward, **arguments)[..., tokens]
+            logits = pick(self.run(ids, forward, **more))
+            return logits if tokens is None else logits[:, tokens]
         forward.unembed = False
         try:
-            self.run(ids, forward, **arguments)
+            self.run(ids, forward, **more)
         except BeforeUnembedding as reached:
-            x, bias = reached.x, None if head.bias is None else head.bias.detach()[tokens]
-            return self.architecture.readout.finish(nn.functional.linear(x, head.weight.detach()[tokens], bias), tokens)
+            weight, bias = (
+                w if w is None or tokens is None else w[tokens]
+                for w in (head.weight.detach(), None if head.bias is None else head.bias.detach())
+            )
+            return self.architecture.readout.finish(nn.functional.linear(pick(reached.x), weight, bias), tokens)
         raise RuntimeError("the model did not reach its unembedding")
 
     def readout(self, residual: Tensor, check: Callable[[], None] | None = None) -> Tensor:
@@ -277,9 +293,13 @@ class Engine:
             if running is None or kwargs is None:
                 return None
             enter_block = running.enter_encoder_block if stack == "encoder" else running.enter_block
+            stream = enter_block(layer, args[0] if args else kwargs["hidden_states"])
             if args:
-                return (enter_block(layer, args[0]), *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": enter_block(layer, kwargs["hidden_states"])}
+                beside, kwargs = running.arguments(layer, args[1:], kwargs)
+                return (stream, *beside), kwargs
+            others = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+            args, kwargs = running.arguments(layer, args, others)
+            return args, {**kwargs, "hidden_states": stream}
 
         self._hooks.before(module, enter, with_kwargs=True)
         self._after(module, f"{on_stack(stack, '')}resid_post", layer)

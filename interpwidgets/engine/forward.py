@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,6 @@ class ForwardPass:
 
     `source` are the ids (1, position) that the encoder reads, where the model has one.
     `start` is the absolute position of the first position that is computed (those before it come from a cache).
-    `grow` says how many rows, copies of row 0, join the batch at each block.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class ForwardPass:
         edits: list[Edit] | None = None,
         capture: set[tuple[str, int | None]] | None = None,
         start: int = 0,
-        grow: dict[int, int] | None = None,
         check: Callable[[], None] | None = None,
         on_block: Callable[[int], None] | None = None,
         watch: bool = False,
@@ -72,12 +70,11 @@ class ForwardPass:
         self.start = start
         self.rows = 1
         self.attending: Place | None = None
-        self.captured: dict[tuple[str, int | None], Tensor] = {}
+        self.captured: dict[tuple[str, int | None], Tensor] = {}  # (row, position, [head,] width) each
         self._capture = capture or set()
         self._edits: dict[tuple[str, int | None], list[Edit]] = {}
         for edit in edits or []:
             self._edits.setdefault((edit.site, edit.layer), []).append(edit)
-        self._grow = grow or {}
         self._check = check
         self._on_block = on_block
         self._watch = watch
@@ -111,10 +108,6 @@ class ForwardPass:
         if self._on_block is not None:
             self._on_block(layer)
         self.rows = x.shape[0]
-        new = self._grow.get(layer, 0)
-        if new:
-            x = torch.cat([x, x[:1].expand(new, *x.shape[1:])])
-            self.rows = x.shape[0]
         return self.visit("resid_pre", layer, x)
 
     def enter_encoder_block(self, layer: int, x: Tensor) -> Tensor:
@@ -122,6 +115,10 @@ class ForwardPass:
             self._check()
         self.rows = x.shape[0]
         return self.visit("encoder.resid_pre", layer, x)
+
+    def arguments(self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """What a block is to be given beside the stream."""
+        return args, kwargs
 
     def visit(self, site: str, layer: int | None, x: Tensor) -> Tensor:
         """Edit and capture the value of a site; gives back the value that the model goes on with."""
@@ -134,7 +131,7 @@ class ForwardPass:
             for edit in edits:
                 self._apply(edit, view, offset)
         if (site, layer) in self._capture:
-            self.captured[site, layer] = standard(site, x, self.rows)[0].detach().clone()
+            self.captured[site, layer] = standard(site, x, self.rows).detach().clone()
         return x
 
     def _apply(self, edit: Edit, view: Tensor, offset: int) -> None:
@@ -150,10 +147,14 @@ class ForwardPass:
             first, last = absolute[0] - offset, absolute[-1] - offset
             consecutive = absolute == list(range(absolute[0], absolute[-1] + 1))
             local = slice(first, last + 1) if consecutive else [p - offset for p in absolute]
+        self._write(edit, view, local, absolute)
+
+    def _write(self, edit: Edit, view: Tensor, local: Any, positions: list[int]) -> None:
+        """Edit the part of (row, position, [head,] width) that `local` picks along its second axis."""
         for head in edit.heads if edit.heads is not None else [None]:
             at = (slice(None), local) if head is None else (slice(None), local, slice(head, head + 1))
             old = view[at]
-            new = edit.write(old, absolute, head).to(view.dtype)
+            new = edit.write(old, positions, head).to(view.dtype)
             if self._watch:
                 change = (new - old).abs().nan_to_num(0.0, posinf=torch.inf).max()
                 edit.changed = torch.maximum(torch.as_tensor(edit.changed, device=change.device), change)

@@ -1,25 +1,27 @@
-"""One forward pass that answers a whole heatmap.
+"""One forward pass that answers a whole heatmap: a row of the pass is one experiment.
 
-A sweep is a list of rows; a row is a list of edits, and begins at the first block that it edits. The prompt runs
-once; at each block, the rows that begin there join the batch as copies of row 0, the undisturbed run itself. No row
-computes a block above its edits, each block's weights are read once for all rows, and positions before `start` come
-from a cache of keys and values that all rows share.
+The rows lie end to end in one sequence (`engine/packed.py`). Positions before the first differing token are computed
+once, the undisturbed run is in the pass once, a row joins at the block where its first edit acts, as a copy of that
+run, and carries the positions from that edit on. So the weights of each block are read once, and no cell computes again
+what its edit cannot change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from .engine import Engine
 from .forward import Edit, ForwardPass
 from .memory import NotEnoughMemory, explained
+from .packed import PackedPass, Span
+from .plan import Plan, make_plan, span
 from .sites import SITES
 
 Metric = Callable[[Tensor], Tensor]
@@ -29,9 +31,6 @@ One that has `tokens` (ids) and `of_tokens` (their logits, (row, token) -> one n
 """
 Partial = Callable[[np.ndarray], None]
 Progress = Callable[[int, int], None]
-
-_CPU_FLOPS, _GPU_FLOPS = 6e10, 1e13  # what a modest machine does in a second
-
 
 _FOR_LESS = "Lower session.memory_budget ({:.2g} GiB), sweep fewer places, or shorten the prompts."
 
@@ -46,20 +45,17 @@ class Prefix:
 
 
 class _PrefixLayer(DynamicLayer):
-    """One layer's shared keys and values, served to however many rows are there."""
+    """Tells the model how many positions were before; our attention joins their keys and values to each row's own."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
-        self._shared = keys[None], values[None]  # (1, kv head, position, d_head) each
-        self.keys, self.values = self._shared
+        self.keys, self.values = keys[None], values[None]  # (1, kv head, position, d_head)
         self.is_initialized = True
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        rows = key_states.shape[0]
-        keys, values = (t.expand(rows, -1, -1, -1) for t in self._shared)
-        return torch.cat([keys, key_states], 2), torch.cat([values, value_states], 2)
+        return key_states, value_states
 
 
 @dataclass(frozen=True)
@@ -70,168 +66,180 @@ class SweepResult:
     base: float
 
 
-def sweep(
-    engine: Engine,
-    ids: Tensor,
-    rows: Sequence[Sequence[Edit]],
-    metric: Metric,
-    at: int,
-    *,
-    source: Tensor | None = None,
-    base: Sequence[Edit] = (),
-    prefix: Prefix | None = None,
-    budget: int,
-    shared: bool = True,
-    check: Callable[[], None] | None = None,
-    progress: Progress | None = None,
-    partial: Partial | None = None,
-) -> SweepResult:
-    """Run every row's edits on the prompt `ids` (1, position) and give the metric, at position `at`, of each.
+@dataclass(frozen=True)
+class Sweep:
+    """Every row's edits on the prompt `ids` (1, position), whose answer is read at position `at`.
 
-    `source` are the ids that an encoder reads, (1, position). `base` edits act in every row. `shared=False` uses the
-    full-batch form, for attention that cannot share a prefix or let rows join late: every row from the embedding on.
-    `budget` is the bytes that the rows of one pass may take; what does not fit is split. `partial` receives the values
-    so far (NaN where not known yet) after each pass.
+    `source` are the ids (1, position) that an encoder reads. `base` edits act in every row. A `prefix` holds what is
+    the same in all rows. `packed=False` uses the full-batch form, for models whose blocks do not treat positions by
+    themselves: every row whole, from the embedding on.
     """
-    values = np.full(len(rows), np.nan)
-    base_value = np.nan
-    # A row without edits is the base run; nothing needs to be computed for it.
-    active = [i for i, edits in enumerate(rows) if edits]
-    read = 0 if source is None else source.shape[1]
-    passes = _split(engine, ids.shape[1] + read, rows, active, budget, shared, prefix, at_least=4 if partial else 1)
-    total, before, halved = max(len(active), 1), 0, False
-    waiting = passes or [[]]
-    while waiting:
-        chosen = waiting.pop(0)
 
-        def on_block(layer: int, done: int = before, size: int = len(chosen)) -> None:
+    engine: Engine
+    ids: Tensor
+    rows: Sequence[Sequence[Edit]]
+    at: int
+    base: Sequence[Edit] = ()
+    prefix: Prefix | None = None
+    packed: bool = True
+    source: Tensor | None = None
+
+    @cached_property
+    def is_packed(self) -> bool:
+        """Rows of a packed pass join behind the embedding, so that none may edit it."""
+        return self.packed and not any(e.site == "embed" for row in self.rows for e in row)
+
+    @cached_property
+    def end(self) -> int:
+        """The position before which everything is computed: what follows the answer's does not matter to it."""
+        whole = any(SITES[e.site].base in ("scores", "pattern") for row in (self.base, *self.rows) for e in row)
+        return self.at + 1 if self.engine.causal and not whole else self.ids.shape[1]
+
+    @cached_property
+    def start(self) -> int:
+        return self.prefix.length if self.prefix is not None and self.is_packed else 0
+
+    @cached_property
+    def spans(self) -> list[Span | None]:
+        """Where each row begins; None for a row that cannot differ from the base run."""
+        return [self._span(row) for row in self.rows]
+
+    def _span(self, row: Sequence[Edit]) -> Span | None:
+        row = [e for e in row if self._matters(e)]
+        if not row:
+            return None
+        if not self.is_packed:
+            return Span(0, 0)
+        begins = span(self._early(row), self.engine.architecture.n_layers)
+        if not self.engine.causal:
+            return Span(begins.block, 0)
+        return replace(begins, position=max(begins.position, self.start))
+
+    def _matters(self, edit: Edit) -> bool:
+        if edit.positions is None or not self.engine.causal or SITES[edit.site].of_source:
+            return edit.positions is None or len(edit.positions) > 0
+        return any(self.start <= p <= self.at for p in edit.positions)
+
+    def _early(self, row: Sequence[Edit]) -> list[Edit]:
+        """An edit of what leaves a block is one of what enters the next: the row can join there."""
+        edit = row[0]
+        if len(row) > 1 or edit.site != "resid_post" or edit.layer is None or not self.is_packed:
+            return list(row)
+        following = edit.layer + 1
+        taken = any(e.site == "resid_pre" and e.layer == following for e in self.base)
+        moves = following < self.engine.architecture.n_layers and not taken
+        return [replace(edit, site="resid_pre", layer=following) if moves else edit]
+
+    def plan(self, budget: int, at_least: int = 1) -> Plan:
+        read = 0 if self.source is None else self.source.shape[1]
+        return make_plan(self.engine, self.spans, self.end + read, budget=budget, at_least=at_least)
+
+    def run(
+        self,
+        metric: Metric,
+        *,
+        budget: int,
+        check: Callable[[], None] | None = None,
+        progress: Progress | None = None,
+        partial: Partial | None = None,
+    ) -> SweepResult:
+        """The metric of every row.
+
+        `budget` is the bytes that the rows of one pass may take; what does not fit is split. `partial` receives the
+        values so far (NaN where not known yet) after each pass, `progress` (rows done, rows to do).
+        """
+        plan = self.plan(budget, at_least=4 if partial else 1)
+        values = np.full(len(self.rows), np.nan)
+        unchanged = np.array([s is None for s in self.spans], bool)
+        base_value = np.nan
+        total, before, halved = max(plan.rows, 1), 0, False
+        waiting: list[tuple[int, ...]] = [p.rows for p in plan.passes] or [()]
+        while waiting:
+            chosen = waiting.pop(0)
+
+            def on_block(layer: int, done: int = before, size: int = len(chosen)) -> None:
+                if progress is not None:
+                    progress(done + size * layer // self.engine.architecture.n_layers, total)
+
+            tokens = self.ids.shape[1]
+            asked = f"a sweep of {plan.rows} rows, {len(chosen)} in this pass, each of {tokens} tokens"
+            try:
+                with explained(asked, _FOR_LESS.format(budget / 2**30)):
+                    one_pass = self._packed_pass if self.is_packed else self._full_pass
+                    result = one_pass(chosen, metric, check, on_block)
+            except NotEnoughMemory:
+                if halved or len(chosen) < 2:
+                    raise
+                # The budget is an estimate; a machine that is shared has less by the time it is needed.
+                halved, waiting = True, [half for each in (chosen, *waiting) for half in _halves(each)]
+                continue
+            base_value = float(result[0])
+            values[unchanged] = base_value
+            values[list(chosen)] = result[1:]
+            before += len(chosen)
             if progress is not None:
-                progress(done + size * layer // engine.architecture.n_layers, total)
+                progress(before, total)
+            if partial is not None:
+                partial(values)
+        return SweepResult(values, base_value)
 
-        asked = f"a sweep of {len(active)} rows, {len(chosen)} in this pass, each of {ids.shape[1]} tokens"
-        try:
-            with explained(asked, _FOR_LESS.format(budget / 2**30)):
-                result = _one_pass(
-                    engine, ids, [rows[i] for i in chosen], metric, at, base, prefix, shared, check, on_block, source
-                )
-        except NotEnoughMemory:
-            if halved or len(chosen) < 2:
-                raise
-            # The budget is an estimate; a machine that is shared has less by the time it is needed.
-            halved, waiting = True, [half for each in (chosen, *waiting) for half in _halves(each)]
-            continue
-        base_value = float(result[0])
-        values[[i for i in range(len(rows)) if i not in set(active)]] = base_value
-        values[chosen] = result[1:]
-        before += len(chosen)
-        if progress is not None:
-            progress(before, total)
-        if partial is not None:
-            partial(values)
-    return SweepResult(values, base_value)
+    def _packed_pass(
+        self,
+        chosen: Sequence[int],
+        metric: Metric,
+        check: Callable[[], None] | None,
+        on_block: Callable[[int], None],
+    ) -> np.ndarray:
+        edits, spans = list(self.base), [Span(0, self.start)]
+        for place, i in enumerate(chosen, start=1):
+            begins = self.spans[i]
+            assert begins is not None
+            spans.append(begins)
+            edits += [replace(e, row=place) for e in self._early(self.rows[i])]
+        shared = self.prefix if self.start else None
+        forward = PackedPass(
+            self.engine, edits=edits, spans=spans, end=self.end, at=self.at, check=check, on_block=on_block,
+            keys=shared.keys if shared else (), values=shared.values if shared else (),
+        )  # fmt: skip
+        arguments: dict[str, Any] = {"use_cache": False}
+        if shared:
+            layers: list[Any] = [_PrefixLayer(*kv) for kv in zip(shared.keys, shared.values, strict=True)]
+            arguments = {"use_cache": True, "past_key_values": Cache(layers=layers)}
+        values = self._measure(metric, self.ids[:, self.start : self.end], forward, arguments, forward.by_row)
+        out = np.empty(len(chosen) + 1)
+        out[forward.order] = values.double().cpu().numpy()
+        return out
+
+    def _full_pass(
+        self,
+        chosen: Sequence[int],
+        metric: Metric,
+        check: Callable[[], None] | None,
+        on_block: Callable[[int], None],
+    ) -> np.ndarray:
+        edits = list(self.base)
+        for place, i in enumerate(chosen, start=1):
+            edits += [replace(e, row=place) for e in self.rows[i]]
+        forward = ForwardPass(self.engine, self.source, edits=edits, check=check, on_block=on_block)
+        arguments = {"use_cache": False} | (self.engine.last_logits_only if self.at == self.end - 1 else {})
+        batch = self.ids[:, : self.end].expand(len(chosen) + 1, -1)
+        values = self._measure(metric, batch, forward, arguments, lambda x: x[:, self.at - self.end])
+        return values.double().cpu().numpy()
+
+    def _measure(
+        self,
+        metric: Metric,
+        batch: Tensor,
+        forward: ForwardPass,
+        arguments: dict[str, Any],
+        pick: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """The metric of the logits that `pick` takes, one a row."""
+        tokens = getattr(metric, "tokens", None)
+        logits = self.engine.run_for(batch, forward, pick, tokens, **arguments)  # (row, token)
+        return metric(logits) if tokens is None else metric.of_tokens(logits)  # type: ignore[attr-defined]
 
 
-def _halves(rows: list[int]) -> list[list[int]]:
+def _halves(rows: tuple[int, ...]) -> list[tuple[int, ...]]:
     middle = -(-len(rows) // 2)
     return [half for half in (rows[:middle], rows[middle:]) if half]
-
-
-def _begin(edits: Sequence[Edit]) -> int:
-    """The block at which a row begins to differ; -1 for the embedding."""
-    last = 1 << 30
-    return min(
-        -1 if e.site == "embed" or SITES[e.site].of_source else last if e.layer is None else e.layer for e in edits
-    )
-
-
-def _one_pass(
-    engine: Engine,
-    ids: Tensor,
-    rows: Sequence[Sequence[Edit]],
-    metric: Metric,
-    at: int,
-    base: Sequence[Edit],
-    prefix: Prefix | None,
-    shared: bool,
-    check: Callable[[], None] | None,
-    on_block: Callable[[int], None],
-    source: Tensor | None,
-) -> np.ndarray:
-    n_layers = engine.architecture.n_layers
-    begins = [min(_begin(r), n_layers - 1) for r in rows]
-    from_start = not shared or any(b < 0 for b in begins)
-    start = 0 if from_start or prefix is None else prefix.length
-    order = range(len(rows)) if from_start else sorted(range(len(rows)), key=lambda i: begins[i])
-    grow: dict[int, int] = {}
-    edits = list(base)
-    for place, i in enumerate(order, start=1):
-        if not from_start:
-            grow[begins[i]] = grow.get(begins[i], 0) + 1
-        edits += [replace(e, row=place) for e in rows[i]]
-    forward = ForwardPass(engine, source, edits=edits, start=start, grow=grow, check=check, on_block=on_block)
-    arguments: dict[str, object] = {"use_cache": False}
-    if start and prefix is not None:
-        layers: list[Any] = [_PrefixLayer(k, v) for k, v in zip(prefix.keys, prefix.values, strict=True)]
-        arguments = {"use_cache": True, "past_key_values": Cache(layers=layers)}
-    arguments |= engine.last_logits_only if at == ids.shape[1] - 1 else {}
-    batch = ids[:, start:].expand(len(rows) + 1 if from_start else 1, -1)
-    tokens = getattr(metric, "tokens", None)
-    if tokens is None:
-        values = metric(engine.run(batch, forward, **arguments)[:, at - ids.shape[1]])
-    else:
-        values = metric.of_tokens(engine.run_for_tokens(batch, forward, tokens, **arguments)[:, at - ids.shape[1]])  # type: ignore[attr-defined]
-    out = np.empty(len(rows) + 1)
-    out[[0, *(1 + i for i in order)]] = values.double().cpu().numpy()
-    return out
-
-
-def _split(
-    engine: Engine,
-    length: int,
-    rows: Sequence[Sequence[Edit]],
-    active: list[int],
-    budget: int,
-    shared: bool,
-    prefix: Prefix | None,
-    at_least: int,
-) -> list[list[int]]:
-    """Pack rows of `length` positions into passes that fit the budget: late blocks (cheap) first, alike in cost."""
-    n_layers = engine.architecture.n_layers
-    order = sorted(active, key=lambda i: -_begin(rows[i]))
-    cost = [n_layers - max(_begin(rows[i]), 0) if shared else n_layers for i in order]
-    computed = length - (prefix.length if prefix else 0)
-    at_most = max(1, min(budget // row_bytes(engine, length, computed), _rows_a_block(engine, computed)))
-    # A pass costs about as much as eight of its rows at small batches; do not cut a short sweep up.
-    wanted = min(at_least, max(1, len(order) // 64))
-    share = sum(cost) / wanted if order else 0
-    passes: list[list[int]] = []
-    spent = share
-    for i, c in zip(order, cost, strict=True):
-        if spent >= share or len(passes[-1]) >= at_most:
-            passes.append([])
-            spent = 0
-        passes[-1].append(i)
-        spent += c
-    return passes
-
-
-def _rows_a_block(engine: Engine, computed: int) -> int:
-    """How many rows of `computed` positions one block takes in about a second: so long does Stop have to wait."""
-    block = engine.architecture.blocks[-1].module
-    flops = 2 * sum(p.numel() for p in block.parameters()) * computed
-    return int((_CPU_FLOPS if engine.device.type == "cpu" else _GPU_FLOPS) // flops)
-
-
-def row_bytes(engine: Engine, length: int, computed: int) -> int:
-    """Bytes that one row of a sweep holds at its widest: stream, MLP, keys and values of a layer, logits.
-
-    `computed` of the `length` positions are computed; the others come from the shared prefix.
-    """
-    a = engine.architecture
-    size = engine.model.get_input_embeddings().weight.element_size()  # type: ignore[operator]
-    per_position = (
-        6 * a.d_model + 3 * max(a.d_mlp or [0]) + 2 * max(h * d for h, d in zip(a.n_heads, a.d_head, strict=True))
-    )
-    keys = 4 * length * max(h * d for h, d in zip(a.n_heads, a.d_head, strict=True))
-    scores = max(a.n_heads) * computed * length
-    return size * (computed * per_position + keys + scores) + 8 * a.n_vocab

@@ -8,22 +8,25 @@ the clean run and asks what breaks it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..engine.interventions import Ablate, Intervention, Patch
 from ..engine.names import unknown
-from ..engine.sites import SITES, Site, parse_name, resolve
-from ..engine.sweep import Metric, Progress
+from ..engine.plan import Plan
+from ..engine.sites import Site, parse_name, resolve
+from ..engine.sweep import Metric, Prefix, Progress
 from ..run import NOTHING_MASKED
 from ..session import Session
 from ..tokens import Tokens, align, first_difference
+from .cells import Cell, Grid, grid
 
 METRICS = {
     "logit_diff": "logits",
@@ -33,8 +36,8 @@ METRICS = {
 }
 """The metrics and their units."""
 
-RESIDUAL_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
-HEAD_SITES = ("z", "q", "k", "v")
+TOKEN_OF = {"position": "token", "query": "query_token", "key": "key_token"}
+"""What the tokens along an axis are called."""
 
 
 class ZeroGapWarning(UserWarning):
@@ -119,16 +122,17 @@ def patching_task(
     at = _answer_position(session, *tokens, answer_position)
     aside = at != len(tokens[0]) - 1
 
-    def predict(prompt: Tokens, *asked: Any) -> Tensor:
-        return session.ask(prompt, *asked, all_logits=aside).logits_at(at).float()
+    def predict(prompts: Sequence[Tokens], *asked: Any) -> list[Tensor]:
+        runs = session.ask_all(prompts, *asked, all_logits=aside)
+        return [run.logits_at(at).float() for run in runs]  # (token,) each
 
-    logits = [predict(t, capture, interventions) for t in tokens]  # (token,) each
+    logits = predict(tokens, capture, interventions)
     # An experiment must not change the question: defaults are what the model says undisturbed.
     answer_id, foil_id = (None if given is None else session.token_id(given) for given in (answer, foil))
     if answer_id is None:
-        answer_id = int(predict(tokens[0]).argmax())
+        answer_id = int(predict(tokens[:1])[0].argmax())
     if foil_id is None:
-        likeliest = predict(tokens[1]).topk(2).indices.tolist()
+        likeliest = predict(tokens[1:])[0].topk(2).indices.tolist()
         foil_id = likeliest[likeliest[0] == answer_id]
     if foil_id == answer_id and metric == "logit_diff":
         chosen = " (the clean run's top prediction)" if answer is None else ""
@@ -136,7 +140,7 @@ def patching_task(
             f"answer{chosen} and foil are both {session.show_token(foil_id)!r} (id {foil_id}), so that their logit "
             "difference is 0 everywhere: give another foil, or none for the corrupted run's likeliest other token"
         )
-    measure = _measure(metric, answer_id, foil_id, logits[0])
+    measure = measure_of(metric, answer_id, foil_id, logits[0])
     return Task(
         clean=tokens[0],
         corrupted=tokens[1],
@@ -196,7 +200,7 @@ def prompt_pair(session: Session, clean: Any, corrupted: Any) -> tuple[Tokens, T
     return a, b
 
 
-def _measure(metric: str, answer: int, foil: int, clean: Tensor) -> Metric:
+def measure_of(metric: str, answer: int, foil: int, clean: Tensor) -> Metric:
     """The metric as a function of the logits at the answer's position (row, token)."""
     reference = clean.log_softmax(-1)
 
@@ -226,6 +230,9 @@ def patch_sweep(
     progress: Progress | bool | None = None,
     *,
     layer: int | None = None,
+    head: int | None = None,
+    by_position: bool = False,
+    neurons: Sequence[int] | None = None,
     interventions: tuple[Intervention, ...] = (),
     answer_position: int | None = None,
 ) -> xr.DataArray:
@@ -235,9 +242,12 @@ def patch_sweep(
     same position.
 
     Residual sites (resid_pre, resid_mid, resid_post, attn_out, mlp_out): one patch a cell, (layer, position). Head
-    sites (z, q, k, v): a head at all positions, (layer, head); with `layer`, one head at one position, (head,
-    position) of that layer. Layers that lack the site are left out (`layer` names those that have it); NaN stands
-    for a head that a layer does not have.
+    sites (z, q, k, v) and `pattern`: a head at all positions, (layer, head); with `by_position`, one head at one
+    position (of `pattern`: one query), (layer, head, position); with `layer`, of that layer only, (head, position).
+    `pattern` with `layer` and `head`: one attention edge, (query, key), of which the rest of the row stays as it is.
+    `mlp_post` with `layer`: one neuron at all positions, (neuron,); `neurons` names those wanted. Layers that lack the
+    site are left out (`layer` names those that have it); NaN stands for a head that a layer does not have, and for
+    keys that a causal query does not see.
 
     `direction`: "denoise" writes clean activations into the corrupted run, "noise" corrupted ones into the clean
     run. `metric`: "logit_diff" (answer minus foil), "log_probability" or "probability" of the answer, "kl" (of the
@@ -265,6 +275,7 @@ def patch_sweep(
     )
     if task.hint:
         warnings.warn(task.hint, TokenWarning, stacklevel=2)
+    where = grid(session, site, len(task.clean), layer=layer, head=head, by_position=by_position, neurons=neurons)
     bar = tqdm(total=1, desc=f"patching {site}", unit="cell") if progress is True else None
 
     def report(done: int, total: int) -> None:
@@ -274,10 +285,63 @@ def patch_sweep(
         elif callable(progress):
             progress(done, total)
 
-    values = run_patches(session, task, site, direction, layer=layer, progress=report)
+    values = run_grid(session, task, where, direction, progress=report)
     if bar is not None:
         bar.close()
-    return label(session, task, site, direction, values, normalize, layer)
+    return label(task, where, direction, values, normalize)
+
+
+def patch_sets(
+    session: Session,
+    clean: Any,
+    corrupted: Any,
+    sets: Sequence[Sequence[Site]],
+    answer: int | str | None = None,
+    foil: int | str | None = None,
+    metric: str = "logit_diff",
+    direction: Literal["denoise", "noise"] = "denoise",
+    normalize: bool = True,
+    progress: Progress | None = None,
+    *,
+    interventions: tuple[Intervention, ...] = (),
+) -> xr.DataArray:
+    """Patch several activations together, one set at a time: (set,), with the sets' sites written out in `sites`.
+
+    What is not named here is as in `patch_sweep`; all sets share one forward pass.
+
+    Example: `iw.patch_sets(session, clean, corrupted, [[iw.Site("z", 23, 3), iw.Site("z", 21, 1)], [...]])`
+    """
+    if direction not in ("denoise", "noise"):
+        raise unknown("direction", direction, ("denoise", "noise"))
+    names = dict.fromkeys(site.name for each in sets for site in each)
+    capture = tuple(dict.fromkeys(site for name in names for site in sources(session, name)))
+    task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, capture)
+    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+    rows = [
+        [Patch(s.name, layer=s.layer, head=s.head, position=s.position, source=source.prompt) for s in each]
+        for each in sets
+    ]
+    prefix = _shared(session, task, source)
+    result = session.sweep(
+        base, rows, task.measure, interventions=interventions, answer_position=task.answer_position, prefix=prefix,
+        progress=progress,
+    )  # fmt: skip
+    coords = {"set": np.arange(len(sets))}
+    where = Grid("sets", coords, [None] * len(sets))
+    data = label(task, where, direction, result.values, normalize)
+    return data.assign_coords(sites=("set", [" + ".join(map(_spelled, each)) for each in sets]))
+
+
+def _spelled(site: Site) -> str:
+    given = ((axis, getattr(site, axis)) for axis in ("layer", "head", "position"))
+    return " ".join([site.name, *(f"{axis} {index}" for axis, index in given if index is not None)])
+
+
+def _shared(session: Session, task: Task, source: Tokens) -> Prefix | None:
+    """Keys and values before the first differing token, where all rows of a sweep have the same."""
+    shares = session.causal and session.checked.one_pass and _shares_prefix(task.interventions)
+    first = task.first_difference if shares else 0
+    return session.prefix(source, first, task.interventions) if 0 < first < len(source) else None
 
 
 def sources(session: Session, site: str) -> tuple[Site, ...]:
@@ -297,25 +361,70 @@ def run_patches(
     partial: Callable[[np.ndarray], None] | None = None,
 ) -> np.ndarray:
     """The raw metric of each patched run, shaped as `patch_sweep` says."""
-    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
-    cells, shape = patch_cells(session, site, len(base), layer)
-    # Before the first differing token both runs of a causal model are the same, so a patch there changes nothing.
-    first = task.first_difference if session.causal and _shares_prefix(task.interventions) else 0
-    rows = [[] if _lacks(session, site, *cell) else _row(site, source, first, *cell) for cell in cells]
-    shares = 0 < first < len(base) and session.checked.one_pass
-    prefix = session.prefix(source, first, task.interventions) if shares else None
+    where = grid(session, site, len(task.clean), layer=layer)
+    return run_grid(session, task, where, direction, progress=progress, partial=partial)
+
+
+def run_grid(
+    session: Session,
+    task: Task,
+    where: Grid,
+    direction: str,
+    *,
+    progress: Progress | None = None,
+    partial: Callable[[np.ndarray], None] | None = None,
+) -> np.ndarray:
+    """The raw metric of each cell's patched run; NaN where there is no such cell."""
+    base, rows, prefix = patch_rows(session, task, where, direction)
     untouched = np.array([not row for row in rows])
     unpatched = task.corrupted_value if direction == "denoise" else task.clean_value
-    absent = np.array([_lacks(session, site, *cell) for cell in cells])
+    absent = np.array([cell is None for cell in where.cells])
 
     def shaped(values: np.ndarray) -> np.ndarray:
-        return np.where(absent, np.nan, np.where(untouched, unpatched, values)).reshape(shape)
+        return np.where(absent, np.nan, np.where(untouched, unpatched, values)).reshape(where.shape)
 
     result = session.sweep(
         base, rows, task.measure, interventions=task.interventions, answer_position=task.answer_position,
         prefix=prefix, progress=progress, partial=None if partial is None else lambda values: partial(shaped(values)),
     )  # fmt: skip
     return shaped(result.values)
+
+
+def plan_patches(session: Session, task: Task, where: Grid, direction: str) -> Plan:
+    """What `run_grid` will compute."""
+    base, rows, prefix = patch_rows(session, task, where, direction)
+    return session.plan(
+        base, rows, interventions=task.interventions, answer_position=task.answer_position, prefix=prefix
+    )
+
+
+def patch_rows(
+    session: Session, task: Task, where: Grid, direction: str
+) -> tuple[Tokens, list[list[Intervention]], Prefix | None]:
+    """The prompt that is patched, each cell's patch (none where it would change nothing), and what all rows share."""
+    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+    # Before the first differing token both runs of a causal model are the same, so a patch there changes nothing.
+    first = task.first_difference if session.causal and _shares_prefix(task.interventions) else 0
+    runs = session.ask_all((base, source), (Site(where.site),), task.interventions)
+
+    def row(cell: Cell | None) -> list[Intervention]:
+        if cell is None or first == len(base) or (cell.position is not None and cell.position < first):
+            return []
+        old, new = (run.tensor(where.site, cell.layer) for run in runs)  # (position, [head,] width)
+        at = slice(first, None) if cell.position is None else cell.position
+        part = (at,) if cell.head is None else (at, cell.head)
+        part = part if cell.entry is None else (*part, ..., cell.entry)
+        # Such as the embedding of a token that is the same in both prompts.
+        if torch.equal(old[part], new[part]):
+            return []
+        if cell.entry is None:
+            return [Patch(where.site, layer=cell.layer, head=cell.head, position=at, source=source.prompt)]
+        changed = old.clone()
+        changed[part] = new[part]
+        whole = changed[at] if cell.head is None else changed[at, cell.head]
+        return [Patch(where.site, layer=cell.layer, head=cell.head, position=at, source=whole)]
+
+    return base, [row(cell) for cell in where.cells], _shared(session, task, source)
 
 
 def _shares_prefix(interventions: tuple[Intervention, ...]) -> bool:
@@ -328,56 +437,7 @@ def _shares_prefix(interventions: tuple[Intervention, ...]) -> bool:
     return True
 
 
-def patch_cells(
-    session: Session, site: str, length: int, layer: int | None
-) -> tuple[list[tuple[int, int | None, int | None]], tuple[int, int]]:
-    """The (layer, head, position) of every cell, and the map's shape; ValueError if the site cannot be swept."""
-    if site not in RESIDUAL_SITES + HEAD_SITES:
-        raise ValueError(f"{site!r} cannot be swept; one of {', '.join(RESIDUAL_SITES + HEAD_SITES)} is needed")
-    layers = layers_with(session, site)
-    if layer is not None:
-        (layer,) = resolve(layer, session.engine.architecture.n_layers, "layer")
-    if not layers or layer not in (None, *layers):
-        at = "no layer" if not layers else f"layer {layer}"
-        raise ValueError(f"{at} of this model has {site!r}; it has {', '.join(session.engine.sites(layer or 0))}")
-    if site in RESIDUAL_SITES:
-        if layer is not None:
-            with_heads = ", ".join(HEAD_SITES)
-            raise ValueError(f"layer={layer} shows the heads of one layer ({with_heads}); {site!r} has none")
-        return [(i, None, p) for i in layers for p in range(length)], (len(layers), length)
-    heads = _head_counts(session, site)
-    if layer is None:
-        return [(i, h, None) for i in layers for h in range(max(heads))], (len(layers), max(heads))
-    return [(layer, h, p) for h in range(heads[layer]) for p in range(length)], (heads[layer], length)
-
-
-def layers_with(session: Session, site: str) -> list[int]:
-    """The layers that have a site; hybrid models have attention in some layers only."""
-    return [i for i in range(session.engine.architecture.n_layers) if site in session.engine.sites(i)]
-
-
-def _head_counts(session: Session, site: str) -> list[int]:
-    a = session.engine.architecture
-    return a.n_kv_heads if SITES[site].heads == "kv" else a.n_heads
-
-
-def _lacks(session: Session, site: str, layer: int, head: int | None, position: int | None) -> bool:
-    """Whether a cell of the map stands for a head that its layer does not have."""
-    return head is not None and head >= _head_counts(session, site)[layer]
-
-
-def _row(
-    site: str, source: Tokens, first: int, layer: int, head: int | None, position: int | None
-) -> list[Intervention]:
-    if position is not None and position < first:
-        return []
-    where = slice(first, None) if position is None else position
-    return [] if first == len(source) else [Patch(site, layer=layer, head=head, position=where, source=source.prompt)]
-
-
-def label(
-    session: Session, task: Task, site: str, direction: str, values: np.ndarray, normalize: bool, layer: int | None
-) -> xr.DataArray:
+def label(task: Task, where: Grid, direction: str, values: np.ndarray, normalize: bool) -> xr.DataArray:
     """Name the axes of raw metric values, normalised if asked and possible."""
     if normalize and task.gap_is_zero:
         warnings.warn(
@@ -389,20 +449,14 @@ def label(
         normalize = False
     if normalize:
         values = (values - task.corrupted_value) / task.gap
-    dims = (
-        ("layer", "position")
-        if site in RESIDUAL_SITES
-        else ("layer", "head")
-        if layer is None
-        else ("head", "position")
-    )
-    coords = {d: np.arange(n) for d, n in zip(dims, values.shape, strict=True)}
-    if "layer" in dims:
-        coords["layer"] = np.array(layers_with(session, site))
-    data = xr.DataArray(values, dims=dims, coords=coords, name=site)
-    if "position" in dims:
-        data = data.assign_coords(clean_token=("position", list(task.clean.strings)))
-        data = data.assign_coords(corrupted_token=("position", list(task.corrupted.strings)))
+    data = xr.DataArray(values, dims=where.dims, coords=where.coords, name=where.site)
+    for dim in {"position", "query", "key"} & set(where.dims):
+        data = data.assign_coords(
+            {
+                f"clean_{TOKEN_OF[dim]}": (dim, list(task.clean.strings)),
+                f"corrupted_{TOKEN_OF[dim]}": (dim, list(task.corrupted.strings)),
+            }
+        )
     data.attrs = {
         "metric": task.metric,
         "units": "share of the clean-corrupted gap" if normalize else METRICS[task.metric],

@@ -11,10 +11,9 @@ import traitlets as t
 from ..engine.edits import Read
 from ..engine.interventions import Patch
 from ..engine.sites import Site, resolve
+from ..methods.cells import HEAD_SITES, RESIDUAL_SITES
 from ..methods.patching import (
-    HEAD_SITES,
     METRICS,
-    RESIDUAL_SITES,
     Task,
     patching_task,
     prompt_pair,

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import interpwidgets as iw
-from interpwidgets.engine import sweep as engine_sweep
 from interpwidgets.engine.forward import Cancelled
 from interpwidgets.engine.jobs import Ticket
-from interpwidgets.methods.patching import HEAD_SITES, RESIDUAL_SITES, patch_cells
+from interpwidgets.engine.plan import row_bytes
+from interpwidgets.methods.cells import HEAD_SITES, RESIDUAL_SITES, grid
 from tests.models import FAMILIES, tiny
 from tests.twin import sweep_one_by_one
 
@@ -36,8 +36,10 @@ def logit_difference(logits):
 
 
 def rows_of(session, site, source=CLEAN, layer=None):
-    cells, shape = patch_cells(session, site, len(source), layer)
-    return [[iw.Patch(site, layer=i, head=h, position=p, source=source)] for i, h, p in cells], shape
+    where = grid(session, site, len(source), layer=layer)
+    return [[iw.Patch(site, layer=c.layer, head=c.head, position=c.position, source=source)] for c in where.cells], (
+        where.shape
+    )
 
 
 @pytest.mark.parametrize("site", RESIDUAL_SITES + HEAD_SITES)
@@ -124,12 +126,11 @@ def test_patching_under_interventions_reads_the_source_under_them_too(llama, bas
 def test_a_small_budget_splits_the_sweep_and_changes_nothing(llama, monkeypatch):
     rows, _ = rows_of(llama, "resid_pre")
     whole = llama.sweep(CORRUPTED, rows, logit_difference)
-    sizes = []
-    real = engine_sweep._one_pass
-    monkeypatch.setattr(engine_sweep, "_one_pass", lambda e, i, r, *a: sizes.append(len(r)) or real(e, i, r, *a))
-    monkeypatch.setattr(llama, "memory_budget", 6 * engine_sweep.row_bytes(llama.engine, 8, 8))
-    split = llama.sweep(CORRUPTED, rows, logit_difference)
-    assert 1 < max(sizes) <= 6  # what the sources take is kept from the budget
+    monkeypatch.setattr(llama, "memory_budget", 6 * row_bytes(llama.engine, 8, 8))
+    parts = []
+    split = llama.sweep(CORRUPTED, rows, logit_difference, partial=lambda v: parts.append(np.isfinite(v).sum()))
+    sizes = np.diff([0, *parts])
+    assert 1 < max(sizes) <= 2 * 6  # rows have half of their positions on average
     assert sum(sizes) == len(rows)
     assert np.abs(split.values - whole.values).max() <= 1e-5 * np.abs(whole.values).max()
 
@@ -139,7 +140,9 @@ def test_progress_rises_to_the_number_of_rows(llama):
     iw.patch_sweep(llama, CLEAN, CORRUPTED, "resid_pre", ANSWER, FOIL, progress=lambda *p: seen.append(p))
     done = [d for d, _ in seen]
     assert done == sorted(done)
-    assert seen[-1] == (20, 20)  # 4 layers x 5 positions from the first difference on; the rest is exactly zero
+    # 4 layers x 5 positions from the first difference on, less 3 tokens that are the same in both prompts' embedding:
+    # what is left out is exactly zero.
+    assert seen[-1] == (17, 17)
 
 
 def test_partial_results_fill_up_and_are_already_right(llama):
@@ -247,7 +250,10 @@ def test_answers_default_to_the_two_runs_own_predictions_but_never_to_the_same_t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"site": "pattern"}, "cannot be swept"),
+        ({"site": "mlp_pre"}, "cannot be swept"),
+        ({"site": "mlp_post"}, "neurons of one layer: give layer="),
+        ({"site": "pattern", "head": 1}, "site='pattern' and a layer are needed"),
+        ({"neurons": [1]}, "neurons are entries of 'mlp_post'"),
         ({"site": "resid_preee"}, "did you mean 'resid_pre'"),
         ({"metric": "logits"}, "unknown metric"),
         ({"direction": "both"}, "unknown direction 'both': one of denoise, noise"),
@@ -256,3 +262,101 @@ def test_answers_default_to_the_two_runs_own_predictions_but_never_to_the_same_t
 def test_bad_arguments_are_refused(llama, arguments, message):
     with pytest.raises(ValueError, match=message):
         iw.patch_sweep(llama, CLEAN, CORRUPTED, **arguments)
+
+
+def test_a_plan_says_what_the_sweep_then_computes(llama, monkeypatch):
+    rows, _ = rows_of(llama, "resid_pre")
+    plan = llama.plan(CORRUPTED, rows)
+    blocks = llama.engine.architecture.blocks
+    seen = []
+    handles = [b.module.register_forward_pre_hook(lambda m, args: seen.append(args[0].shape[1])) for b in blocks]
+    llama.sweep(CORRUPTED, rows, logit_difference)
+    for handle in handles:
+        handle.remove()
+    # 4 layers x 8 positions, as many blocks as follow. Each block also computes the undisturbed run, and the source,
+    # which a foreign hook made us forget.
+    assert plan.tokens == sum((8 - p) * (4 - layer) for layer in range(4) for p in range(8)) == sum(seen) - 2 * 4 * 8
+    assert (len(plan.passes), plan.rows) == (1, 32)
+    # By hand: attention 32x32 queries and outputs, 2 x 32x16 keys and values, MLP 3 x 32x48; q·k and weights·v.
+    matrices = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48) * plan.tokens
+    pairs = sum(q + 1 for layer in range(4) for p in range(8) for q in range(p, 8) for _ in range(4 - layer))
+    assert plan.flops == matrices + 2 * 2 * 32 * pairs
+    assert str(plan).startswith("32 rows in 1 pass: 360 tokens through a block (as in 11.2 forward passes)")
+    monkeypatch.setattr(llama, "memory_budget", plan.bytes // 2)
+    halves = llama.plan(CORRUPTED, rows)
+    assert len(halves.passes) > 1
+    assert max(p.bytes for p in halves.passes) == halves.bytes <= llama.memory_budget
+    assert (halves.rows, halves.tokens) == (plan.rows, plan.tokens)
+
+
+def test_what_follows_the_answer_is_not_computed_and_does_not_matter(llama):
+    rows = [[iw.Ablate("z", layer=i, head=1, position=p)] for i in range(4) for p in range(8)]
+    swept = llama.sweep(CLEAN, rows, logit_difference, answer_position=4)
+    expected = [
+        logit_difference(torch.from_numpy(llama.run(CLEAN, interventions=row).logits.values[4:5])) for row in rows
+    ]
+    assert np.abs(swept.values - np.array(expected)[:, 0]).max() <= 1e-5 * np.abs(expected).max()
+    assert llama.plan(CLEAN, rows, answer_position=4).rows == 4 * 5
+
+
+def replaced(session, site, layer, index):
+    """The corrupted run's (position, [head,] width) with the clean run's value at an index."""
+    old, new = (session.run(p, capture=site).tensor(site, layer).clone() for p in (CORRUPTED, CLEAN))
+    old[index] = new[index]
+    return old.numpy()
+
+
+@pytest.mark.parametrize("session", ["llama", "mistral", "gpt2", "gpt_neox"], indirect=True)
+def test_heads_by_layer_and_position(session):
+    swept = iw.patch_sweep(session, CLEAN, CORRUPTED, "z", ANSWER, FOIL, normalize=False, by_position=True)
+    assert swept.dims == ("layer", "head", "position")
+    rows = [
+        [iw.Patch("z", layer=i, head=h, position=p, source=CLEAN)] for i in range(4) for h in range(4) for p in range(8)
+    ]
+    expected = sweep_one_by_one(session, CORRUPTED, rows, logit_difference).reshape(4, 4, 8)
+    assert np.abs(swept.values - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("session", ["llama", "mistral", "gpt2", "gemma3_text"], indirect=True)
+def test_patterns_by_head_and_by_single_edge(session):
+    heads = iw.patch_sweep(session, CLEAN, CORRUPTED, "pattern", ANSWER, FOIL, normalize=False)
+    rows = [[iw.Patch("pattern", layer=i, head=h, source=CLEAN)] for i in range(4) for h in range(4)]
+    expected = sweep_one_by_one(session, CORRUPTED, rows, logit_difference).reshape(4, 4)
+    assert np.abs(heads.values - expected).max() <= 1e-5 * np.abs(expected).max()
+    edges = iw.patch_sweep(session, CLEAN, CORRUPTED, "pattern", ANSWER, FOIL, normalize=False, layer=1, head=2)
+    assert edges.dims == ("query", "key")
+    assert list(edges["clean_key_token"].values) == [str(i) for i in CLEAN]
+    for q, k in [(3, 3), (5, 3), (7, 6), (7, 7)]:
+        array = replaced(session, "pattern", 1, (q, 2, k))
+        patch = iw.Patch("pattern", layer=1, head=2, source=array[:, 2])
+        (one,) = sweep_one_by_one(session, CORRUPTED, [[patch]], logit_difference)
+        assert float(edges[q, k]) == pytest.approx(one, rel=1e-5)
+    assert np.isnan(edges.values[np.triu_indices(8, 1)]).all()
+    assert (edges[:3, :3].values[np.tril_indices(3)] == edges.attrs["corrupted"]).all()
+
+
+@pytest.mark.parametrize("session", ["llama", "gpt2", "opt"], indirect=True)
+def test_neurons_of_one_layer(session):
+    swept = iw.patch_sweep(session, CLEAN, CORRUPTED, "mlp_post", ANSWER, FOIL, normalize=False, layer=1)
+    assert swept.dims == ("neuron",)
+    rows = [[iw.Patch("mlp_post", layer=1, source=replaced(session, "mlp_post", 1, (slice(None), n)))] for n in (0, 7)]
+    expected = sweep_one_by_one(session, CORRUPTED, rows, logit_difference)
+    assert np.abs(swept.values[[0, 7]] - expected).max() <= 1e-5 * np.abs(expected).max()
+    some = iw.patch_sweep(session, CLEAN, CORRUPTED, "mlp_post", ANSWER, FOIL, normalize=False, layer=1, neurons=[7, 0])
+    assert list(some["neuron"].values) == [7, 0]
+    assert np.abs(some.values - swept.values[[7, 0]]).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_sets_of_sites_are_patched_together(llama):
+    sets = [
+        [iw.Site("z", 1, 2), iw.Site("mlp_out", 2, position=6)],
+        [iw.Site("resid_post", 3, position=7)],
+        [iw.Site("pattern", 0, 1), iw.Site("z", 3, (0, 1)), iw.Site("mlp_post", 1)],
+    ]
+    swept = iw.patch_sets(llama, CLEAN, CORRUPTED, sets, ANSWER, FOIL, normalize=False)
+    rows = [
+        [iw.Patch(s.name, layer=s.layer, head=s.head, position=s.position, source=CLEAN) for s in each] for each in sets
+    ]
+    expected = sweep_one_by_one(llama, CORRUPTED, rows, logit_difference)
+    assert np.abs(swept.values - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert swept["sites"].values[0] == "z layer 1 head 2 + mlp_out layer 2 position 6"

@@ -1,0 +1,119 @@
+"""The places of a sweep: which activations a map has a cell for, and what its axes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..engine.sites import SITES, resolve
+from ..session import Session
+
+RESIDUAL_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+HEAD_SITES = ("z", "q", "k", "v")
+SWEPT_SITES = (*RESIDUAL_SITES, *HEAD_SITES, "pattern", "mlp_post")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One activation, or a part of one; None stands for all. For `pattern`, `position` is the query."""
+
+    layer: int
+    head: int | None = None
+    position: int | None = None
+    key: int | None = None
+    neuron: int | None = None
+
+    @property
+    def entry(self) -> int | None:
+        """The entry of the activation's last axis that alone is meant."""
+        return self.key if self.neuron is None else self.neuron
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a map in the order of its axes; None where a layer does not have what the cell stands for."""
+
+    site: str
+    coords: dict[str, np.ndarray]
+    cells: list[Cell | None]
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return tuple(self.coords)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(c) for c in self.coords.values())
+
+
+def grid(
+    session: Session,
+    site: str,
+    length: int,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    by_position: bool = False,
+    neurons: Sequence[int] | None = None,
+) -> Grid:
+    """The map of a site over a prompt of `length` tokens; the options are those of `patch_sweep`.
+
+    Raises ValueError for a site that cannot be swept, for options that do not fit it, and for a layer without it.
+    """
+    if site not in SWEPT_SITES:
+        raise ValueError(f"{site!r} cannot be swept; one of {', '.join(SWEPT_SITES)} is needed")
+    layers = layers_with(session, site)
+    if layer is not None:
+        (layer,) = resolve(layer, session.engine.architecture.n_layers, "layer")
+    if not layers or layer not in (None, *layers):
+        at = "no layer" if not layers else f"layer {layer}"
+        raise ValueError(f"{at} of this model has {site!r}; it has {', '.join(session.engine.sites(layer or 0))}")
+    if head is not None and (site != "pattern" or layer is None):
+        raise ValueError(f"head={head} shows the edges of one head: site='pattern' and a layer are needed with it")
+    if neurons is not None and site != "mlp_post":
+        raise ValueError(f"neurons are entries of 'mlp_post'; {site!r} was given")
+    if site == "mlp_post":
+        return _neurons(session, layer, neurons)
+    places = np.arange(length)
+    if site in RESIDUAL_SITES:
+        if layer is not None or by_position:
+            option, with_heads = "by_position" if by_position else f"layer={layer}", ", ".join(HEAD_SITES)
+            raise ValueError(f"{option} shows the heads of a layer ({with_heads}); {site!r} has none")
+        coords = {"layer": np.array(layers), "position": places}
+        return Grid(site, coords, [Cell(i, position=p) for i in layers for p in range(length)])
+    counts = head_counts(session, site)
+    if layer is None:
+        coords = {"layer": np.array(layers), "head": np.arange(max(counts))}
+        if by_position:
+            coords["query" if site == "pattern" else "position"] = places
+        over = range(length) if by_position else (None,)
+        heads = [(i, h) for i in layers for h in range(max(counts))]
+        return Grid(site, coords, [Cell(i, h, p) if h < counts[i] else None for i, h in heads for p in over])
+    if head is not None:
+        (head,) = resolve(head, counts[layer], "head")
+        edges = [(q, k) for q in range(length) for k in range(length)]
+        seen = [Cell(layer, head, q, k) if k <= q or not session.causal else None for q, k in edges]
+        return Grid(site, {"query": places, "key": places}, seen)
+    coords = {"head": np.arange(counts[layer]), "query" if site == "pattern" else "position": places}
+    return Grid(site, coords, [Cell(layer, h, p) for h in range(counts[layer]) for p in range(length)])
+
+
+def _neurons(session: Session, layer: int | None, neurons: Sequence[int] | None) -> Grid:
+    if layer is None:
+        raise ValueError("'mlp_post' is swept by the neurons of one layer: give layer=...")
+    width = session.engine.architecture.d_mlp[layer]
+    chosen = range(width) if neurons is None else [resolve(int(n), width, "neuron")[0] for n in neurons]
+    return Grid("mlp_post", {"neuron": np.array(chosen)}, [Cell(layer, neuron=n) for n in chosen])
+
+
+def layers_with(session: Session, site: str) -> list[int]:
+    """The layers that have a site; hybrid models have attention in some layers only."""
+    return [i for i in range(session.engine.architecture.n_layers) if site in session.engine.sites(i)]
+
+
+def head_counts(session: Session, site: str) -> list[int]:
+    """How many heads each layer has that a site's head axis counts."""
+    a = session.engine.architecture
+    return a.n_kv_heads if SITES[site].heads == "kv" else a.n_heads
