@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ..engine.interventions import Ablate, Intervention, Patch
 from ..engine.names import unknown
-from ..engine.sites import parse_name
+from ..engine.sites import SITES, parse_name
 from ..engine.sweep import Progress
 from ..run import NOTHING_MASKED
 from ..session import Session
 from ..tokens import Tokens
-from .cells import Cell, Grid, grid
+from .cells import Cell, Grid, grid, strings_of
 from .patching import METRICS, TOKEN_OF, measure_of
 
 HOWS = ("zero", "mean", "resample")
@@ -66,8 +66,8 @@ def ablation_sweep(
     at = session.answer_position(tokens)
     if at is None:
         raise ValueError(NOTHING_MASKED)
-    where = grid(session, site, len(tokens), layer=layer, head=head, by_position=by_position, neurons=neurons)
-    if site == "pattern" and how == "mean":
+    where = grid(session, site, tokens, layer=layer, head=head, by_position=by_position, neurons=neurons)
+    if SITES[site].base == "pattern" and how == "mean":
         raise ValueError("the mean of attention weights is not defined: how='zero' or 'resample' is needed")
     logits = session.ask(tokens, interventions=interventions).prediction.float()  # (token,)
     likeliest = logits.topk(2).indices.tolist()
@@ -81,8 +81,8 @@ def ablation_sweep(
     absent = np.array([cell is None for cell in where.cells])
     values = np.where(absent, np.nan, result.values - result.base).reshape(where.shape)
     data = xr.DataArray(values, dims=where.dims, coords=where.coords, name=site)
-    for dim in {"position", "query", "key"} & set(where.dims):
-        data = data.assign_coords({TOKEN_OF[dim]: (dim, list(tokens.strings))})
+    for dim, strings in strings_of(where, tokens).items():
+        data = data.assign_coords({TOKEN_OF[dim]: (dim, strings)})
     data.attrs = {"metric": metric, "units": METRICS[metric], "how": how, "base": result.base}
     data.attrs |= {"answer": answer_id, "foil": foil_id}
     return data
@@ -117,8 +117,8 @@ def ablation_rows(
             part = part if cell.head is None else (*part, cell.head)
             changed[(*part, cell.entry)] = instead(cell, part)
             return [Patch(where.site, **at, source=changed[part])]
-        if where.site == "pattern" and how == "resample":
-            return [Patch("pattern", **at, source=reference)]
+        if SITES[where.site].base == "pattern" and how == "resample":
+            return [Patch(where.site, **at, source=reference)]
         return [Ablate(where.site, **at, how=how, reference=reference)]
 
     return [row(cell) for cell in where.cells]

@@ -9,7 +9,9 @@ import numpy as np
 
 from ..engine.sites import SITES, resolve
 from ..session import Session
+from ..tokens import Tokens
 
+# Of each stack of a model with an encoder.
 RESIDUAL_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 HEAD_SITES = ("z", "q", "k", "v")
 SWEPT_SITES = (*RESIDUAL_SITES, *HEAD_SITES, "pattern", "mlp_post")
@@ -51,33 +53,36 @@ class Grid:
 def grid(
     session: Session,
     site: str,
-    length: int,
+    tokens: Tokens,
     *,
     layer: int | None = None,
     head: int | None = None,
     by_position: bool = False,
     neurons: Sequence[int] | None = None,
 ) -> Grid:
-    """The map of a site over a prompt of `length` tokens; the options are those of `patch_sweep`.
+    """The map of a site over a prompt; the options are those of `patch_sweep`.
 
     Raises ValueError for a site that cannot be swept, for options that do not fit it, and for a layer without it.
     """
-    if site not in SWEPT_SITES:
+    info = SITES[site]
+    base, is_pattern = info.base, info.base == "pattern"
+    if base not in SWEPT_SITES:
         raise ValueError(f"{site!r} cannot be swept; one of {', '.join(SWEPT_SITES)} is needed")
     layers = layers_with(session, site)
     if layer is not None:
-        (layer,) = resolve(layer, session.engine.architecture.n_layers, "layer")
+        (layer,) = resolve(layer, session.engine.architecture.stack(site).n_layers, "layer")
     if not layers or layer not in (None, *layers):
-        at = "no layer" if not layers else f"layer {layer}"
-        raise ValueError(f"{at} of this model has {site!r}; it has {', '.join(session.engine.sites(layer or 0))}")
-    if head is not None and (site != "pattern" or layer is None):
+        at, has = "no layer" if not layers else f"layer {layer}", session.engine.sites(layer or 0, info.stack)
+        raise ValueError(f"{at} of this model has {site!r}; it has {', '.join(has)}")
+    if head is not None and (not is_pattern or layer is None):
         raise ValueError(f"head={head} shows the edges of one head: site='pattern' and a layer are needed with it")
-    if neurons is not None and site != "mlp_post":
+    if neurons is not None and base != "mlp_post":
         raise ValueError(f"neurons are entries of 'mlp_post'; {site!r} was given")
-    if site == "mlp_post":
-        return _neurons(session, layer, neurons)
+    if base == "mlp_post":
+        return _neurons(session, site, layer, neurons)
+    length, n_keys = len(tokens.of(info)), len(tokens.keys_of(info))
     places = np.arange(length)
-    if site in RESIDUAL_SITES:
+    if base in RESIDUAL_SITES:
         if layer is not None or by_position:
             option, with_heads = "by_position" if by_position else f"layer={layer}", ", ".join(HEAD_SITES)
             raise ValueError(f"{option} shows the heads of a layer ({with_heads}); {site!r} has none")
@@ -87,33 +92,44 @@ def grid(
     if layer is None:
         coords = {"layer": np.array(layers), "head": np.arange(max(counts))}
         if by_position:
-            coords["query" if site == "pattern" else "position"] = places
+            coords["query" if is_pattern else "position"] = places
         over = range(length) if by_position else (None,)
         heads = [(i, h) for i in layers for h in range(max(counts))]
         return Grid(site, coords, [Cell(i, h, p) if h < counts[i] else None for i, h in heads for p in over])
     if head is not None:
         (head,) = resolve(head, counts[layer], "head")
-        edges = [(q, k) for q in range(length) for k in range(length)]
-        seen = [Cell(layer, head, q, k) if k <= q or not session.causal else None for q, k in edges]
-        return Grid(site, {"query": places, "key": places}, seen)
-    coords = {"head": np.arange(counts[layer]), "query" if site == "pattern" else "position": places}
+        edges = [(q, k) for q in range(length) for k in range(n_keys)]
+        looks_back = session.causal and info.stack == "decoder"
+        seen = [Cell(layer, head, q, k) if k <= q or not looks_back else None for q, k in edges]
+        return Grid(site, {"query": places, "key": np.arange(n_keys)}, seen)
+    coords = {"head": np.arange(counts[layer]), "query" if is_pattern else "position": places}
     return Grid(site, coords, [Cell(layer, h, p) for h in range(counts[layer]) for p in range(length)])
 
 
-def _neurons(session: Session, layer: int | None, neurons: Sequence[int] | None) -> Grid:
+def strings_of(where: Grid, tokens: Tokens) -> dict[str, list[str]]:
+    """The tokens along each axis of a map that counts positions."""
+    info = SITES.get(where.site)
+    if info is None:
+        return {}
+    along = {"position": tokens.of(info), "query": tokens.of(info), "key": tokens.keys_of(info)}
+    return {dim: list(along[dim].strings) for dim in where.dims if dim in along}
+
+
+def _neurons(session: Session, site: str, layer: int | None, neurons: Sequence[int] | None) -> Grid:
     if layer is None:
-        raise ValueError("'mlp_post' is swept by the neurons of one layer: give layer=...")
-    width = session.engine.architecture.d_mlp[layer]
+        raise ValueError(f"{site!r} is swept by the neurons of one layer: give layer=...")
+    width = session.engine.architecture.stack(site).d_mlp[layer]
     chosen = range(width) if neurons is None else [resolve(int(n), width, "neuron")[0] for n in neurons]
-    return Grid("mlp_post", {"neuron": np.array(chosen)}, [Cell(layer, neuron=n) for n in chosen])
+    return Grid(site, {"neuron": np.array(chosen)}, [Cell(layer, neuron=n) for n in chosen])
 
 
 def layers_with(session: Session, site: str) -> list[int]:
     """The layers that have a site; hybrid models have attention in some layers only."""
-    return [i for i in range(session.engine.architecture.n_layers) if site in session.engine.sites(i)]
+    layers = range(session.engine.architecture.stack(site).n_layers)
+    return [i for i in layers if site in session.engine.sites(i, SITES[site].stack)]
 
 
 def head_counts(session: Session, site: str) -> list[int]:
     """How many heads each layer has that a site's head axis counts."""
-    a = session.engine.architecture
-    return a.n_kv_heads if SITES[site].heads == "kv" else a.n_heads
+    stack = session.engine.architecture.stack(site)
+    return stack.n_kv_heads if SITES[site].heads == "kv" else stack.n_heads

@@ -14,7 +14,7 @@ from ..engine.sites import parse_name
 from ..session import Session
 from ..tokens import Tokens
 from .cells import Grid, grid
-from .patching import METRICS, ZeroGapWarning, patching_task, prompt_pair, run_grid, sources
+from .patching import METRICS, TOKEN_OF, ZeroGapWarning, patching_task, prompt_pair, run_grid, sources
 
 _AT_ONCE = 2**14
 """Tokens of plain runs that share a pass: enough for the weights not to be what is waited for."""
@@ -70,12 +70,13 @@ def patch_pairs(
         raise ValueError("pairs is empty: one pair of prompts or several are needed")
     tokens = [prompt_pair(session, pair.clean, pair.corrupted) for pair in asked]
 
-    def where(length: int) -> Grid:
-        return grid(session, site, length, layer=layer, head=head, by_position=by_position, neurons=neurons)
+    def where(prompt: Tokens) -> Grid:
+        return grid(session, site, prompt, layer=layer, head=head, by_position=by_position, neurons=neurons)
 
-    first = where(len(tokens[0][0]))
-    lengths = sorted({len(clean) for clean, _ in tokens})
-    if len(lengths) > 1 and {"position", "query", "key"} & set(first.dims):
+    maps = [where(clean) for clean, _ in tokens]
+    first = maps[0]
+    if len({each.shape for each in maps}) > 1:
+        lengths = sorted({n for each in maps for dim, n in zip(each.dims, each.shape, strict=True) if dim in TOKEN_OF})
         raise ValueError(
             f"a map by {first.dims[-1]} needs pairs of the same length, and these have {lengths} tokens: sweep heads "
             "over all positions, or make the prompts equally long"
@@ -88,7 +89,7 @@ def patch_pairs(
         session.ask_all([t for i in chunk for t in tokens[i]], sources(session, site))
         for i in chunk:
             task = patching_task(session, *tokens[i], asked[i].answer, asked[i].foil, metric)
-            values = run_grid(session, task, where(len(task.clean)), direction)
+            values = run_grid(session, task, where(task.clean), direction)
             unpatched = task.corrupted_value if direction == "denoise" else task.clean_value
             toward = task.gap if direction == "denoise" else -task.gap
             gaps[i] = task.gap

@@ -21,12 +21,12 @@ from tqdm.auto import tqdm
 from ..engine.interventions import Ablate, Intervention, Patch
 from ..engine.names import unknown
 from ..engine.plan import Plan
-from ..engine.sites import Site, parse_name, resolve
+from ..engine.sites import SITES, Site, parse_name, resolve
 from ..engine.sweep import Metric, Prefix, Progress
 from ..run import NOTHING_MASKED
 from ..session import Session
 from ..tokens import Tokens, align, first_difference
-from .cells import Cell, Grid, grid
+from .cells import Cell, Grid, grid, strings_of
 
 METRICS = {
     "logit_diff": "logits",
@@ -190,14 +190,18 @@ def _missing_space(session: Session, given: dict[str, int | str | None], logits:
 def prompt_pair(session: Session, clean: Any, corrupted: Any) -> tuple[Tokens, Tokens]:
     """Both prompts tokenised. Raises ValueError, showing them aligned, if they differ in token length."""
     a, b = session.tokenize(clean), session.tokenize(corrupted)
+    _require_same_length("prompts", a, b)
+    return a, b
+
+
+def _require_same_length(what: str, a: Tokens, b: Tokens) -> None:
     if len(a) != len(b):
         at = first_difference(a.ids, b.ids)
         (one, other) = (f"has {t.strings[at]!r}" if at < len(t) else "has ended" for t in (a, b))
         raise ValueError(
-            f"the prompts must have the same number of tokens: clean has {len(a)}, corrupted has {len(b)}; they differ "
+            f"the {what} must have the same number of tokens: clean has {len(a)}, corrupted has {len(b)}; they differ "
             f"first at position {at}, where clean {one} and corrupted {other}\n{align(a, b)}"
         )
-    return a, b
 
 
 def measure_of(metric: str, answer: int, foil: int, clean: Tensor) -> Metric:
@@ -259,6 +263,10 @@ def patch_sweep(
 
     An answer or foil without its leading space, where the token with one is likelier, is warned of (TokenWarning).
 
+    In a model with an encoder these are the decoder's sites; `encoder.<site>` and `cross.<site>` are swept likewise, by
+    positions of the source where theirs are. Prompts are `SourceTarget`s, whose sources may differ in length where only
+    the decoder's positions count.
+
     Compared with TransformerLens' `get_act_patch_*`: with `normalize=False` and its metric the values are the same;
     noising is its sweep with the prompts exchanged; its maps by position are (layer, position, head); where heads
     share keys and values, `k` and `v` have key/value heads only, which its `*_every` maps pad with 0.
@@ -275,7 +283,7 @@ def patch_sweep(
     )
     if task.hint:
         warnings.warn(task.hint, TokenWarning, stacklevel=2)
-    where = grid(session, site, len(task.clean), layer=layer, head=head, by_position=by_position, neurons=neurons)
+    where = grid(session, site, task.clean, layer=layer, head=head, by_position=by_position, neurons=neurons)
     bar = tqdm(total=1, desc=f"patching {site}", unit="cell") if progress is True else None
 
     def report(done: int, total: int) -> None:
@@ -361,7 +369,7 @@ def run_patches(
     partial: Callable[[np.ndarray], None] | None = None,
 ) -> np.ndarray:
     """The raw metric of each patched run, shaped as `patch_sweep` says."""
-    where = grid(session, site, len(task.clean), layer=layer)
+    where = grid(session, site, task.clean, layer=layer)
     return run_grid(session, task, where, direction, progress=progress, partial=partial)
 
 
@@ -403,6 +411,9 @@ def patch_rows(
 ) -> tuple[Tokens, list[list[Intervention]], Prefix | None]:
     """The prompt that is patched, each cell's patch (none where it would change nothing), and what all rows share."""
     base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+    info = SITES[where.site]
+    if info.of_source or (info.keys_of_source and "key" in info.dims):
+        _require_same_length("sources", task.clean.keys_of(info), task.corrupted.keys_of(info))
     # Before the first differing token both runs of a causal model are the same, so a patch there changes nothing.
     first = task.first_difference if session.causal and _shares_prefix(task.interventions) else 0
     runs = session.ask_all((base, source), (Site(where.site),), task.interventions)
@@ -450,13 +461,9 @@ def label(task: Task, where: Grid, direction: str, values: np.ndarray, normalize
     if normalize:
         values = (values - task.corrupted_value) / task.gap
     data = xr.DataArray(values, dims=where.dims, coords=where.coords, name=where.site)
-    for dim in {"position", "query", "key"} & set(where.dims):
-        data = data.assign_coords(
-            {
-                f"clean_{TOKEN_OF[dim]}": (dim, list(task.clean.strings)),
-                f"corrupted_{TOKEN_OF[dim]}": (dim, list(task.corrupted.strings)),
-            }
-        )
+    for name, tokens in (("clean", task.clean), ("corrupted", task.corrupted)):
+        for dim, strings in strings_of(where, tokens).items():
+            data = data.assign_coords({f"{name}_{TOKEN_OF[dim]}": (dim, strings)})
     data.attrs = {
         "metric": task.metric,
         "units": "share of the clean-corrupted gap" if normalize else METRICS[task.metric],

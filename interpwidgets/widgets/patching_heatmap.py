@@ -88,7 +88,7 @@ class PatchingHeatmap(LiveWidget):
         if session.engine.has_encoder:
             raise ValueError(
                 f"PatchingHeatmap draws one text's positions, and {session.name} reads a source and a target: "
-                "iw.patch_sweep(session, iw.SourceTarget(...), iw.SourceTarget(...)) gives the decoder's map"
+                "iw.patch_sweep(session, iw.SourceTarget(...), iw.SourceTarget(...), site) gives the map of either"
             )
         self._clean, self._corrupted = _pair(session, clean, corrupted)
         self._cells: list[dict[str, Any]] = []

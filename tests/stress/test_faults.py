@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import interpwidgets as iw
-from tests.models import tiny
+from tests.models import encoder_decoder, tiny
 
 from . import faults
 from .state import PROMPT, count_hooks, state_of
@@ -48,6 +48,28 @@ def test_a_fault_at_every_module_of_a_run_with_interventions(family, fault):
         (faults.fail_at(session, "run with interventions", *at, fault)["faults injected"] for at in modules(family)), 0
     )
     assert raised > 40
+
+
+@pytest.mark.parametrize("fault", ["interrupt", "bug in a hook", "out of memory"])
+def test_a_fault_at_every_module_of_an_encoder_and_its_decoder(fault):
+    model = encoder_decoder("bart")
+    experiments = [
+        iw.CutEdge(layer=1, head=1, query=3, key=2, stack="cross"), iw.Ablate("encoder.z", layer=0, head=1, how="mean"),
+    ]  # fmt: skip
+    raise_it, kind = faults.FAULTS[fault]
+    raised = 0
+    with iw.Session(model) as session:
+        start = state_of(model)
+        for name, before in faults.every_module(model):
+            session._results.clear()
+            with faults.failing(model.get_submodule(name), before, raise_it):
+                try:
+                    session.run(iw.SourceTarget(PROMPT, PROMPT), ["cross.pattern", "encoder.pattern"], experiments)
+                except kind:
+                    raised += 1
+            assert state_of(model) == start
+    assert raised > 100
+    assert count_hooks(model) == 0
 
 
 @MANY

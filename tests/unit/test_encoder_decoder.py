@@ -553,6 +553,54 @@ def test_a_sweep_of_the_decoder_is_one_forward_a_cell(one, site):
     assert np.abs(swept.values - expected).max() < 1e-4
 
 
+def one_by_one(session, prompt, swept, patch):
+    """The logit difference of each cell's own forward pass."""
+    expected = np.full(swept.shape, np.nan)
+    for index in np.ndindex(*swept.shape):
+        at = {dim: int(swept[dim][i]) for dim, i in zip(swept.dims, index, strict=True)}
+        out = logits(session, prompt, [patch(**at)])[-1]
+        expected[index] = out[3] - out[9]
+    return expected
+
+
+@pytest.mark.filterwarnings("ignore::interpwidgets.session.NoEffectWarning")
+@pytest.mark.parametrize("site", ["encoder.resid_pre", "encoder.z", "cross.attn_out", "cross.z", "cross.k"])
+def test_a_sweep_of_the_encoder_and_of_cross_attention_is_one_forward_a_cell(one, site):
+    clean, corrupted = PROMPT, iw.SourceTarget((5, 17, 60, 44, 9), TARGET)
+    swept = iw.patch_sweep(one, clean, corrupted, site, 3, 9, normalize=False)
+    stack = one.engine.architecture.stack(site)
+    assert swept.sizes["layer"] == stack.n_layers
+    expected = one_by_one(one, corrupted, swept, lambda **at: iw.Patch(site, source=clean, **at))
+    assert np.abs(swept.values - expected).max() < 1e-4
+    assert np.ptp(swept.values) > 1e-3
+    if site == "encoder.resid_pre":
+        assert list(swept["corrupted_token"].values) == ["5", "17", "60", "44", "9"]
+
+
+@pytest.mark.filterwarnings("ignore::interpwidgets.session.NoEffectWarning")
+def test_edges_of_cross_attention_are_ablated_one_by_one(one):
+    swept = iw.ablation_sweep(one, PROMPT, "cross.pattern", layer=1, head=1, answer=3, foil=9)
+    assert swept.dims == ("query", "key")
+    assert swept.shape == (len(TARGET) + 1, len(SOURCE))
+    assert list(swept["key_token"].values) == [str(i) for i in SOURCE]
+    out = logits(one)[-1]
+
+    def cut(query, key):
+        return iw.CutEdge(layer=1, head=1, query=query, key=key, renormalize=False, stack="cross")
+
+    expected = one_by_one(one, PROMPT, swept, cut) - (out[3] - out[9])
+    assert np.abs(swept.values - expected).max() < 1e-4
+
+
+def test_sources_of_another_length_are_compared_by_the_decoders_positions_only(one):
+    other = iw.SourceTarget((5, 17, 60, 44), TARGET)
+    assert iw.patch_sweep(one, PROMPT, other, "cross.z", 3, 9).dims == ("layer", "head")
+    with pytest.raises(
+        ValueError, match="the sources must have the same number of tokens: clean has 5, corrupted has 4"
+    ):
+        iw.patch_sweep(one, PROMPT, other, "encoder.resid_pre", 3, 9)
+
+
 def test_the_heatmap_says_what_works_instead(one):
     with pytest.raises(ValueError, match=r"iw\.patch_sweep"):
         iw.PatchingHeatmap(one, clean=PROMPT, corrupted=PROMPT)

@@ -36,7 +36,7 @@ def logit_difference(logits):
 
 
 def rows_of(session, site, source=CLEAN, layer=None):
-    where = grid(session, site, len(source), layer=layer)
+    where = grid(session, site, session.tokenize(source), layer=layer)
     return [[iw.Patch(site, layer=c.layer, head=c.head, position=c.position, source=source)] for c in where.cells], (
         where.shape
     )
