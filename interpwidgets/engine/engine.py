@@ -21,7 +21,7 @@ from .context import Place, current_pass, inside, without_gradients
 from .direct import DirectAttention
 from .forward import BeforeUnembedding, ForwardPass
 from .hooks import Hooks
-from .packed import position_axes
+from .packed import PackedPass, position_axes
 from .probe import Probe, input_device, model_inputs
 from .resume import Skipping
 from .sites import HEAD_SITES, SITES, Index, StackName, on_stack, resolve
@@ -70,6 +70,8 @@ class Engine:
         """Whether a pass may begin at any block; `check` finds that out."""
         self.passes_on = False
         """Whether what leaves a block is what enters the next; `check` finds that out."""
+        self.narrows = True
+        """Whether a packed pass may leave positions out behind the last attention; the session's check finds out."""
         self._holders: set[object] = set()
         self._hooks = Hooks()
         self._versions = Versions(model)
@@ -333,6 +335,27 @@ class Engine:
                 self._before(module, f"{prefix}{site}", layer)
         if block.after_mid is not None:
             self._hooks.before(block.after_mid, self._middle(f"{prefix}resid_mid", layer), with_kwargs=True)
+        is_last = stack == "decoder" and layer == self.architecture.n_layers - 1
+        if is_last and block.after_mid is not None and block.mlp_out is not None:
+            self._narrow(block.after_mid, block.mlp_out)
+
+    def _narrow(self, first: nn.Module, last: nn.Module) -> None:
+        """From the one module to the other, a packed pass goes on with less."""
+
+        def enter(module: nn.Module, args: tuple[Any, ...]) -> Any:
+            running = self._mine()
+            return (running.narrow(args[0]), *args[1:]) if isinstance(running, PackedPass) and args else None
+
+        def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            running = self._mine()
+            if not isinstance(running, PackedPass):
+                return None
+            if isinstance(output, tuple | list):
+                return type(output)([running.widen(output[0]), *output[1:]])
+            return running.widen(output)
+
+        self._hooks.before(first, enter)
+        self._hooks.after(last, leave)
 
     def _leave_early(self, module: nn.Module) -> None:
         # Hooks are plain functions: a user's deepcopy of the model copies bound methods, and with them all of this.

@@ -74,6 +74,10 @@ class Layout:
         skipped = group.position - np.where(present, self.start[group.rows], self.start[0])
         return (first + skipped)[:, None] + np.arange(group.length)  # (row, position)
 
+    def answers(self, rows: np.ndarray, at: int) -> np.ndarray:
+        """The token of each row at one position."""
+        return self.first[rows] + at - self.start[rows]
+
     def where(self, edit: Edit) -> tuple[slice | np.ndarray, list[int]]:
         """The tokens that an edit addresses, and their positions."""
         if edit.row is None:
@@ -116,6 +120,7 @@ class PackedPass(ForwardPass):
         self._keys, self._values = keys, values
         self._last = engine.architecture.n_layers - 1
         self._layout = self._lay_out(-1)
+        self._wide: Layout | None = None  # while a layout of less is in force
         self._group: Group | None = None
         self._index = torch.zeros(0, dtype=torch.long)  # which of row 0's positions each token is at
 
@@ -124,9 +129,9 @@ class PackedPass(ForwardPass):
         return Layout(rows, self._positions[rows], self._end, len(self._blocks))
 
     @property
-    def order(self) -> list[int]:
-        """The rows as they leave the model."""
-        return np.concatenate([g.rows for g in self._layout.groups]).tolist()
+    def order(self) -> np.ndarray:
+        """The rows in the order in which they lie, and leave the model."""
+        return np.concatenate([g.rows for g in self._layout.groups])
 
     def enter_block(self, layer: int, x: Tensor) -> Tensor:
         before, self._layout = self._layout, self._lay_out(layer)
@@ -170,6 +175,25 @@ class PackedPass(ForwardPass):
                     self._write(edit, view, at, positions)
         return x
 
+    def narrow(self, x: Tensor) -> Tensor:
+        """Go into the last block's MLP with the answer's positions only: no attention follows that reads the others."""
+        if not self.engine.narrows:
+            return x
+        self._wide, order = self._layout, self.order
+        self._layout = self._only_answers(order)
+        return x.index_select(-2, torch.from_numpy(self._wide.answers(order, self._at)).to(x.device))
+
+    def widen(self, x: Tensor) -> Tensor:
+        """What the last block's MLP adds to the stream of every position, where it is of the answers' only."""
+        if self._wide is None:
+            return x
+        at = torch.from_numpy(self._wide.answers(self.order, self._at)).to(x.device)
+        self._layout, self._wide = self._wide, None
+        return x.new_zeros(*x.shape[:-2], self._layout.size, x.shape[-1]).index_copy_(-2, at, x)
+
+    def _only_answers(self, order: np.ndarray) -> Layout:
+        return Layout(order, np.full(len(order), self._at), self._at + 1, len(self._blocks))
+
     def _leave(self, x: Tensor) -> Tensor:
         """Go on with the answer's position of each row only; rows that begin here join.
 
@@ -179,7 +203,7 @@ class PackedPass(ForwardPass):
         whole = self._lay_out(self._last + 1)
         sources = whole.sources(before).reshape(-1)[whole.positions == self._at]
         order = np.concatenate([g.rows for g in whole.groups])
-        self._layout = Layout(order, np.full(len(order), self._at), self._at + 1, len(self._blocks))
+        self._layout = self._only_answers(order)
         sources = np.append(sources, np.repeat(sources[:1], -len(order) % (self._end - self.start)))
         return x.index_select(1, torch.from_numpy(sources).to(x.device))
 

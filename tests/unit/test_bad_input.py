@@ -427,7 +427,7 @@ def test_a_capture_out_of_range_is_answered_with_the_range(session, site, messag
 def test_a_sweep_of_a_layer_out_of_range_is_answered_with_the_range(session):
     with pytest.raises(ValueError, match=r"layer 4 is out of range: there are 4 \(layers 0 to 3\)"):
         iw.patch_sweep(session, PROMPT, CORRUPTED, "z", layer=4)
-    with pytest.raises(ValueError, match=r"layer=2 shows the heads of one layer .z, q, k, v.; 'resid_pre' has none"):
+    with pytest.raises(ValueError, match=r"layer=2 shows the heads of a layer .z, q, k, v.; 'resid_pre' has none"):
         iw.patch_sweep(session, PROMPT, CORRUPTED, "resid_pre", layer=2)
 
 

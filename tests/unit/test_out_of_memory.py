@@ -22,13 +22,13 @@ def session():
         yield session
 
 
-def refuse_rows(model, most):
-    """Run out of memory, as CUDA does, in the last block of any pass of more than `most` rows."""
+def refuse_tokens(model, most):
+    """Run out of memory, as CUDA does, in the last block of any pass of more than `most` tokens."""
     asked = []
 
     def hook(module, args, kwargs):
-        asked.append(args[0].shape[0])
-        if args[0].shape[0] > most:
+        asked.append(args[0].shape[1])
+        if args[0].shape[1] > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore words")
 
     model.model.layers[-1].register_forward_pre_hook(hook, with_kwargs=True)
@@ -36,7 +36,13 @@ def refuse_rows(model, most):
 
 
 def rows(n):
-    return [[iw.Scale("resid_post", 0.5 + i / 10, layer=i % 4, position=i % 8)] for i in range(n)]
+    return [[iw.Scale("resid_pre", 0.5 + i / 10, layer=i % 4, position=i % 8)] for i in range(n)]
+
+
+# 24 rows have 8 - i % 8 positions each, and the undisturbed run 8; blocks 3 and 2 come first.
+WHOLE = 8 + sum(8 - i % 8 for i in range(24))
+LATE = 8 + sum(8 - i % 8 for i in range(24) if i % 4 >= 2)
+EARLY = 8 + sum(8 - i % 8 for i in range(24) if i % 4 < 2)
 
 
 def metric(logits):
@@ -45,26 +51,25 @@ def metric(logits):
 
 def test_a_sweep_that_runs_out_of_memory_goes_on_with_half_the_rows(session):
     expected = session.sweep(PROMPT, rows(24), metric).values
-    asked = refuse_rows(session.model, 13)
+    asked = refuse_tokens(session.model, EARLY)
     seen = []
     result = session.sweep(PROMPT, rows(24), metric, progress=lambda done, total: seen.append((done, total)))
-    # The whole batch was refused once; then two passes of half of it, each beside the undisturbed run.
-    assert max(asked) > 13
-    assert [n for n in asked if n <= 13] == [13, 13]
+    # The whole was refused once; then two passes of half the rows, each beside the undisturbed run.
+    assert asked == [WHOLE, LATE, EARLY]
     assert np.allclose(result.values, expected, atol=1e-6)
     assert seen[-1] == (24, 24)
 
 
 def test_a_sweep_that_does_not_fit_by_halves_either_says_what_was_asked(session):
     session.memory_budget = 3 << 30
-    asked = refuse_rows(session.model, 5)
+    asked = refuse_tokens(session.model, LATE - 1)
     said = (
         "out of memory: a sweep of 24 rows, 12 in this pass, each of 8 tokens. Lower session.memory_budget .3 GiB., "
         "sweep fewer places, or shorten the prompts.\nCUDA out of memory. Tried to allocate 2.00 GiB.$"
     )
     with pytest.raises(NotEnoughMemory, match=said):
         session.sweep(PROMPT, rows(24), metric)
-    assert asked == [25, 13]
+    assert asked == [WHOLE, LATE]
     session.memory_budget = 1
     assert session.sweep(PROMPT, rows(24), metric).values.shape == (24,)
 
@@ -83,7 +88,7 @@ def test_running_out_of_memory_is_drawn_and_leaves_the_session_usable(session):
     widget.wait(30)
     handle = fails(session.model, "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes")
     text = drawn(widget, "run", clean="5, 6", corrupted="5, 7")
-    assert "a run of 2 tokens that keeps resid_pre of 4 layers, k of 4 layers" in text
+    assert "a run of 2 prompts of 2 tokens that keeps resid_pre of 4 layers, k of 4 layers" in text
     with pytest.raises(NotEnoughMemory, match=r"run of 2 tokens that keeps no activation. Keep fewer sites or layers"):
         session.run((8, 9))
     with pytest.raises(NotEnoughMemory, match=r"2 tokens of prompt and 4 to generate. Generate fewer"):
@@ -103,7 +108,7 @@ def test_the_failed_pass_gives_its_memory_back_before_the_next(session):
     held = []
 
     def hook(module, args, kwargs):
-        if args[0].shape[0] > 13:
+        if args[0].shape[1] > EARLY:
             own = torch.zeros(1000)
             held.append(weakref.ref(own))
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -122,10 +127,10 @@ from tests.models import tiny
 torch.set_num_threads(1)
 session = iw.Session(tiny("llama", intermediate_size=4096))
 session.memory_budget = 1 << 40
-# 200 rows of 60 positions take 197 MB for each of the MLP's inner values.
+# 200 rows of 55 positions take 180 MB for each of the MLP's inner values.
 rows = [[iw.Scale("resid_pre", 1 + i / 100, layer=0, position=5)] for i in range(200)]
 asked = []
-session.model.model.layers[0].mlp.register_forward_pre_hook(lambda _, args: asked.append(len(args[0])))
+session.model.model.layers[0].mlp.register_forward_pre_hook(lambda _, args: asked.append(args[0].shape[1]))
 used = psutil.Process().memory_info().vms
 for room in (500, 80):
     resource.setrlimit(resource.RLIMIT_AS, (used + (room << 20), -1))
@@ -143,5 +148,5 @@ def test_a_real_shortage_of_memory_is_survived_once_by_halves_and_then_explained
     pytest.importorskip("resource")
     done = subprocess.run([sys.executable, "-c", SHORTAGE], capture_output=True, text=True, check=True, timeout=120)
     survived, refused = done.stdout.splitlines()[:2]
-    assert survived == "[201, 101, 101] (200,) True"
-    assert refused.startswith("[201, 101] out of memory: a sweep of 200 rows, 100 in this pass, each of 60 tokens.")
+    assert survived == "[11060, 5560, 5560] (200,) True"
+    assert refused.startswith("[11060, 5560] out of memory: a sweep of 200 rows, 100 in this pass, each of 60 tokens.")

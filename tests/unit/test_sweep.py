@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertForMaskedLM
 
 import interpwidgets as iw
 from interpwidgets.engine.forward import Cancelled
 from interpwidgets.engine.jobs import Ticket
 from interpwidgets.engine.plan import row_bytes
 from interpwidgets.methods.cells import HEAD_SITES, RESIDUAL_SITES, grid
+from tests.conformance import families as conformance
 from tests.models import FAMILIES, tiny
 from tests.twin import sweep_one_by_one
 
@@ -360,3 +362,59 @@ def test_sets_of_sites_are_patched_together(llama):
     expected = sweep_one_by_one(llama, CORRUPTED, rows, logit_difference)
     assert np.abs(swept.values - expected).max() <= 1e-5 * np.abs(expected).max()
     assert swept["sites"].values[0] == "z layer 1 head 2 + mlp_out layer 2 position 6"
+
+
+# Mixture of experts, ALiBi, attention and recurrence in turns, sinks, compressed keys, one key for all heads, a model
+# that reads both ways: rows of one sequence where that can be, the full batch where not.
+OTHER_KINDS = ("mixtral", "bloom", "jamba", "gpt_oss", "deepseek_v3", "gpt_bigcode", "falcon")
+
+
+@pytest.fixture(scope="module", params=OTHER_KINDS)
+def other_kind(request):
+    with iw.Session(conformance.tiny(request.param)) as session:
+        yield session
+
+
+def test_every_form_on_other_kinds_of_models(other_kind):
+    layer = max(i for i in range(other_kind.engine.architecture.n_layers) if "pattern" in other_kind.engine.sites(i))
+    forms = [
+        ("resid_post", {}, lambda c: {"layer": c[0], "position": c[1]}),
+        ("z", {"by_position": True}, lambda c: {"layer": c[0], "head": c[1], "position": c[2]}),
+        ("pattern", {}, lambda c: {"layer": c[0], "head": c[1]}),
+        ("mlp_out", {}, lambda c: {"layer": c[0], "position": c[1]}),
+    ]
+    for site, options, address in forms:
+        swept = iw.patch_sweep(other_kind, CLEAN, CORRUPTED, site, ANSWER, FOIL, normalize=False, **options)
+        places = list(np.ndindex(swept.shape))[:: max(1, swept.size // 9)]
+        cells = [(int(swept["layer"][p[0]]), *p[1:]) for p in places]
+        rows = [[iw.Patch(site, source=CLEAN, **address(cell))] for cell in cells]
+        expected = sweep_one_by_one(other_kind, CORRUPTED, rows, logit_difference)
+        got = np.array([swept.values[place] for place in places])
+        scale = max(np.abs(expected).max(), 1.0)
+        assert np.abs(got - expected).max() <= 1e-5 * scale, site
+    zeroed = iw.ablation_sweep(other_kind, CLEAN, "pattern", answer=ANSWER, foil=FOIL, layer=layer, head=1)
+    edges = [(7, 0), (6, 6), (5, 2)]
+    cuts = [[iw.CutEdge(layer=layer, head=1, query=q, key=k, renormalize=False)] for q, k in edges]
+    base, *expected = sweep_one_by_one(other_kind, CLEAN, [[], *cuts], logit_difference)
+    assert np.abs([zeroed.values[e] + base - x for e, x in zip(edges, expected, strict=True)]).max() <= 1e-5 * max(
+        abs(base), 1.0
+    )
+
+
+def test_a_model_that_reads_both_ways_has_every_row_whole():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}
+    model = BertForMaskedLM(BertConfig(**sizes, num_attention_heads=4, max_position_embeddings=64)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(4.0 if weight.dim() > 1 else 1.0)
+    with iw.Session(model) as session:
+        assert session.checked.one_pass
+        for site, axis in (("resid_pre", "position"), ("z", "head")):
+            rows = [[iw.Patch(site, layer=i, source=CLEAN, **{axis: j})] for i in range(3) for j in range(4)]
+            swept = session.sweep(CORRUPTED, rows, logit_difference, answer_position=2)
+            logits = [session.run(CORRUPTED, interventions=row).logits.values[2:3] for row in rows]
+            expected = np.array([logit_difference(x)[0] for x in logits])
+            assert np.abs(swept.values - expected).max() <= 1e-5 * np.abs(expected).max()
+            assert np.ptp(expected) > 1e-2
+        assert session.plan(CORRUPTED, rows, answer_position=2).tokens == 4 * 8 * (3 + 2 + 1)
