@@ -156,6 +156,23 @@ def test_an_experiment_that_changes_nothing_says_so(session, attention):
     assert attention._experiments[0]["note"] == "changed nothing here"
 
 
+def test_parts_of_the_lens_are_the_rows_of_its_grid_each_sent_once(session, monkeypatch):
+    monkeypatch.setattr("interpwidgets.widgets.base._PROGRESS_SECONDS", 0)
+    prompt = [int(i) for i in torch.randint(3, 97, (60,), generator=torch.Generator().manual_seed(0))]
+    parts = []
+    widget = iw.LogitLens(session, PROMPT)
+    widget.wait(30)
+    widget.observe(lambda change: change["new"] and parts.append(change["new"]), names="_part")
+    widget.run(prompt)
+    widget.wait(30)
+    rows = [range(part["row"], part["row"] + len(array(part["p"]))) for part in parts]
+    assert [i for some in reversed(rows) for i in some] == list(range(5))
+    assert len({part["reading"] for part in parts}) == 1
+    assert np.array_equal(np.concatenate([array(part["p"]) for part in reversed(parts)]), array(widget._grid["p"]))
+    assert all(part["rows"] == widget._grid["rows"] for part in parts)
+    assert widget._part is None
+
+
 def test_lens_grid_is_the_methods(session, lens):
     expected = iw.logit_lens(session, PROMPT, ["probability", "rank", "entropy"])
     assert np.array_equal(array(lens._grid["top"]), expected["top_token"])
