@@ -47,6 +47,7 @@ def main() -> int:
             if options.only in workload.name:
                 _say(workload.name, workload.model, workload.dtype, workload.device)
                 results.outcomes.append(compare.compare(workload, quick=options.quick))
+                _say("  seconds:", *(f"{tool} {t[-1]:.3g}" for tool, t in results.outcomes[-1].seconds.items()))
     _rest(results, parts, options.quick)
     took = time.perf_counter() - start
     results.facts.append(f"load average {load} before, {machine.load()} after; all of it took {took / 60:.0f} minutes")

@@ -59,7 +59,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Workload:
-    """Sweeps of `sites` over every layer for each pair; `sample` of the cells are run by each peer, `runs` times."""
+    """Sweeps of `sites` over every layer for each pair, at most `runs` times; peers run `sample` of the cells."""
 
     name: str
     model: str
