@@ -120,8 +120,7 @@ class AttentionPattern(LiveWidget):
         scaled = self.renormalize if renormalize is None else renormalize
         self.experiments.append(CutEdge(layer=layer, head=head, query=query, key=key, renormalize=scaled))
 
-    def refresh(self) -> None:
-        """Run the prompt again, with the experiments that act."""
+    def _ask(self) -> None:
         tokens, acting = self._tokens, tuple(self.experiments)
 
         def compute() -> Wire:

@@ -132,8 +132,7 @@ class LogitLens(LiveWidget):
             self._metrics.add(metric)
             self.refresh()
 
-    def refresh(self) -> None:
-        """Run the prompt again, with the experiments that act, and read every layer."""
+    def _ask(self) -> None:
         tokens, acting = self._tokens, tuple(self.experiments)
         metrics = tuple(m for m in UNITS if m in self._metrics)
         track = tuple(self.tracked)

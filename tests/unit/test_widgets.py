@@ -396,6 +396,31 @@ def test_clicks_from_many_threads_end_in_one_consistent_picture(session, attenti
         assert shown == pytest.approx(float(probabilities[row["id"]]), abs=1e-6)
 
 
+def test_a_change_that_is_submitted_late_does_not_replace_the_picture_of_a_newer_one(session, attention):
+    submit, stalled, go_on = attention._submit, threading.Event(), threading.Event()
+
+    def submit_late(compute, lane="view"):
+        attention._submit = submit
+        stalled.set()
+        go_on.wait(1)
+        submit(compute, lane)
+
+    attention._submit = submit_late
+    first = threading.Thread(target=lambda: attention.ablate(0, 1))
+    first.start()
+    assert stalled.wait(30)
+    attention.ablate(1, 2)
+    go_on.set()
+    first.join(30)
+    attention.wait(30)
+    assert attention._overview["ablated"] == [[0, 1, "zero"], [1, 2, "zero"]]
+    logits = session.run(PROMPT, interventions=list(session.interventions)).logits.values[-1]
+    probabilities = torch.from_numpy(logits).softmax(-1)
+    assert attention._predictions["rows"]
+    for row in attention._predictions["rows"]:
+        assert row["now"] == pytest.approx(float(probabilities[row["id"]]), abs=1e-6)
+
+
 def test_a_widget_whose_views_are_gone_computes_nothing_until_it_is_seen_again(session, attention):
     attention._view_count = 1
     attention._view_count = 0
