@@ -28,8 +28,8 @@ def compare(workload: Workload, *, quick: bool) -> Outcome:
     if (workload.dtype, workload.device) != ("float32", "cpu"):
         model = copy.deepcopy(model).to(workload.device, getattr(torch, workload.dtype))
     every = workload.cells(*peers.layers_and_heads(model))
-    cells = [every[i] for i in workload.chosen(len(every))]
-    outcome = Outcome(workload, len(every), floor.operations(model, workload), floor.rate(model))
+    cells = workload.chosen(every)
+    outcome = Outcome(workload, len(every), len(cells), floor.operations(model, workload), floor.rate(model))
     # The trees of the peers are made before the session puts its hooks into the model.
     runs = {tool: ready(model, workload) for tool, ready in PEERS.items()}
     with iw.Session(model) as session:

@@ -16,6 +16,8 @@ class Outcome:
 
     workload: Workload
     n_cells: int
+    n_timed: int
+    """Cells that each peer ran."""
     operations: int
     rate: float
     seconds: dict[str, list[float]] = field(default_factory=dict)

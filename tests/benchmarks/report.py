@@ -71,14 +71,13 @@ def _sweeps(outcomes: list[Outcome]) -> list[str]:
             row += [_seconds(o, tool), f"{o.median(tool) / o.median(OURS):.0f}x", _difference(o, tool)]
         rows.append(row)
     timed = "; ".join(
-        f"{o.workload.name}, {len(o.seconds[OURS])} runs, {len(o.workload.chosen(o.n_cells))} of {o.n_cells} cells"
-        for o in outcomes
+        f"{o.workload.name}, {len(o.seconds[OURS])} runs, {o.n_timed} of {o.n_cells} cells" for o in outcomes
     )
     notes = [
         "Seconds: medians of runs in alternating order (least to most). Ours are cold and whole, plain runs of both "
         "prompts included; the peers' clean runs are not counted.",
-        "A peer's time is that of cells drawn at random, scaled to all of them; several pairs are one batch. Timed, in "
-        f"the table's order: {timed}.",
+        "A peer's time is that of cells drawn at random from those after the first difference, scaled to all; several "
+        f"pairs are one batch. Timed, in the table's order: {timed}.",
         "Differences are in logits, on the cells that the peers ran. In bfloat16, they are errors against the same "
         "weights in float32.",
     ]

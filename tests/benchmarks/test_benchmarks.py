@@ -63,10 +63,20 @@ def test_rows_count_what_their_patch_can_reach():
     assert {cell: b.row(cell, first, length) for cell in expected} == expected
 
 
+def test_peers_run_cells_that_can_have_an_effect():
+    pair = Pair((1, 2, 3, 4), (1, 2, 9, 4), 5, 6)
+    workload = Workload("w", "m", (pair,), ("resid_pre", "z"), sample=9)
+    cells = workload.chosen(workload.cells(layers=3, heads=2))
+    assert cells == workload.chosen(workload.cells(layers=3, heads=2))
+    assert len(set(cells)) == 9
+    assert {cell.index for cell in cells if cell.site == "resid_pre"} == {2, 3}
+    assert [cell.site for cell in cells] == sorted(cell.site for cell in cells)
+
+
 def test_plot_is_small_and_names_every_workload():
     pair = (Pair((1, 2), (1, 3), 4, 5),)
     outcomes = [
-        Outcome(Workload(name, "a model", pair), 4, 10**9, 1e11, {"interpwidgets": [0.1], "nnsight": [2.0]})
+        Outcome(Workload(name, "a model", pair), 4, 2, 10**9, 1e11, {"interpwidgets": [0.1], "nnsight": [2.0]})
         for name in ("first & only", "second")
     ]
     picture = plot(outcomes)

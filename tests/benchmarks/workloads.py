@@ -76,10 +76,15 @@ class Workload:
         widths = {site: heads if site == "z" else length for site in self.sites}
         return [Cell(site, layer, i) for site in self.sites for layer in range(layers) for i in range(widths[site])]
 
-    def chosen(self, n_cells: int) -> list[int]:
-        """The cells that a peer runs, drawn evenly; the same ones in every run."""
-        drawn = np.random.default_rng(0).permutation(n_cells)[: self.sample]
-        return sorted(drawn.tolist())
+    def chosen(self, cells: list[Cell]) -> list[Cell]:
+        """The cells that a peer runs, in their order: drawn at random from those with an effect, the same in every run.
+
+        To a peer, which runs the whole model for each, one cell costs what any other does.
+        """
+        first = self.pairs[0].first_difference
+        telling = [i for i, cell in enumerate(cells) if cell.site == "z" or cell.index >= first]
+        drawn = np.random.default_rng(0).permutation(telling)[: self.sample]
+        return [cells[i] for i in sorted(drawn)]
 
 
 @cache
