@@ -1,7 +1,8 @@
-# Two commands: `make demo` opens the tour in JupyterLab, `make test` runs every test.
+# `make demo` opens the tour in JupyterLab, `make test` runs every test, `make bench` measures against other tools.
 #
 #   PYTHON=python3.13   the interpreter that makes .venv (3.11 or newer)
 #   PORT=9000           the port of JupyterLab; HEADLESS=1 opens no browser and only prints the URL
+#   QUICK=1             make bench on tiny models, which says nothing but that it works
 #   TORCH_INDEX=        empty: torch as the package index has it, on Linux with gigabytes of CUDA
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ JUPYTER_FLAGS := $(if $(PORT),--ServerApp.port=$(PORT)) $(if $(filter-out 0,$(HE
 # Jupyter refuses to run as root, which is what one is in most containers.
 JUPYTER_FLAGS += $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: demo test lint clean
+.PHONY: demo test bench lint clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m interpwidgets fetch
@@ -37,6 +38,12 @@ test: $(VENV)/dev.stamp lint
 	$(BIN)/python tests/provide_chromium.py
 	$(BIN)/python -m pytest tests
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+
+bench: export HF_HUB_OFFLINE := 1
+bench: $(VENV)/bench.stamp
+	$(BIN)/python -m interpwidgets fetch
+	$(BIN)/python tests/provide_chromium.py
+	$(BIN)/python -m tests.benchmarks $(if $(filter-out 0,$(QUICK)),--quick,--write)
 
 lint: $(VENV)/dev.stamp $(VENV)/typescript.stamp
 	$(BIN)/ruff check
@@ -68,6 +75,12 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
 	$(PIP_INSTALL) -e '.[dev]'
+	touch $@
+
+# BertViz goes without its dependencies: it draws with what is there.
+$(VENV)/bench.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
+	$(PIP_INSTALL) -e '.[bench]'
+	$(PIP_INSTALL) --no-deps bertviz
 	touch $@
 
 $(VENV)/typescript.stamp: Makefile $(VENV)/dev.stamp

@@ -335,7 +335,7 @@ class Engine:
                 self._before(module, f"{prefix}{site}", layer)
         if block.after_mid is not None:
             self._hooks.before(block.after_mid, self._middle(f"{prefix}resid_mid", layer), with_kwargs=True)
-        is_last = stack == "decoder" and layer == self.architecture.n_layers - 1
+        is_last = not prefix and layer == self.architecture.n_layers - 1
         if is_last and block.after_mid is not None and block.mlp_out is not None:
             self._narrow(block.after_mid, block.mlp_out)
 

@@ -148,8 +148,7 @@ class AttentionPattern(LiveWidget):
         cut = CutEdge(layer=layer, head=head, query=query, key=key, renormalize=scaled, stack=stack)
         self.experiments.append(cut)
 
-    def refresh(self) -> None:
-        """Run the prompt again, with the experiments that act."""
+    def _ask(self) -> None:
         tokens, acting = self._tokens, tuple(self.experiments)
 
         def compute() -> Wire:

@@ -101,6 +101,12 @@ class LiveWidget(anywidget.AnyWidget):
 
     def refresh(self) -> None:
         """Run again what is on the screen."""
+        # Asked and submitted in one hold of the lock: of two threads, the later to submit knows the newer experiments.
+        with self.session.publishing:
+            self._ask()
+
+    def _ask(self) -> None:
+        """Submit what `refresh` runs."""
         raise NotImplementedError
 
     def code(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,8 @@ class LogitLens(LiveWidget):
 
     _prompt = t.Dict().tag(sync=True)
     _grid = t.Dict().tag(sync=True)
+    _part: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
+    """Rows of the grid that have become known since the part before; None once the whole grid has come."""
     _now = t.Dict(None, allow_none=True).tag(sync=True)
     _tracks = t.Dict(None, allow_none=True).tag(sync=True)
 
@@ -54,6 +57,7 @@ class LogitLens(LiveWidget):
         self._reading: xr.Dataset | None = None
         self._read_for: tuple[Any, ...] = ()
         self._metrics = set(_CHEAP)
+        self._readings = 0
         self.session = session
         super().__init__(session, linked=linked, **settings)
         self._metrics.add(self.metric)
@@ -127,8 +131,7 @@ class LogitLens(LiveWidget):
             self._metrics.add(metric)
             self.refresh()
 
-    def refresh(self) -> None:
-        """Run the prompt again, with the experiments that act, and read every layer."""
+    def _ask(self) -> None:
         tokens, acting = self._tokens, tuple(self.experiments)
         metrics = tuple(m for m in UNITS if m in self._metrics)
         track = tuple(self.tracked)
@@ -142,15 +145,17 @@ class LogitLens(LiveWidget):
                 reading = self._reading
             else:
                 first = {"_prompt": prompt_to_wire(tokens, self.session), "_now": None}
+                rows = self._rows_to_wire()
 
                 def part(so_far: xr.Dataset) -> None:
-                    self._publish_part(lambda: first | {"_grid": self._grid_to_wire(so_far)})
+                    self._publish_part(lambda: first | rows(so_far))
 
                 reading = read_stack(self.session, run, 10, track, metrics, partial=part)
                 self._reading, self._read_for = reading, question
             results = {
                 "_prompt": prompt_to_wire(tokens, self.session),
                 "_grid": self._grid_to_wire(reading),
+                "_part": None,
                 "_now": None,
                 "_tracks": self._tracks_to_wire(reading, None),
             }
@@ -184,12 +189,32 @@ class LogitLens(LiveWidget):
                 raise t.TraitError(f"token id {token} is out of range: the vocabulary has {n_vocab} entries")
         return proposal["value"]
 
+    def _rows_to_wire(self) -> Callable[[xr.Dataset], Wire]:
+        """For one reading, which fills from its last row: `_part` with the whole rows that are new since the last call.
+
+        Sending the whole grid each time would cost hundreds of megabytes for a long prompt.
+        """
+        self._readings += 1
+        number, shown = self._readings, self.session.engine.architecture.n_layers + 1
+
+        def rows(so_far: xr.Dataset) -> Wire:
+            nonlocal shown
+            unknown = np.flatnonzero((so_far["top_token"].values[..., 0] < 0).any(1))
+            new = slice(unknown[-1] + 1 if len(unknown) else 0, shown)
+            if new.start == new.stop:
+                return {}
+            shown = int(new.start)
+            place = {"reading": number, "row": shown, "rows": _row_names(so_far)}
+            return {"_part": self._grid_to_wire(so_far.isel(layer=new)) | place}
+
+        return rows
+
     def _grid_to_wire(self, reading: xr.Dataset) -> Wire:
         target = reading["target"].values
         used = np.unique(np.concatenate([reading["top_token"].values.ravel(), target]))
         return {
             "id": self._result_id(),
-            "rows": ["emb", *(str(i) for i in reading["layer"].values[1:])],
+            "rows": _row_names(reading),
             "top": to_wire(reading["top_token"].values),
             "p": to_wire(reading["top_probability"].values),
             "metrics": {name: to_wire(reading[name].values) for name in UNITS if name in reading},
@@ -252,6 +277,10 @@ class LogitLens(LiveWidget):
         note += "" if shown == length else f" (the first {shown} of {length} positions)"
         head = ["", *(static.elide(s, 8) for s in self._tokens.strings[:shown])]
         return f"<div>top token after each layer, darker is more probable{note}</div>{static.table(head, body, colour)}"
+
+
+def _row_names(reading: xr.Dataset) -> list[str]:
+    return ["emb" if layer < 0 else str(layer) for layer in reading["layer"].values]
 
 
 def _stream(layer: int) -> tuple[str, int]:

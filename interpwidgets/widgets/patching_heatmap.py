@@ -152,8 +152,7 @@ class PatchingHeatmap(LiveWidget):
         self._drilled = layer
         self._drill_heads()
 
-    def refresh(self) -> None:
-        """Compute the map again."""
+    def _ask(self) -> None:
         acting = tuple(self.experiments)
         site, direction, metric = self.site, self.direction, self.metric
         clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil

@@ -1,1 +1,1 @@
-"""Measurements against other tools, run by hand: figures, not assertions on time."""
+"""Measurements against other tools: figures, not assertions on time. `make bench` runs them all."""

@@ -250,14 +250,16 @@ def test_grid_fills_from_the_top_row_without_a_jump(page: Page) -> None:
     running = {**IDLE, "id": 7, "state": "running"}
     widget = show(page, _grid={}, _request={"id": 7, "op": "run"}, _status=running, cell=[3, 5])
     before = page.locator(".iw-root").bounding_box()
-    widget.push(_grid=reading(15, 30, known=8, number=7), _status={**running, "done": 120, "total": 465})
+    for rows in (slice(27, 31), slice(23, 27)):
+        widget.push(_part=reading(15, 30, part=rows, number=7), _status={**running, "done": 120, "total": 465})
     expect(readout(page)).to_contain_text("not known yet")
     grid(page).hover(position=place(page, 29, 5))
     expect(readout(page)).to_contain_text("%")
     opacity = grid(page).evaluate("(el) => getComputedStyle(el.closest('.iw-veil')).opacity")
     assert opacity == "1", "what is arriving is not veiled"
-    widget.push(_grid=reading(15, 30, number=7), _status={**IDLE, "id": 7, "ms": 200})
+    widget.push(_grid=reading(15, 30, number=7), _part=None, _status={**IDLE, "id": 7, "ms": 200})
     widget.settle()
+    expect(readout(page)).not_to_contain_text("not known yet")
     assert page.locator(".iw-root").bounding_box() == before
 
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 const from = (name) => import(new URL(`../../interpwidgets/widgets/static/${name}`, import.meta.url).href);
-const { isTouched, readLens, rowName, topToken, topTokens } = await from("lens_reading.js");
+const { isTouched, readLens, rowName, topToken, topTokens, withRows } = await from("lens_reading.js");
 const { changeLegend, largestKnown, metricChange, metricScale, rankScale, writeMetric } = await from("lens_metrics.js");
 const { changePicture, valuePicture } = await from("lens_picture.js");
 const { lineLook } = await from("linechart.js");
@@ -38,6 +38,22 @@ test("a cell that has not come has no tokens", () => {
   assert.equal(topToken(partial, { row: 0, col: 1 }), -1);
   assert.deepEqual(topTokens(partial, null, { row: 0, col: 1 }), []);
   assert.equal(valuePicture(partial, { metric: "entropy", palette, runs: [partial] }).colour(0, 1), null);
+});
+
+test("rows that come one after the other make the whole reading, and those of another begin anew", () => {
+  const row = (reading, at, tops, shares, entropy, texts) => ({
+    id: 1, reading, row: at, rows: ["emb", "0"], top: array(Int32Array, "int32", [1, 2, 2], tops), p: array(Float32Array, "float32", [1, 2, 2], shares),
+    target: array(Int32Array, "int32", [2], [7, 8]), metrics: { entropy: array(Float32Array, "float32", [1, 2], entropy) }, units: { entropy: "nats" }, texts,
+  });
+  const upper = withRows(before, row(3, 1, [7, 8, 9, 7], [0.5, 0.25, 0.5, 0.25], [2, 1], { 7: "␣cat", 9: "␣cow" }));
+  assert.equal(topToken(upper, { row: 0, col: 0 }), -1);
+  assert.equal(topToken(upper, { row: 1, col: 1 }), 9);
+  const whole = withRows(upper, row(3, 0, [7, 8, 8, 9], [0.5, 0.25, 0.5, 0.25], [4, 3], { 7: "␣cat", 8: "␣dog" }));
+  const { filling, ...rest } = whole;
+  assert.equal(filling, 3);
+  assert.deepEqual(rest, before);
+  assert.equal(topToken(withRows(whole, row(4, 1, [8, 7, 8, 7], [0.5, 0.25, 0.5, 0.25], [1, 1], {})), { row: 0, col: 0 }), -1);
+  assert.equal(withRows(before, null), before);
 });
 
 test("an empty trait is no reading", () => {

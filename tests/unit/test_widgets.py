@@ -156,6 +156,23 @@ def test_an_experiment_that_changes_nothing_says_so(session, attention):
     assert attention._experiments[0]["note"] == "changed nothing here"
 
 
+def test_parts_of_the_lens_are_the_rows_of_its_grid_each_sent_once(session, monkeypatch):
+    monkeypatch.setattr("interpwidgets.widgets.base._PROGRESS_SECONDS", 0)
+    prompt = [int(i) for i in torch.randint(3, 97, (60,), generator=torch.Generator().manual_seed(0))]
+    parts = []
+    widget = iw.LogitLens(session, PROMPT)
+    widget.wait(30)
+    widget.observe(lambda change: change["new"] and parts.append(change["new"]), names="_part")
+    widget.run(prompt)
+    widget.wait(30)
+    rows = [range(part["row"], part["row"] + len(array(part["p"]))) for part in parts]
+    assert [i for some in reversed(rows) for i in some] == list(range(5))
+    assert len({part["reading"] for part in parts}) == 1
+    assert np.array_equal(np.concatenate([array(part["p"]) for part in reversed(parts)]), array(widget._grid["p"]))
+    assert all(part["rows"] == widget._grid["rows"] for part in parts)
+    assert widget._part is None
+
+
 def test_lens_grid_is_the_methods(session, lens):
     expected = iw.logit_lens(session, PROMPT, ["probability", "rank", "entropy"])
     assert np.array_equal(array(lens._grid["top"]), expected["top_token"])
@@ -377,6 +394,31 @@ def test_clicks_from_many_threads_end_in_one_consistent_picture(session, attenti
     for row in attention._predictions["rows"]:
         shown = row.get("now", row["baseline"])
         assert shown == pytest.approx(float(probabilities[row["id"]]), abs=1e-6)
+
+
+def test_a_change_that_is_submitted_late_does_not_replace_the_picture_of_a_newer_one(session, attention):
+    submit, stalled, go_on = attention._submit, threading.Event(), threading.Event()
+
+    def submit_late(compute, lane="view"):
+        attention._submit = submit
+        stalled.set()
+        go_on.wait(1)
+        submit(compute, lane)
+
+    attention._submit = submit_late
+    first = threading.Thread(target=lambda: attention.ablate(0, 1))
+    first.start()
+    assert stalled.wait(30)
+    attention.ablate(1, 2)
+    go_on.set()
+    first.join(30)
+    attention.wait(30)
+    assert attention._overview["ablated"] == [[0, 1, "zero"], [1, 2, "zero"]]
+    logits = session.run(PROMPT, interventions=list(session.interventions)).logits.values[-1]
+    probabilities = torch.from_numpy(logits).softmax(-1)
+    assert attention._predictions["rows"]
+    for row in attention._predictions["rows"]:
+        assert row["now"] == pytest.approx(float(probabilities[row["id"]]), abs=1e-6)
 
 
 def test_a_widget_whose_views_are_gone_computes_nothing_until_it_is_seen_again(session, attention):

@@ -4,8 +4,8 @@ import { decode } from "./wire.js";
 /**
  * @typedef {{row: number, col: number}} Cell row 0 is the embedding, col the position
  * @typedef {{id: number, rows: string[], cols: number, k: number, top: Int32Array, p: Float32Array, metrics: Record<string, Float32Array>,
- *   units: Record<string, string>, target: Int32Array, texts: Record<string, string>, touched: Uint8Array | null}} Reading
- *   `top` and `p` are (row, position, k), metrics and `touched` (row, position), `target` (position)
+ *   units: Record<string, string>, target: Int32Array, texts: Record<string, string>, touched: Uint8Array | null, filling?: number}} Reading
+ *   `top` and `p` are (row, position, k), metrics and `touched` (row, position), `target` (position); `filling`: the reading whose rows are coming
  */
 
 /**
@@ -21,6 +21,28 @@ export function readLens(result) {
     metrics: Object.fromEntries(metrics.filter(([, data]) => data)), units: result.units ?? {}, target: /** @type {Int32Array} */ (target.data),
     texts: result.texts ?? {}, touched: /** @type {Uint8Array | null} */ (touched?.data ?? null),
   };
+}
+
+/**
+ * Put rows that have come where they belong.
+ * @param {Reading | null} reading what is there; rows of another reading begin an empty one
+ * @param {any} result the trait as it came: a reading of its rows, with the number of the `reading` and its first `row`
+ * @returns {Reading | null}
+ */
+export function withRows(reading, result) {
+  const part = readLens(result);
+  if (!part) return reading;
+  const cells = part.rows.length * part.cols;
+  const blank = (/** @type {number} */ count) => new Float32Array(count).fill(NaN);
+  const metrics = Object.keys(part.metrics).map((name) => [name, blank(cells)]);
+  const whole = reading && reading.filling === result.reading ? reading : {
+    ...part, filling: result.reading, top: new Int32Array(cells * part.k).fill(-1), p: blank(cells * part.k), metrics: Object.fromEntries(metrics), texts: {},
+  };
+  const from = result.row * part.cols;
+  whole.top.set(part.top, from * part.k);
+  whole.p.set(part.p, from * part.k);
+  for (const [name, values] of Object.entries(part.metrics)) whole.metrics[name]?.set(values, from);
+  return { ...whole, texts: { ...whole.texts, ...part.texts } };
 }
 
 /** @param {string[]} rows @param {number} row @returns {string} `emb` or `L12` */

@@ -8,7 +8,7 @@ import { promptPair } from "./prompt.js";
 import { percent } from "./predictions.js";
 import { LENS_METRICS, writeMetric } from "./lens_metrics.js";
 import { createCellPanel } from "./lens_panel.js";
-import { isTouched, readLens, rowName, topToken, topTokens, wordOf } from "./lens_reading.js";
+import { isTouched, readLens, rowName, topToken, topTokens, withRows, wordOf } from "./lens_reading.js";
 import { changePicture, everyCell, valuePicture } from "./lens_picture.js";
 import { createTracks } from "./lens_tracks.js";
 import { createReplace } from "./replace.js";
@@ -294,6 +294,10 @@ function render(host) {
   wire.watch(redraw);
   wire.results("_grid", (result) => {
     baseline = readLens(result);
+    redraw();
+  });
+  wire.results("_part", (result) => {
+    baseline = withRows(baseline, result);
     redraw();
   });
   const takeNow = (/** @type {any} */ result) => {

@@ -21,9 +21,9 @@ UNITS = {
 
 
 def reading(
-    length: int, layers: int, *, seed: int = 0, known: int | None = None, kl: bool = False, number: int = 1
+    length: int, layers: int, *, seed: int = 0, part: slice | None = None, kl: bool = False, number: int = 1
 ) -> dict[str, Any]:
-    """`_grid`, of which the topmost `known` rows have come; ids 100, 101, ... are the prompt's words."""
+    """`_grid`, or `_part` with these rows of it; ids 100, 101, ... are the prompt's words."""
     random = np.random.default_rng(seed)
     rows, k = layers + 1, 10
     target = np.array([100 + position for position in range(length)], np.int32)
@@ -44,17 +44,17 @@ def reading(
     metrics["cross_entropy"][:, -1] = np.nan
     if kl:
         metrics["kl"] = (12 * (1 - share) * random.uniform(0.6, 1, (rows, length))).astype(np.float32)
-    if known is not None:
-        top[: rows - known] = -1
-        p[: rows - known] = np.nan
-        for values in metrics.values():
-            values[: rows - known] = np.nan
+    place: dict[str, Any] = {}
+    if part is not None:
+        place = {"reading": seed, "row": part.start}
+        top, p = top[part], p[part]
+        metrics = {name: values[part] for name, values in metrics.items()}
     words = {str(100 + position): token["text"] for position, token in enumerate(tokens(length + 1)[1:])}
     return {
         "id": number, "rows": ["emb", *map(str, range(layers))], "target": wire(target),
         "top": wire(top), "p": wire(p), "units": UNITS,
         "metrics": {name: wire(values.astype(np.float32)) for name, values in metrics.items()},
-        "texts": words | {str(FILLER + i): text for i, text in enumerate(_FILLERS)},
+        "texts": words | {str(FILLER + i): text for i, text in enumerate(_FILLERS)}, **place,
     }  # fmt: skip
 
 
@@ -108,5 +108,5 @@ def lens(length: int = 15, layers: int = 30, **traits: Any) -> dict[str, Any]:
         "_title": "Logit lens", "_code": "iw.LogitLens(session, 'When John')", "linked": True,
         "_status": {**IDLE, "ms": 231.4},
         "metric": "probability", "cell": [min(24, layers), length - 1], "tracked": [],
-        "_grid": reading(length, layers), "_now": None, "_tracks": None, **traits,
+        "_grid": reading(length, layers), "_part": None, "_now": None, "_tracks": None, **traits,
     }  # fmt: skip

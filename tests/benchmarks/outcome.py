@@ -1,0 +1,39 @@
+"""What came of one workload: each tool's seconds, how far their values are from ours, and the floor."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+from .workloads import Workload
+
+OURS = "interpwidgets"
+
+
+@dataclass
+class Outcome:
+    """Seconds of each run by tool (a peer's scaled up to all cells), and how far its values are from ours."""
+
+    workload: Workload
+    n_cells: int
+    n_timed: int
+    """Cells that each peer ran."""
+    operations: int
+    rate: float
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    difference: dict[str, float] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+    """Of lower precision, by tool: how far its values are from those of float32."""
+    allowed: float = 0.0
+
+    @property
+    def floor(self) -> float:
+        """Seconds that the operations take at the measured rate."""
+        return self.operations / self.rate
+
+    def median(self, tool: str) -> float:
+        return statistics.median(self.seconds[tool])
+
+    @property
+    def same(self) -> bool:
+        return all(value <= self.allowed for value in self.difference.values())

@@ -1,0 +1,131 @@
+"""What goes to the browser: bytes of every message of a widget, from its opening and from each kind of click."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import comm
+from comm.base_comm import BaseComm
+
+import interpwidgets as iw
+from interpwidgets.widgets.base import LiveWidget
+from interpwidgets.widgets.esm import bundle, stylesheet
+
+from .workloads import Pair
+
+ENTRIES = {"AttentionPattern": "attention_pattern", "LogitLens": "logit_lens", "PatchingHeatmap": "patching_heatmap"}
+LENGTHS = (15, 128, 512, 1024)
+DIFFERING = 16
+"""Tokens that follow the first one that differs, in the pairs."""
+
+Click = tuple[str, str, dict[str, Any]]
+"""What is done, the request's op, and its arguments."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Bytes of the messages of one click (or of opening a widget) and seconds until its picture is up to date."""
+
+    widget: str
+    what: str
+    length: int
+    size: int
+    seconds: float
+
+
+class _Recorder(BaseComm):
+    """A kernel's channel that counts instead of sending."""
+
+    sent: list[tuple[str, int]]
+
+    def publish_msg(self, msg_type: str, data: Any = None, metadata: Any = None, buffers: Any = None, **_: Any) -> None:
+        text = json.dumps({"data": data, "metadata": metadata}, ensure_ascii=False, default=str)
+        size = len(text.encode()) + sum(memoryview(buffer).nbytes for buffer in buffers or ())
+        self.sent.append((msg_type, size))
+
+
+@contextmanager
+def recorded() -> Iterator[list[tuple[str, int]]]:
+    """Type and bytes of each message of the widgets that are made inside, oldest first."""
+    sent: list[tuple[str, int]] = []
+    before, comm.create_comm = comm.create_comm, type("Recorder", (_Recorder,), {"sent": sent})
+    try:
+        yield sent
+    finally:
+        comm.create_comm = before
+
+
+def modules() -> dict[str, tuple[int, int]]:
+    """Bytes of JavaScript and of CSS that each widget sends, as they travel."""
+    return {
+        widget: (len(bundle(f"{entry}.js").encode()), len(stylesheet(f"{entry}.css").encode()))
+        for widget, entry in ENTRIES.items()
+    }
+
+
+def clicks(session: iw.Session, pair_of: Callable[[int], Pair], lengths: Sequence[int]) -> list[Sent]:
+    """Open every widget at every length and click in it."""
+    found = []
+    for length in lengths:
+        pair = pair_of(length)
+        layer = session.model.config.num_hidden_layers // 2
+        cell = {"site": "resid_pre", "layer": layer, "position": length - 1}
+        token = {"position": length - 1, "token": pair.foil}
+        moved = {"source": [layer, length - 1], "target": [1, length - 2]}
+        makers: list[tuple[Callable[[], LiveWidget], list[Click]]] = [
+            (
+                lambda pair=pair: iw.AttentionPattern(session, pair.clean),
+                [
+                    ("select a head", "select", {"layer": layer, "head": 1}),
+                    ("ablate a head", "ablate", {"layer": layer, "head": 1}),
+                ],
+            ),
+            (
+                lambda pair=pair: iw.LogitLens(session, pair.clean),
+                [("replace a token", "replace", token), ("transplant a state", "transplant_cells", moved)],
+            ),
+            (
+                lambda pair=pair: iw.PatchingHeatmap(session, clean=pair.clean, corrupted=pair.corrupted),
+                [("patch a cell", "patch", {"cells": [cell]}), ("another site", "set", {"site": "attn_out"})],
+            ),
+        ]
+        for make, asked in makers:
+            found += _clicks_of(make, asked, length)
+            session.interventions.clear()
+    return found
+
+
+def _clicks_of(make: Callable[[], LiveWidget], asked: list[Click], length: int) -> list[Sent]:
+    with recorded() as sent:
+        start = time.perf_counter()
+        widget = make()
+        widget.wait()
+        kind, seconds = type(widget).__name__, time.perf_counter() - start
+        opening = sum(size for message, size in sent if message == "comm_open")
+        found = [
+            Sent(kind, "comm_open", length, opening, 0.0),
+            Sent(kind, "first picture", length, _bytes(sent) - opening, seconds),
+        ]
+        for number, (what, operation, arguments) in enumerate(asked, start=1):
+            before, start = _bytes(sent), time.perf_counter()
+            _request(widget, number, operation, arguments)
+            widget.wait()
+            found.append(Sent(kind, what, length, _bytes(sent) - before, time.perf_counter() - start))
+        widget.close()
+    return found
+
+
+def _bytes(sent: list[tuple[str, int]]) -> int:
+    return sum(size for _, size in sent)
+
+
+def _request(widget: LiveWidget, number: int, operation: str, arguments: dict[str, Any]) -> None:
+    """A click, as the page sends it."""
+    request = {"id": number, "op": operation, **arguments}
+    content = {"data": {"method": "update", "state": {"_request": request}, "buffer_paths": []}}
+    widget._handle_msg({"content": content, "buffers": []})
