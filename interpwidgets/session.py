@@ -419,12 +419,14 @@ class Session:
         """A reader of activations: of other prompts, or (None) of the prompt `own`.
 
         Runs are read under `interventions`. `whole` reads all layers of a site at once, for callers that want them
-        all.
+        all; otherwise the first layer is read alone, and a second one brings the rest.
         """
         runs: dict[Any, Run] = {}
+        alone: dict[Any, int | None] = {}
 
         def read(prompt: Any, site: str, layer: int | None) -> Tensor:
-            asked = Site(site, layer=None if whole else layer)
+            several = whole or alone.setdefault((prompt, site), layer) != layer
+            asked = Site(site, layer=None if several else layer)
             key = (prompt, asked)
             if key not in runs:
                 runs[key] = self.ask(self.tokenize(own if prompt is None else prompt), (asked,), interventions)

@@ -228,6 +228,19 @@ def test_a_larger_capture_serves_a_part_of_it(part):
         assert [site.name for site in run.captured] == ["z"]
 
 
+def test_a_source_of_every_layer_takes_two_runs_not_one_a_layer(session, model):
+    source = (9, *PROMPT[1:])
+    patch = iw.Patch("attn_out", source=source)
+    calls = count_forwards(model)
+    run = session.run(PROMPT, interventions=[patch])
+    assert len(calls) == 3  # the first layer's source, all the others', and the patched run
+    each = [
+        iw.Patch("attn_out", layer=layer, source=session.run(source, capture="attn_out")["attn_out"].values[layer])
+        for layer in range(4)
+    ]
+    assert off_by(run, torch.from_numpy(session.run(PROMPT, interventions=each).logits.values)) == 0
+
+
 def test_changing_a_result_does_not_change_the_next_one(session):
     first = session.run(PROMPT, capture="z")
     kept = first["z"].values.copy()
