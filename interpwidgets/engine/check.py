@@ -165,7 +165,7 @@ def _one_pass_holds(session: Session, tolerance: float) -> bool:
     ids = engine.probe.ids
     last = engine.architecture.n_layers - 1
     other = (*ids[0, :3].tolist(), *ids[0, :3].tolist())
-    read = session.read(session.tokenize(ids))
+    read = session.read(session.tokenize(ids), whole=True)
     places = [("resid_pre", layer, position) for layer in sorted({0, last // 2, last}) for position in (3, 4, 5)]
     places += [("resid_post", layer, 4) for layer in sorted({0, last})]
     rows: list[list[Edit]] = [
