@@ -324,15 +324,19 @@ class Session:
         )
         with explained(f"{what} that keeps {kept}", "Keep fewer sites or layers, or run less text."):
             logits = self.engine.run(ids, forward, use_cache=False, **keep)  # (row, position, token)
+        # Copied, so that a run that is kept does not hold on to those beside it; one at a time, for the memory.
+        part = (lambda x: x) if len(prompts) == 1 else Tensor.clone
+        found = {}
+        for place in list(forward.captured):
+            whole = forward.captured.pop(place)  # (row, position, [head,] width)
+            found[place] = [part(whole[row]) for row in range(len(prompts))]
         runs = []
         for row, tokens in enumerate(prompts):
             at = self.answer_position(tokens)
             last = logits[row, -1 if at is None else at - length]
             require_finite(last, self.engine, ids[row : row + 1], own[row], interventions, capture)
-            # Copied, so that a run that is kept does not hold on to those beside it.
-            part = (lambda x: x) if len(prompts) == 1 else Tensor.clone
             captured = {
-                site: {layer: select(site, part(forward.captured[site.name, layer][row])) for layer in layers}
+                site: {layer: select(site, found[site.name, layer][row]) for layer in layers}
                 for site, layers in wanted.items()
             }
             acted = {e.owner for e in edits[row] if float(e.changed) > 0}
