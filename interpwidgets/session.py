@@ -20,6 +20,7 @@ from .engine.edits import Read, compile_edits
 from .engine.engine import Engine
 from .engine.finite import NotFinite, require_finite, require_finite_anywhere
 from .engine.forward import ForwardPass
+from .engine.gradient import gradient
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
@@ -407,6 +408,23 @@ class Session:
                 said = f"{len(bad)} of {len(rows)} rows have no finite value. Of the first, {error}"
                 warnings.warn(said, NotFiniteWarning, stacklevel=2)
         return result
+
+    def gradient(
+        self, prompt: Any, site: str, layer: int, metric: Metric, interventions: Sequence[Intervention] = ()
+    ) -> Tensor:
+        """The metric's gradient at one site and layer, (position, [head,] width), under `interventions`.
+
+        `metric` maps the logits at the answer's position, (row, token), to one number a row.
+        """
+        self._require_ready()
+        tokens = self.tokenize(prompt)
+        at = self.answer_position(tokens)
+        if at is None:
+            raise ValueError(NOTHING_MASKED)
+        self._layers(Site(site, layer))  # raises for a layer without it
+        with self.engine.lock:
+            edits = compile_edits(self.engine, _interventions(interventions), len(tokens), self.read(tokens))
+            return gradient(self.engine, torch.tensor([tokens.ids]), site, layer, metric, at, edits)
 
     def plan(
         self,

@@ -255,6 +255,7 @@ def test_answers_default_to_the_two_runs_own_predictions_but_never_to_the_same_t
         ({"site": "mlp_pre"}, "cannot be swept"),
         ({"site": "mlp_post"}, "neurons of one layer: give layer="),
         ({"site": "pattern", "head": 1}, "site='pattern' and a layer are needed"),
+        ({"neurons": 5}, "chosen from one layer of 'mlp_post'"),
         ({"neurons": [1]}, "neurons are entries of 'mlp_post'"),
         ({"site": "resid_preee"}, "did you mean 'resid_pre'"),
         ({"metric": "logits"}, "unknown metric"),
