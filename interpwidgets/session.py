@@ -20,6 +20,7 @@ from .engine.edits import Read, compile_edits
 from .engine.engine import Engine
 from .engine.finite import NotFinite, require_finite, require_finite_anywhere
 from .engine.forward import Edit, ForwardPass
+from .engine.gradient import gradient
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
@@ -269,7 +270,7 @@ class Session:
         if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list | tuple | SourceTarget):
             return [self.run(p, capture, interventions) for p in prompt]
         tokens = self.tokenize(prompt)
-        run = self.ask(tokens, _sites(capture), _interventions(interventions), all_logits=True)
+        run = self.ask(tokens, _sites(capture), _interventions(interventions), all_logits=True, resume=False)
         for i in run.idle:
             warnings.warn(f"{run.interventions[i]!r} changed nothing on this prompt", NoEffectWarning, stacklevel=2)
         return run
@@ -281,12 +282,14 @@ class Session:
         interventions: tuple[Intervention, ...] = (),
         *,
         all_logits: bool = False,
+        resume: bool = True,
     ) -> Run:
         """`run` for one prompt that is already tokenised, answered from the cache where it can be.
 
-        Unless `all_logits` is set, the run may hold the logits of the last position only.
+        Unless `all_logits` is set, the run may hold the logits of the last position only. `resume`: it may go on from a
+        kept run at the block where they differ, and so be off from a pass of its own by rounding.
         """
-        return self.ask_all([tokens], sites, interventions, all_logits=all_logits)[0]
+        return self.ask_all([tokens], sites, interventions, all_logits=all_logits, resume=resume)[0]
 
     def ask_all(
         self,
@@ -295,6 +298,7 @@ class Session:
         interventions: tuple[Intervention, ...] = (),
         *,
         all_logits: bool = False,
+        resume: bool = True,
     ) -> list[Run]:
         """`ask` for several prompts of the same length: those that are not in the cache share one pass."""
         all_logits |= not self.causal or any(site.name == "ln_final" for site in sites)
@@ -305,7 +309,7 @@ class Session:
             def known(tokens: Tokens) -> Run | None:
                 def suits(key: Any, run: Run) -> bool:
                     asked = (tokens.prompt, interventions, weights)
-                    if key[:3] != asked or (all_logits and len(run._logits) < len(tokens)):
+                    if key[:3] != asked or (all_logits and len(run._logits) < len(tokens)) or (key[-1] and not resume):
                         return False
                     return all(any(covers(have, site) for have in run.captured) for site in sites)
 
@@ -316,14 +320,15 @@ class Session:
             # What two encoders read may differ in length.
             together = [missing] if not self.engine.has_encoder else [[tokens] for tokens in missing]
             if missing:
-                base = self._base(missing[0], sites, interventions, weights) if len(missing) == 1 else None
+                alone = resume and len(missing) == 1
+                base = self._base(missing[0], sites, interventions, weights) if alone else None
                 runs = [r for each in together for r in self._forward(each, sites, interventions, all_logits, base)]
                 # Another thread may have edited the model in the middle of the run.
                 keep = weights is not None and weights == self.engine.version()
                 for run in runs:
                     found[run.tokens.prompt] = run
                     if keep:
-                        key = run.tokens.prompt, interventions, weights, sites, all_logits
+                        key = run.tokens.prompt, interventions, weights, sites, all_logits, base is not None
                         self._results.put(key, run, run.nbytes)
         return [self._answer(tokens, found[tokens.prompt], sites) for tokens in prompts]
 
@@ -390,19 +395,22 @@ class Session:
         what = f"{length} tokens" if len(prompts) == 1 else f"{len(prompts)} prompts of {length} tokens"
         with explained(f"a run of {what} that keeps {kept}", "Keep fewer sites or layers, or run less text."):
             logits = self.engine.run(ids, forward, use_cache=False, **keep)  # (row, position, token)
+        # Copied, so that a run that is kept does not hold on to those beside it; one at a time, for the memory.
+        part = (lambda x: x) if len(prompts) == 1 else Tensor.clone
+        found = {}
+        for place in list(forward.captured):
+            whole = forward.captured.pop(place)  # (row, position, [head,] width)
+            found[place] = [part(whole[row]) for row in range(len(prompts))]
         runs = []
         for row, tokens in enumerate(prompts):
             at = self.answer_position(tokens)
             answer = logits[row, -1 if at is None else at - length]
             require_finite(answer, self.engine, *_tensors([tokens]), own[row], interventions, capture)
-            # Copied, so that a run that is kept does not hold on to those beside it.
-            part = (lambda x: x) if len(prompts) == 1 else Tensor.clone
             captured = {}
             for site, layers in wanted.items():
                 known = {} if before is None else self._part(before, site, begin)
                 fresh = [layer for layer in layers if layer not in known]
-                new = {layer: select(site, part(forward.captured[site.name, layer][row])) for layer in fresh}
-                captured[site] = known | new
+                captured[site] = known | {layer: select(site, found[site.name, layer][row]) for layer in fresh}
             acted = {e.owner for e in edits[row] if float(e.changed) > 0}
             if before is not None:
                 did = [i for at, i in enumerate(before.interventions) if at not in before.idle]
@@ -480,6 +488,24 @@ class Session:
                 said = f"{len(bad)} of {len(rows)} rows have no finite value. Of the first, {error}"
                 warnings.warn(said, NotFiniteWarning, stacklevel=2)
         return result
+
+    def gradient(
+        self, prompt: Any, site: str, layer: int, metric: Metric, interventions: Sequence[Intervention] = ()
+    ) -> Tensor:
+        """The metric's gradient at one site and layer, (position, [head,] width), under `interventions`.
+
+        `metric` maps the logits at the answer's position, (row, token), to one number a row.
+        """
+        self._require_ready()
+        tokens = self.tokenize(prompt)
+        at = self.answer_position(tokens)
+        if at is None:
+            raise ValueError(NOTHING_MASKED)
+        self.engine.layers(site, layer)  # raises for a layer without it
+        ids, source = _tensors([tokens])
+        with self.engine.lock:
+            edits = self._edits(tokens, _interventions(interventions), self.read(tokens))
+            return gradient(self.engine, ids, site, layer, metric, at, edits, source)
 
     def plan(
         self,

@@ -54,9 +54,18 @@ current_pass: ContextVar[Pass | None] = ContextVar("interpwidgets_pass", default
 
 def without_gradients(call: Callable[[], T]) -> T:
     """Call without recording gradients. An interrupt inside `torch.no_grad` itself would leave them off for good."""
+    return _recording(False, call)
+
+
+def with_gradients(call: Callable[[], T]) -> T:
+    """Call with gradients recorded, whether or not the user has them on."""
+    return _recording(True, call)
+
+
+def _recording(on: bool, call: Callable[[], T]) -> T:
     before = torch.is_grad_enabled()
     try:
-        torch.set_grad_enabled(False)
+        torch.set_grad_enabled(on)
         return call()
     finally:
         try:

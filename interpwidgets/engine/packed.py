@@ -111,9 +111,8 @@ class PackedPass(ForwardPass):
         values: Sequence[Tensor] = (),
         check: Callable[[], None] | None = None,
         on_block: Callable[[int], None] | None = None,
-        unembed: bool = True,
     ) -> None:
-        super().__init__(engine, edits=edits, start=spans[0].position, check=check, on_block=on_block, unembed=unembed)
+        super().__init__(engine, edits=edits, start=spans[0].position, check=check, on_block=on_block)
         self._blocks = np.array([s.block for s in spans])
         self._positions = np.array([s.position for s in spans])
         self._end, self._at = end, at
@@ -137,7 +136,7 @@ class PackedPass(ForwardPass):
         before, self._layout = self._layout, self._lay_out(layer)
         if self._layout.size != before.size:
             x = x.index_select(1, torch.from_numpy(self._layout.sources(before)).to(x.device))
-        self._index = torch.from_numpy(self._layout.positions - self.start).to(x.device)
+        self._index = torch.from_numpy(self._layout.positions - self.start)
         return super().enter_block(layer, x)
 
     def arguments(self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -147,7 +146,7 @@ class PackedPass(ForwardPass):
         """What a block is given beside the stream, for the tokens of the sequence instead of row 0's positions."""
         if isinstance(value, Tensor):
             axis = self.engine.position_axes.get(path)
-            return value if axis is None else value.index_select(axis, self._index)
+            return value if axis is None else value.index_select(axis, self._index.to(value.device))
         if type(value) in (tuple, list):
             return type(value)(self._by_token(item, (*path, i)) for i, item in enumerate(value))
         if type(value) is dict:

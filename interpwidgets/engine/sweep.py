@@ -102,15 +102,17 @@ class Sweep:
     @cached_property
     def spans(self) -> list[Span | None]:
         """Where each row begins; None for a row that cannot differ from the base run."""
-        return [self._span(row) for row in self.rows]
+        return [self._span(edits) if edits else None for edits in self._acting]
 
-    def _span(self, row: Sequence[Edit]) -> Span | None:
-        row = [e for e in row if self._matters(e)]
-        if not row:
-            return None
+    @cached_property
+    def _acting(self) -> list[list[Edit]]:
+        """Each row's edits that can matter to the answer, as early in the pass as they can be made."""
+        return [self._early([e for e in row if self._matters(e)]) for row in self.rows]
+
+    def _span(self, edits: Sequence[Edit]) -> Span:
         if not self.is_packed:
             return Span(0, 0)
-        begins = span(self._early(row), self.engine.architecture.n_layers)
+        begins = span(edits, self.engine.architecture.n_layers)
         if not self.engine.causal:
             return Span(begins.block, 0)
         return replace(begins, position=max(begins.position, self.start))
@@ -120,11 +122,11 @@ class Sweep:
             return edit.positions is None or len(edit.positions) > 0
         return any(self.start <= p <= self.at for p in edit.positions)
 
-    def _early(self, row: Sequence[Edit]) -> list[Edit]:
+    def _early(self, row: list[Edit]) -> list[Edit]:
         """An edit of what leaves a block is one of what enters the next: the row can join there."""
-        edit = row[0]
-        if len(row) > 1 or edit.site != "resid_post" or edit.layer is None or not self.is_packed:
-            return list(row)
+        edit = row[0] if len(row) == 1 and self.is_packed else None
+        if edit is None or edit.site != "resid_post" or edit.layer is None:
+            return row
         following = edit.layer + 1
         taken = any(e.site == "resid_pre" and e.layer == following for e in self.base)
         moves = following < self.engine.architecture.n_layers and not taken
@@ -195,7 +197,7 @@ class Sweep:
             begins = self.spans[i]
             assert begins is not None
             spans.append(begins)
-            edits += [replace(e, row=place) for e in self._early(self.rows[i])]
+            edits += [replace(e, row=place) for e in self._acting[i]]
         shared = self.prefix if self.start else None
         forward = PackedPass(
             self.engine, edits=edits, spans=spans, end=self.end, at=self.at, check=check, on_block=on_block,
@@ -219,7 +221,7 @@ class Sweep:
     ) -> np.ndarray:
         edits = list(self.base)
         for place, i in enumerate(chosen, start=1):
-            edits += [replace(e, row=place) for e in self.rows[i]]
+            edits += [replace(e, row=place) for e in self._acting[i]]
         forward = ForwardPass(self.engine, self.source, edits=edits, check=check, on_block=on_block)
         arguments = {"use_cache": False} | (self.engine.last_logits_only if self.at == self.end - 1 else {})
         batch = self.ids[:, : self.end].expand(len(chosen) + 1, -1)

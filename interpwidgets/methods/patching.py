@@ -236,7 +236,7 @@ def patch_sweep(
     layer: int | None = None,
     head: int | None = None,
     by_position: bool = False,
-    neurons: Sequence[int] | None = None,
+    neurons: int | Sequence[int] | None = None,
     interventions: tuple[Intervention, ...] = (),
     answer_position: int | None = None,
 ) -> xr.DataArray:
@@ -249,9 +249,9 @@ def patch_sweep(
     sites (z, q, k, v) and `pattern`: a head at all positions, (layer, head); with `by_position`, one head at one
     position (of `pattern`: one query), (layer, head, position); with `layer`, of that layer only, (head, position).
     `pattern` with `layer` and `head`: one attention edge, (query, key), of which the rest of the row stays as it is.
-    `mlp_post` with `layer`: one neuron at all positions, (neuron,); `neurons` names those wanted. Layers that lack the
-    site are left out (`layer` names those that have it); NaN stands for a head that a layer does not have, and for
-    keys that a causal query does not see.
+    `mlp_post` with `layer`: one neuron at all positions, (neuron,); `neurons` names those wanted, or says how many:
+    those of the largest `attribution`, largest first. Layers that lack the site are left out (`layer` names those that
+    have it); NaN stands for a head that a layer does not have, and for keys that a causal query does not see.
 
     `direction`: "denoise" writes clean activations into the corrupted run, "noise" corrupted ones into the clean
     run. `metric`: "logit_diff" (answer minus foil), "log_probability" or "probability" of the answer, "kl" (of the
@@ -283,6 +283,8 @@ def patch_sweep(
     )
     if task.hint:
         warnings.warn(task.hint, TokenWarning, stacklevel=2)
+    if isinstance(neurons, int):
+        neurons = _top_neurons(session, task, site, layer, neurons, direction)
     where = grid(session, site, task.clean, layer=layer, head=head, by_position=by_position, neurons=neurons)
     bar = tqdm(total=1, desc=f"patching {site}", unit="cell") if progress is True else None
 
@@ -297,6 +299,24 @@ def patch_sweep(
     if bar is not None:
         bar.close()
     return label(task, where, direction, values, normalize)
+
+
+def attribution(session: Session, task: Task, site: str, layer: int, direction: str) -> Tensor:
+    """To first order, what patching each entry alone would add to the metric: (position, [head,] width).
+
+    Attribution patching (Nanda 2023; Syed et al. 2310.10348): (source - base) times the base run's gradient.
+    """
+    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+    old, new = (run.tensor(site, layer) for run in session.ask_all((base, source), (Site(site),), task.interventions))
+    return (new - old) * session.gradient(base, site, layer, task.measure, task.interventions)
+
+
+def _top_neurons(session: Session, task: Task, site: str, layer: int | None, count: int, direction: str) -> list[int]:
+    """The neurons of the largest attribution over all positions, largest first."""
+    if site != "mlp_post" or layer is None:
+        raise ValueError(f"neurons={count} are chosen from one layer of 'mlp_post': give that site and layer=...")
+    size = attribution(session, task, site, layer, direction).sum(0).abs()  # (neuron,)
+    return size.topk(min(max(count, 1), len(size))).indices.tolist()
 
 
 def patch_sets(

@@ -336,13 +336,12 @@ def resume(session: iw.Session) -> None:
     """A run that goes on from a kept one, at any block, is the run from the start."""
     if not session.engine.resumes:
         raise Absent("blocks read more from above than the stream")
+    tokens = session.tokenize(CLEAN)
+    session.ask(tokens, (iw.Site("resid_pre"),))
     for layer in range(1, session.engine.architecture.n_layers):
-        steered = [iw.Scale("resid_post", layer=layer, factor=1.5)]
-        session.memory_budget = 2  # keeps nothing
-        expected = session.run(CLEAN, interventions=steered).logits.values
-        session.memory_budget = 1 << 30
-        session.run(CLEAN, capture="resid_pre")
-        same(session.run(CLEAN, interventions=steered).logits.values, expected, f"a run that goes on at block {layer}")
+        steered = (iw.Scale("resid_post", layer=layer, factor=1.5),)
+        late = session.ask(tokens, (), steered, all_logits=True).logits.values
+        same(late, session.run(CLEAN, interventions=steered).logits.values, f"a run that goes on at block {layer}")
 
 
 def answered(session: iw.Session) -> int:

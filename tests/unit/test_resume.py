@@ -9,7 +9,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import interpwidgets as iw
 from interpwidgets.engine.forward import ForwardPass
-from interpwidgets.session import NoEffectWarning
 from tests.models import FAMILIES, tiny
 
 aten = torch.ops.aten
@@ -66,6 +65,13 @@ def fresh(model, interventions):
         return session.run(PROMPT, capture=sites_of(session), interventions=interventions)
 
 
+def ask(session, prompt, capture=(), interventions=()):
+    """As widgets ask."""
+    names = (capture,) if isinstance(capture, str) else capture
+    sites = tuple(iw.Site(name) for name in names)
+    return session.ask(session.tokenize(prompt), sites, tuple(interventions), all_logits=True)
+
+
 def sites_of(session):
     return [s for s in SITES if s in session.engine.sites(0)]
 
@@ -80,8 +86,8 @@ def test_a_run_that_goes_on_is_the_run_from_the_start(model, name):
         if not fits(session, EXPERIMENTS[name]):
             pytest.skip("a parallel block has no resid_mid")
         sites = sites_of(session)
-        session.run(PROMPT, capture=sites)
-        ours = session.run(PROMPT, capture=sites, interventions=EXPERIMENTS[name])
+        ask(session, PROMPT, capture=sites)
+        ours = ask(session, PROMPT, capture=sites, interventions=EXPERIMENTS[name])
     assert_same(ours, fresh(model, EXPERIMENTS[name]), sites)
 
 
@@ -89,32 +95,29 @@ def test_blocks_above_are_not_computed(model):
     with iw.Session(model) as session:
         assert session.engine.resumes
         sites = sites_of(session)
-        _, whole = products(lambda: session.run(PROMPT, capture=sites))
-        _, late = products(lambda: session.run(PROMPT, capture=sites, interventions=[iw.Ablate("z", layer=3)]))
+        _, whole = products(lambda: ask(session, PROMPT, capture=sites))
+        _, late = products(lambda: ask(session, PROMPT, capture=sites, interventions=[iw.Ablate("z", layer=3)]))
         assert late < 0.5 * whole
 
 
 def test_an_experiment_on_top_of_another_goes_on_from_that_one(model):
     first, second = iw.Ablate("z", layer=1, head=0), iw.Ablate("z", layer=3, head=1)
     with iw.Session(model) as session:
-        session.run(PROMPT, capture=SITES[:1], interventions=[first])
-        ours, spent = products(lambda: session.run(PROMPT, capture=SITES[:1], interventions=[first, second]))
+        ask(session, PROMPT, capture=SITES[:1], interventions=[first])
+        ours, spent = products(lambda: ask(session, PROMPT, capture=SITES[:1], interventions=[first, second]))
         session._results.clear()
-        again, whole = products(lambda: session.run(PROMPT, capture=SITES[:1], interventions=[first, second]))
+        again, whole = products(lambda: ask(session, PROMPT, capture=SITES[:1], interventions=[first, second]))
         assert spent < 0.6 * whole
         assert_same(ours, again, SITES[:1])
-        undone = session.run(PROMPT, capture=SITES[:1], interventions=[second])
+        undone = ask(session, PROMPT, capture=SITES[:1], interventions=[second])
         assert_same(undone, fresh(model, [second]), SITES[:1])
 
 
 def test_what_changed_nothing_above_still_says_so():
     with iw.Session(tiny("llama")) as session:
         nothing, something = iw.Scale("z", 1.0, layer=1), iw.Ablate("z", layer=3, head=1)
-        with pytest.warns(NoEffectWarning, match="layer=1"):
-            session.run(PROMPT, capture="resid_pre", interventions=[nothing])
-        with pytest.warns(NoEffectWarning, match="layer=1"):
-            run = session.run(PROMPT, capture="resid_pre", interventions=[nothing, something])
-        assert run.idle == (0,)
+        assert ask(session, PROMPT, capture="resid_pre", interventions=[nothing]).idle == (0,)
+        assert ask(session, PROMPT, capture="resid_pre", interventions=[nothing, something]).idle == (0,)
 
 
 def test_the_users_hooks_see_what_blocks_compute():
@@ -125,7 +128,7 @@ def test_the_users_hooks_see_what_blocks_compute():
             lambda module, args, output: seen.append(output.clone())
         )
         for interventions in ([], [iw.Ablate("z", layer=3)]):
-            session.run(PROMPT, capture="resid_pre", interventions=interventions)
+            ask(session, PROMPT, capture="resid_pre", interventions=interventions)
         handle.remove()
     assert len(seen) == 2
     torch.testing.assert_close(seen[0], seen[1])
@@ -135,14 +138,14 @@ def test_the_users_hooks_see_what_blocks_compute():
 def test_another_prompt_or_weight_is_run_from_the_start():
     model = tiny("llama")
     with iw.Session(model) as session:
-        session.run(PROMPT, capture="resid_pre")
+        ask(session, PROMPT, capture="resid_pre")
         with torch.no_grad():
             model.model.layers[0].mlp.down_proj.weight.mul_(2)
         late = [iw.Ablate("z", layer=3)]
-        ours = session.run(PROMPT, interventions=late)
+        ours = ask(session, PROMPT, interventions=late)
         close(ours.logits, fresh(model, late).logits)
         other = (*PROMPT[:-1], 9)
-        close(session.run(other, interventions=late).logits, fresh_logits(model, other, late))
+        close(ask(session, other, interventions=late).logits, fresh_logits(model, other, late))
 
 
 def fresh_logits(model, prompt, interventions):
@@ -182,3 +185,13 @@ def test_a_click_low_in_the_model_costs_less(kind):
         widget.close()
     assert (2, True) in blocks
     assert (3, False) in blocks
+
+
+def test_a_run_by_hand_is_a_pass_of_its_own_bit_for_bit():
+    model, late = tiny("llama"), [iw.Ablate("z", layer=3, head=1)]
+    with iw.Session(model) as session:
+        expected = session.run(PROMPT, interventions=late).logits.values
+        session._results.clear()
+        ask(session, PROMPT, capture=SITES)
+        ask(session, PROMPT, interventions=late)
+        np.testing.assert_array_equal(session.run(PROMPT, interventions=late).logits, expected)

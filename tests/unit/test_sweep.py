@@ -255,6 +255,7 @@ def test_answers_default_to_the_two_runs_own_predictions_but_never_to_the_same_t
         ({"site": "mlp_pre"}, "cannot be swept"),
         ({"site": "mlp_post"}, "neurons of one layer: give layer="),
         ({"site": "pattern", "head": 1}, "site='pattern' and a layer are needed"),
+        ({"neurons": 5}, "chosen from one layer of 'mlp_post'"),
         ({"neurons": [1]}, "neurons are entries of 'mlp_post'"),
         ({"site": "resid_preee"}, "did you mean 'resid_pre'"),
         ({"metric": "logits"}, "unknown metric"),
@@ -293,12 +294,14 @@ def test_a_plan_says_what_the_sweep_then_computes(llama, monkeypatch):
 
 def test_what_follows_the_answer_is_not_computed_and_does_not_matter(llama):
     rows = [[iw.Ablate("z", layer=i, head=1, position=p)] for i in range(4) for p in range(8)]
+    later = iw.Ablate("mlp_out", layer=0, position=6)
+    rows += [[iw.Scale("resid_post", 0.5, layer=i, position=3), later] for i in range(4)]
     swept = llama.sweep(CLEAN, rows, logit_difference, answer_position=4)
     expected = [
         logit_difference(torch.from_numpy(llama.run(CLEAN, interventions=row).logits.values[4:5])) for row in rows
     ]
     assert np.abs(swept.values - np.array(expected)[:, 0]).max() <= 1e-5 * np.abs(expected).max()
-    assert llama.plan(CLEAN, rows, answer_position=4).rows == 4 * 5
+    assert llama.plan(CLEAN, rows, answer_position=4).rows == 4 * 5 + 4
 
 
 def replaced(session, site, layer, index):
