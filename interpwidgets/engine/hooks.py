@@ -51,3 +51,4 @@ class Hooks:
                         module._forward_pre_hooks_with_kwargs.pop(key, None)
                         hooks.pop(key, None)
         self._installed.clear()
+        self._ours.clear()
