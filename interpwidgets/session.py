@@ -350,8 +350,10 @@ class Session:
         return None if best is None or is_watched(self.engine, best[0]) else best
 
     def _stream(self, run: Run, block: int) -> Tensor | None:
-        """What entered a block, (position, d_model), if the run holds it."""
-        if run.holds("resid_pre", block):
+        """What the block above gave to this one, (position, d_model), if the run holds it."""
+        # What is captured has been through what acts there.
+        there = (i for i in run.interventions if i.site == "resid_pre")
+        if run.holds("resid_pre", block) and not any(block in self.engine.layers(i.site, i.layer) for i in there):
             return run.tensor("resid_pre", block)
         left = self.engine.passes_on and block and run.holds("resid_post", block - 1)
         return run.tensor("resid_post", block - 1) if left else None

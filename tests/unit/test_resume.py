@@ -113,6 +113,14 @@ def test_an_experiment_on_top_of_another_goes_on_from_that_one(model):
         assert_same(undone, fresh(model, [second]), SITES[:1])
 
 
+def test_a_stream_that_was_edited_where_it_enters_is_not_gone_on_from(model):
+    """Captures see the value after what acts there."""
+    late = [iw.Ablate("z", layer=2, head=1)]
+    with iw.Session(model) as session:
+        ask(session, PROMPT, capture="resid_pre", interventions=[iw.Ablate("resid_pre", layer=2, position=3)])
+        close(ask(session, PROMPT, interventions=late).logits, session.run(PROMPT, interventions=late).logits)
+
+
 def test_what_changed_nothing_above_still_says_so():
     with iw.Session(tiny("llama")) as session:
         nothing, something = iw.Scale("z", 1.0, layer=1), iw.Ablate("z", layer=3, head=1)
