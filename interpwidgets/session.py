@@ -24,7 +24,7 @@ from .engine.gradient import gradient
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
-from .engine.memory import Memory, explained, free_memory, storages
+from .engine.memory import BudgetWarning, Memory, explained, free_memory, storages
 from .engine.plan import Plan
 from .engine.prompts import SourceTarget
 from .engine.ready import require_fit, require_model, require_still
@@ -265,7 +265,8 @@ class Session:
 
         `capture`: site names or `Site`s. `interventions`: act in the order in which the pass reaches their sites,
         at the same site in the order given; captures see the value after them. Gives a `Run`; for a list of
-        prompts, a list. Warns (NoEffectWarning) about an intervention that changed nothing.
+        prompts, a list. Warns of an intervention that changed nothing (NoEffectWarning), and of captures that are more
+        than `memory_budget` by themselves (BudgetWarning): a run is what was asked for, and is not split.
         """
         if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list | tuple | SourceTarget):
             return [self.run(p, capture, interventions) for p in prompt]
@@ -273,6 +274,10 @@ class Session:
         run = self.ask(tokens, _sites(capture), _interventions(interventions), all_logits=True, resume=False)
         for i in run.idle:
             warnings.warn(f"{run.interventions[i]!r} changed nothing on this prompt", NoEffectWarning, stacklevel=2)
+        if run.nbytes > self._budget:
+            have, budget = run.nbytes / 2**20, self._budget / 2**20
+            said = f"this run holds {have:,.1f} MiB, more than the memory_budget of {budget:,.1f} MiB"
+            warnings.warn(f"{said}: capture fewer sites, layers or positions", BudgetWarning, stacklevel=2)
         return run
 
     def ask(

@@ -19,6 +19,10 @@ class NotEnoughMemory(MemoryError):
     """What was asked does not fit; the text says what it was and how to ask for less."""
 
 
+class BudgetWarning(UserWarning):
+    """What a run was asked to keep is more than the session's memory budget."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes that a session holds, and for what."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import nbformat
 import plotly.offline
 import pytest
+from nbconvert import HTMLExporter
 from playwright.sync_api import Page, expect
 
 import interpwidgets as iw
@@ -78,6 +82,22 @@ def test_the_static_frame_draws_it_as_text(page: Page, widget: Any) -> None:
     page.set_content(f"<!doctype html><body>{widget.static_frame()}</body>")
     assert foreign(page, "body") == []
     drawn = page.locator("td, th, text").all_text_contents()
+    for shown in SHOWN.values():
+        assert any(elide(shown, length) in drawn for length in (8, 11, 64)), shown
+
+
+def test_the_page_that_a_notebook_is_exported_to_draws_it_as_text(page: Page, widget: Any, tmp_path: Path) -> None:
+    data, _ = widget._repr_mimebundle_()
+    output = nbformat.v4.new_output("display_data", data={"text/html": data["text/html"]})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("widget", outputs=[output])])
+    exported = tmp_path / "notebook.html"
+    exported.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
+    # nbconvert's own page asks a CDN for its scripts.
+    page.route(re.compile("^https?://"), lambda route: route.fulfill(body=""))
+    page.goto(exported.as_uri())
+    output_area = ".jp-OutputArea-output"
+    assert foreign(page, output_area) == []
+    drawn = page.locator(f"{output_area} :is(td, th, text)").all_text_contents()
     for shown in SHOWN.values():
         assert any(elide(shown, length) in drawn for length in (8, 11, 64)), shown
 

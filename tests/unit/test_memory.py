@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 import interpwidgets as iw
+from interpwidgets.engine.memory import BudgetWarning
 from tests.models import tiny
 
 PROMPT, OTHER = (5, 17, 3, 44, 17, 60), (5, 17, 9, 44, 17, 60)
@@ -34,6 +37,16 @@ def test_a_captured_run_is_held_as_a_result_until_the_budget_is_lowered(session)
     session.memory_budget = 1000
     assert session.memory().results <= 500
     assert session.memory().budget == 1000
+
+
+def test_captures_larger_than_the_budget_are_warned_of(session):
+    session.memory_budget = 100_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BudgetWarning)
+        session.run(PROMPT, capture="pattern")
+    # 4 layers of 4 heads, 60 x 60 weights of 4 bytes; and 60 positions' logits of 97 tokens.
+    with pytest.warns(BudgetWarning, match=r"holds 0\.2 MiB, more than the memory_budget of 0\.1 MiB: capture fewer"):
+        session.run(tuple(range(3, 63)), capture="pattern")
 
 
 def test_what_only_a_widget_holds_is_told_apart(session):
