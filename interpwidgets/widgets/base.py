@@ -172,15 +172,17 @@ class LiveWidget(anywidget.AnyWidget):
         """Let go of the session and remove the widget from the page."""
         if not hasattr(self, "_tickets"):  # its arguments were refused: there is nothing to let go of
             return
-        for ticket in list(self._tickets.values()):
-            ticket.cancel()
-        if self in self.session.widgets:
-            self.session.widgets.discard(self)
-            self._tell("closed", message="This widget is closed: make a new one to go on")
-            # The page would go on counting views of a model that has no channel any more.
-            self.set_trait("_view_count", None)
-        self._release()
-        self._disconnect()
+        # In one hold of the lock: what the worker publishes meanwhile would hold back the page's last messages.
+        with self.session.publishing:
+            for ticket in list(self._tickets.values()):
+                ticket.cancel()
+            if self in self.session.widgets:
+                self.session.widgets.discard(self)
+                self._tell("closed", message="This widget is closed: make a new one to go on")
+                # The page would go on counting views of a model that has no channel any more.
+                self.set_trait("_view_count", None)
+            self._release()
+            self._disconnect()
 
     def __del__(self) -> None:
         # The collector runs on any thread, holding any lock: nothing here waits for one.

@@ -190,4 +190,8 @@ def test_code_is_shown_on_demand(page: Page) -> None:
 
 def test_keys_stay_in_the_widget(page: Page) -> None:
     show(page)
-    expect(page.locator('.iw-root[data-lm-suppress-shortcuts="true"]')).to_have_count(1)
+    page.evaluate("() => { window.heard = []; document.addEventListener('keydown', (event) => heard.push(event.key)); }")
+    page.get_by_role("button", name="Code").focus()
+    for key in ("d", "Escape", "Control+s"):
+        page.keyboard.press(key)
+    assert page.evaluate("heard") == ["Control", "s"]

@@ -25,7 +25,7 @@ export function createFrame(host, { name, onTheme }) {
   const body = h("div", { class: "iw-body" });
   const parts = [header(wire), prompts, experiments(wire), alerts(wire)];
   const foot = statusLine(wire, (text) => fill(live, text));
-  const root = h("div", { class: `iw-root iw-${name}`, role: "figure", "data-lm-suppress-shortcuts": "true" },
+  const root = h("div", { class: `iw-root iw-${name}`, role: "figure" },
     ...parts.map((part) => ("el" in part ? part.el : part)), body, foot.el, live);
 
   /** @type {import("./color.js").Palette | null} */
@@ -57,7 +57,12 @@ export function createFrame(host, { name, onTheme }) {
   wire.watch(refresh);
   wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_history", "_code", "linked"], refresh);
   root.onkeydown = (event) => {
-    if (!(event.ctrlKey || event.metaKey) || event.altKey || /** @type {Element} */ (event.target).matches("input, textarea, select")) return;
+    if (!(event.ctrlKey || event.metaKey || event.altKey)) {
+      // A notebook in command mode would take a letter for itself: b adds a cell, d d deletes this one.
+      event.stopPropagation();
+      return;
+    }
+    if (event.altKey || /** @type {Element} */ (event.target).matches("input, textarea, select")) return;
     const key = event.key.toLowerCase();
     if (key !== "z" && key !== "y") return;
     event.preventDefault();

@@ -82,6 +82,10 @@ export function connect(model, signal, patience = 3000) {
     notify();
   });
   signal.addEventListener("abort", () => clearTimeout(timer));
+  // A closed channel takes the views away; the host would count them down through it, and throw.
+  const closed = () => model.set("_view_count", null);
+  model.on("comm:close", closed);
+  signal.addEventListener("abort", () => model.off("comm:close", closed));
 
   return {
     model,

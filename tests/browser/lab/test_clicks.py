@@ -70,6 +70,24 @@ def test_selecting_a_head_and_cutting_an_edge_by_keyboard(any_notebook):
     assert notebook.page.locator(".jp-Notebook .jp-Cell").count() == 2
 
 
+def test_letters_pressed_in_a_widget_are_not_the_notebooks_and_ctrl_s_saves(any_notebook):
+    """JupyterLab waits a second for the second key of a chord (d d deletes a cell), and plays the first again after it."""
+    notebook = any_notebook
+    notebook.show(ATTENTION)
+    widget = notebook.widget("Attention pattern")
+    widget.fresh()
+    notebook.page.evaluate("""() => {
+      window.heard = [];
+      document.querySelector(".iw-root").addEventListener("keydown", (event) => window.heard.push(event.key));
+    }""")
+    widget.press("L23H3 attention pattern", *"abxmdd")
+    notebook.page.wait_for_timeout(1300)
+    assert notebook.page.evaluate("window.heard.join('')") == "abxmdd"
+    assert notebook.page.locator(".jp-Notebook .jp-CodeCell").count() == 2
+    notebook.page.keyboard.press("Control+s")
+    notebook.page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+
+
 MAP = "resid_pre patching effect, layer by position"
 PATCH = f"iw.Patch('resid_pre', layer={{}}, position=14, source={CLEAN!r})"
 
@@ -290,6 +308,16 @@ def test_clearing_outputs_puts_the_widget_to_sleep_and_two_views_show_the_same(a
     before = notebook.execute("print(attention._overview['id'])")
     notebook.execute("session.interventions.clear()")
     assert notebook.execute("print(attention._overview['id'], attention._now)") == before.replace("\n", " None\n")
+
+
+def test_a_channel_that_closes_without_a_word_takes_its_view_away_quietly(any_notebook):
+    """As when the last reference to a widget goes, or its last message is lost: the console stays clean (any_notebook)."""
+    notebook = any_notebook
+    notebook.show(ATTENTION)
+    notebook.widget("Attention pattern").fresh()
+    notebook.execute("attention.comm.close()")
+    expect(notebook.page.get_by_role("figure", name="Attention pattern")).to_have_count(0)
+    assert not notebook.complaints
 
 
 # A widget says "fresh" after the frame that draws the answer was painted.
