@@ -190,7 +190,9 @@ def test_code_is_shown_on_demand(page: Page) -> None:
 
 def test_keys_stay_in_the_widget(page: Page) -> None:
     show(page)
-    page.evaluate("() => { window.heard = []; document.addEventListener('keydown', (event) => heard.push(event.key)); }")
+    page.evaluate(
+        "() => { window.heard = []; document.addEventListener('keydown', (event) => heard.push(event.key)); }"
+    )
     page.get_by_role("button", name="Code").focus()
     for key in ("d", "Escape", "Control+s"):
         page.keyboard.press(key)

@@ -71,7 +71,7 @@ def test_selecting_a_head_and_cutting_an_edge_by_keyboard(any_notebook):
 
 
 def test_letters_pressed_in_a_widget_are_not_the_notebooks_and_ctrl_s_saves(any_notebook):
-    """JupyterLab waits a second for the second key of a chord (d d deletes a cell), and plays the first again after it."""
+    """JupyterLab waits a second for a chord (d d deletes a cell), and plays its first key again after that."""
     notebook = any_notebook
     notebook.show(ATTENTION)
     widget = notebook.widget("Attention pattern")
@@ -311,7 +311,7 @@ def test_clearing_outputs_puts_the_widget_to_sleep_and_two_views_show_the_same(a
 
 
 def test_a_channel_that_closes_without_a_word_takes_its_view_away_quietly(any_notebook):
-    """As when the last reference to a widget goes, or its last message is lost: the console stays clean (any_notebook)."""
+    """As when the last reference to a widget goes, or its last message is lost."""
     notebook = any_notebook
     notebook.show(ATTENTION)
     notebook.widget("Attention pattern").fresh()
