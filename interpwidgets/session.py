@@ -20,7 +20,7 @@ from .engine.edits import Read, compile_edits
 from .engine.engine import Engine
 from .engine.finite import NotFinite, require_finite, require_finite_anywhere
 from .engine.forward import Edit, ForwardPass
-from .engine.gradient import gradient
+from .engine.gradient import gradients
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
@@ -29,7 +29,7 @@ from .engine.plan import Plan
 from .engine.prompts import SourceTarget
 from .engine.ready import require_fit, require_model, require_still
 from .engine.resume import Resume, is_watched, shared_blocks
-from .engine.sites import Site, resolve
+from .engine.sites import Index, Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, Sweep, SweepResult
 from .experiments import Experiments, checked
 from .run import NOTHING_MASKED, Run, covers, select
@@ -499,20 +499,36 @@ class Session:
     def gradient(
         self, prompt: Any, site: str, layer: int, metric: Metric, interventions: Sequence[Intervention] = ()
     ) -> Tensor:
-        """The metric's gradient at one site and layer, (position, [head,] width), under `interventions`.
+        """The metric's gradient at one site and layer, (position, [head,] width); as `gradients`, for one layer."""
+        (found,) = self.gradients(prompt, site, metric, interventions, layer=layer).values()
+        return found
 
-        `metric` maps the logits at the answer's position, (row, token), to one number a row.
+    def gradients(
+        self,
+        prompt: Any,
+        site: str,
+        metric: Metric,
+        interventions: Sequence[Intervention] = (),
+        *,
+        layer: Index = None,
+        answer_position: int | None = None,
+        prefix: Prefix | None = None,
+    ) -> dict[int, Tensor]:
+        """The metric's gradient at a site of all its layers, (position, [head,] width) each, from one backward pass.
+
+        `layer` chooses some. The rest is as in `sweep`; positions of a `prefix` are not differentiated and have 0.
+        Raises NoGradient where autograd cannot follow the model (weights in integers, kernels without a backward);
+        NotEnoughMemory if what it would keep is more than results leave of `memory_budget`.
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
-        at = self.answer_position(tokens)
-        if at is None:
-            raise ValueError(NOTHING_MASKED)
-        self.engine.layers(site, layer)  # raises for a layer without it
-        ids, source = _tensors([tokens])
+        layers = [i for i in self.engine.layers(site, layer) if i is not None]
         with self.engine.lock:
-            edits = self._edits(tokens, _interventions(interventions), self.read(tokens))
-            return gradient(self.engine, ids, site, layer, metric, at, edits, source)
+            whole = self._sweep(tokens, [], _interventions(interventions), answer_position, prefix)
+            budget = self._budget - self._results.held
+            places = [(site, i) for i in layers]
+            found = gradients(whole, places, metric, budget, check_cancelled)
+        return {i: found[site, i] for i in layers}
 
     def plan(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -31,6 +31,7 @@ One that has `tokens` (ids) and `of_tokens` (their logits, (row, token) -> one n
 """
 Partial = Callable[[np.ndarray], None]
 Progress = Callable[[int, int], None]
+P = TypeVar("P", bound=PackedPass)
 
 _FOR_LESS = "Lower session.memory_budget ({:.2g} GiB), sweep fewer places, or shorten the prompts."
 
@@ -198,19 +199,23 @@ class Sweep:
             assert begins is not None
             spans.append(begins)
             edits += [replace(e, row=place) for e in self._acting[i]]
-        shared = self.prefix if self.start else None
-        forward = PackedPass(
-            self.engine, edits=edits, spans=spans, end=self.end, at=self.at, check=check, on_block=on_block,
-            keys=shared.keys if shared else (), values=shared.values if shared else (),
-        )  # fmt: skip
-        arguments: dict[str, Any] = {"use_cache": False}
-        if shared:
-            layers: list[Any] = [_PrefixLayer(*kv) for kv in zip(shared.keys, shared.values, strict=True)]
-            arguments = {"use_cache": True, "past_key_values": Cache(layers=layers)}
-        values = self._measure(metric, self.ids[:, self.start : self.end], forward, arguments, forward.by_row)
+        forward, arguments = self.packed_pass(PackedPass, edits, spans, check=check, on_block=on_block)
+        values = self.measure(metric, self.ids[:, self.start : self.end], forward, arguments, forward.by_row)
         out = np.empty(len(chosen) + 1)
         out[forward.order] = values.double().cpu().numpy()
         return out
+
+    def packed_pass(self, kind: type[P], edits: list[Edit], spans: Sequence[Span], **more: Any) -> tuple[P, Any]:
+        """A pass over the positions that the sweep computes, and what the model is called with for it."""
+        shared = self.prefix if self.start else None
+        forward = kind(
+            self.engine, edits=edits, spans=spans, end=self.end, at=self.at,
+            keys=shared.keys if shared else (), values=shared.values if shared else (), **more,
+        )  # fmt: skip
+        if shared is None:
+            return forward, {"use_cache": False}
+        layers: list[Any] = [_PrefixLayer(*kv) for kv in zip(shared.keys, shared.values, strict=True)]
+        return forward, {"use_cache": True, "past_key_values": Cache(layers=layers)}
 
     def _full_pass(
         self,
@@ -225,10 +230,10 @@ class Sweep:
         forward = ForwardPass(self.engine, self.source, edits=edits, check=check, on_block=on_block)
         arguments = {"use_cache": False} | (self.engine.last_logits_only if self.at == self.end - 1 else {})
         batch = self.ids[:, : self.end].expand(len(chosen) + 1, -1)
-        values = self._measure(metric, batch, forward, arguments, lambda x: x[:, self.at - self.end])
+        values = self.measure(metric, batch, forward, arguments, lambda x: x[:, self.at - self.end])
         return values.double().cpu().numpy()
 
-    def _measure(
+    def measure(
         self,
         metric: Metric,
         batch: Tensor,

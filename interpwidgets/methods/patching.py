@@ -250,7 +250,7 @@ def patch_sweep(
     position (of `pattern`: one query), (layer, head, position); with `layer`, of that layer only, (head, position).
     `pattern` with `layer` and `head`: one attention edge, (query, key), of which the rest of the row stays as it is.
     `mlp_post` with `layer`: one neuron at all positions, (neuron,); `neurons` names those wanted, or says how many:
-    those of the largest `attribution`, largest first. Layers that lack the site are left out (`layer` names those that
+    those of the largest attribution (`attribution_sweep`), largest first. Layers that lack the site are left out (`layer` names those that
     have it); NaN stands for a head that a layer does not have, and for keys that a causal query does not see.
 
     `direction`: "denoise" writes clean activations into the corrupted run, "noise" corrupted ones into the clean
@@ -284,7 +284,9 @@ def patch_sweep(
     if task.hint:
         warnings.warn(task.hint, TokenWarning, stacklevel=2)
     if isinstance(neurons, int):
-        neurons = _top_neurons(session, task, site, layer, neurons, direction)
+        from .attribution import top_neurons  # which builds on this file
+
+        neurons = top_neurons(session, task, site, layer, neurons, direction)
     where = grid(session, site, task.clean, layer=layer, head=head, by_position=by_position, neurons=neurons)
     bar = tqdm(total=1, desc=f"patching {site}", unit="cell") if progress is True else None
 
@@ -299,24 +301,6 @@ def patch_sweep(
     if bar is not None:
         bar.close()
     return label(task, where, direction, values, normalize)
-
-
-def attribution(session: Session, task: Task, site: str, layer: int, direction: str) -> Tensor:
-    """To first order, what patching each entry alone would add to the metric: (position, [head,] width).
-
-    Attribution patching (Nanda 2023; Syed et al. 2310.10348): (source - base) times the base run's gradient.
-    """
-    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
-    old, new = (run.tensor(site, layer) for run in session.ask_all((base, source), (Site(site),), task.interventions))
-    return (new - old) * session.gradient(base, site, layer, task.measure, task.interventions)
-
-
-def _top_neurons(session: Session, task: Task, site: str, layer: int | None, count: int, direction: str) -> list[int]:
-    """The neurons of the largest attribution over all positions, largest first."""
-    if site != "mlp_post" or layer is None:
-        raise ValueError(f"neurons={count} are chosen from one layer of 'mlp_post': give that site and layer=...")
-    size = attribution(session, task, site, layer, direction).sum(0).abs()  # (neuron,)
-    return size.topk(min(max(count, 1), len(size))).indices.tolist()
 
 
 def patch_sets(
@@ -344,12 +328,12 @@ def patch_sets(
     names = dict.fromkeys(site.name for each in sets for site in each)
     capture = tuple(dict.fromkeys(site for name in names for site in sources(session, name)))
     task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, capture)
-    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+    base, source = runs_of(task, direction)
     rows = [
         [Patch(s.name, layer=s.layer, head=s.head, position=s.position, source=source.prompt) for s in each]
         for each in sets
     ]
-    prefix = _shared(session, task, source)
+    prefix = shared_prefix(session, task, source)
     result = session.sweep(
         base, rows, task.measure, interventions=interventions, answer_position=task.answer_position, prefix=prefix,
         progress=progress,
@@ -365,7 +349,12 @@ def _spelled(site: Site) -> str:
     return " ".join([site.name, *(f"{axis} {index}" for axis, index in given if index is not None)])
 
 
-def _shared(session: Session, task: Task, source: Tokens) -> Prefix | None:
+def runs_of(task: Task, direction: str) -> tuple[Tokens, Tokens]:
+    """The prompt that is patched, and the one whose activations are written into it."""
+    return (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+
+
+def shared_prefix(session: Session, task: Task, source: Tokens) -> Prefix | None:
     """Keys and values before the first differing token, where all rows of a sweep have the same."""
     shares = session.causal and session.checked.one_pass and _shares_prefix(task.interventions)
     first = task.first_difference if shares else 0
@@ -430,7 +419,7 @@ def patch_rows(
     session: Session, task: Task, where: Grid, direction: str
 ) -> tuple[Tokens, list[list[Intervention]], Prefix | None]:
     """The prompt that is patched, each cell's patch (none where it would change nothing), and what all rows share."""
-    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+    base, source = runs_of(task, direction)
     info = SITES[where.site]
     if info.of_source or (info.keys_of_source and "key" in info.dims):
         _require_same_length("sources", task.clean.keys_of(info), task.corrupted.keys_of(info))
@@ -455,7 +444,7 @@ def patch_rows(
         whole = changed[at] if cell.head is None else changed[at, cell.head]
         return [Patch(where.site, layer=cell.layer, head=cell.head, position=at, source=whole)]
 
-    return base, [row(cell) for cell in where.cells], _shared(session, task, source)
+    return base, [row(cell) for cell in where.cells], shared_prefix(session, task, source)
 
 
 def _shares_prefix(interventions: tuple[Intervention, ...]) -> bool:
