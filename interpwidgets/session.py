@@ -467,13 +467,15 @@ class Session:
         prefix: Prefix | None = None,
         progress: Progress | None = None,
         partial: Partial | None = None,
+        priority: Sequence[float] | None = None,
     ) -> SweepResult:
         """Run many experiments on one prompt in one forward pass (see `engine/sweep.py`).
 
         Each row is a list of interventions, tried on its own on top of `interventions`, under which the rows'
         sources are read too. `metric` maps the logits at `answer_position` (by default the session's for this prompt),
         (row, token), to one number a row.
-        `progress(done, total)` counts rows; `partial(values)` receives the values so far, NaN where not known yet.
+        `progress(done, total)` counts rows; `partial(values)` receives the values so far, NaN where not known yet. Of
+        several passes, those with rows of the highest `priority`, one number a row, come first.
         A `prefix` that the caller knows to be the same in all rows saves computing it. Rows of one pass take at
         most what results leave of `memory_budget`; more are split over passes. If a pass runs out of memory all the
         same, the sweep goes on with half the rows a pass; if that does too, it raises NotEnoughMemory.
@@ -484,7 +486,9 @@ class Session:
         with self.engine.lock:
             whole = self._sweep(tokens, checked_rows, acting, answer_position, prefix)
             budget = self._budget - self._results.held
-            result = whole.run(metric, budget=budget, check=check_cancelled, progress=progress, partial=partial)
+            result = whole.run(
+                metric, budget=budget, check=check_cancelled, progress=progress, partial=partial, priority=priority
+            )
         if not np.isfinite(result.base):
             self.ask(tokens, interventions=acting)  # says where it begins
         bad = np.flatnonzero(~np.isfinite(result.values)).tolist()

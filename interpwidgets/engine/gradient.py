@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from .context import with_gradients
 from .engine import Engine
 from .forward import ForwardPass, standard
-from .memory import NotEnoughMemory, explained
+from .memory import NotEnoughMemory, explained, is_out_of_memory
 from .packed import PackedPass, Span
 from .sites import SITES
 from .sweep import Metric, Sweep
@@ -22,7 +22,6 @@ Place = tuple[str, int]
 """A site and its layer."""
 
 _BRANCHES = ("attn_out", "mlp_out")
-_WITHOUT = ("does not require grad", "not implemented", "Inference tensors", "no grad", "not supported")
 
 
 class NoGradient(RuntimeError):
@@ -95,10 +94,10 @@ def gradients(
             site, layer = forward.cut[0]
             raise NoGradient(f"autograd cannot follow this model through {site} of layer {layer}")
         edges = [forward.reached[place][0] for place in places]
-        return list(torch.autograd.grad(value, edges, allow_unused=True))  # type: ignore[arg-type]
+        return list(torch.autograd.grad(value, edges, allow_unused=True))
 
     with explained(f"a gradient on {batch.shape[1]} tokens", "Shorten the prompt."):
-        found = with_gradients(lambda: _outside_inference(lambda: _or_none(call)))
+        found = with_gradients(lambda: _outside_inference(lambda: _followed(call)))
     return {place: _whole(forward, place, g, ids) for place, g in zip(places, found, strict=True)}
 
 
@@ -138,15 +137,14 @@ def gradient_bytes(engine: Engine, length: int) -> int:
     return a.n_layers * length * size * per_token
 
 
-def _or_none(call: Callable[[], T]) -> T:
+def _followed(call: Callable[[], T]) -> T:
+    """What autograd gives; NoGradient for whatever it refuses in a model that runs without it."""
     try:
         return call()
-    except NoGradient:
-        raise
     except RuntimeError as error:
-        said = str(error).partition("\n")[0]
-        if not any(words in said for words in _WITHOUT):
+        if isinstance(error, NoGradient) or is_out_of_memory(error):
             raise
+        said = str(error).partition("\n")[0]
         raise NoGradient(f"autograd cannot follow this model: {said}") from None
 
 

@@ -133,9 +133,10 @@ class Sweep:
         moves = following < self.engine.architecture.n_layers and not taken
         return [replace(edit, site="resid_pre", layer=following) if moves else edit]
 
-    def plan(self, budget: int, at_least: int = 1) -> Plan:
+    def plan(self, budget: int, at_least: int = 1, priority: Sequence[float] | None = None) -> Plan:
         read = 0 if self.source is None else self.source.shape[1]
-        return make_plan(self.engine, self.spans, self.end + read, budget=budget, at_least=at_least)
+        length = self.end + read
+        return make_plan(self.engine, self.spans, length, budget=budget, at_least=at_least, priority=priority)
 
     def run(
         self,
@@ -145,13 +146,15 @@ class Sweep:
         check: Callable[[], None] | None = None,
         progress: Progress | None = None,
         partial: Partial | None = None,
+        priority: Sequence[float] | None = None,
     ) -> SweepResult:
         """The metric of every row.
 
-        `budget` is the bytes that the rows of one pass may take; what does not fit is split. `partial` receives the
-        values so far (NaN where not known yet) after each pass, `progress` (rows done, rows to do).
+        `budget` is the bytes that the rows of one pass may take; what does not fit is split, rows of the highest
+        `priority` first. `partial` receives the values so far (NaN where not known yet) after each pass, `progress`
+        (rows done, rows to do).
         """
-        plan = self.plan(budget, at_least=4 if partial else 1)
+        plan = self.plan(budget, at_least=4 if partial else 1, priority=priority)
         values = np.full(len(self.rows), np.nan)
         unchanged = np.array([s is None for s in self.spans], bool)
         base_value = np.nan

@@ -22,7 +22,9 @@ from ..engine.sites import SITES, Index, Site, parse_name
 from ..session import Session
 from ..tokens import Tokens
 from .cells import Cell, Grid, grid
-from .patching import Task, TokenWarning, label, patching_task, runs_of, shared_prefix, sources
+from .patching import Task, TokenWarning, label, patching_task, runs_of, shared_prefix, sources, unpatched
+
+_OFF = 0.25  # of the gap; a layer whose effects add up to less or more than that is not to be trusted
 
 
 def attribution_sweep(
@@ -57,7 +59,7 @@ def attribution_sweep(
     saturated, which have no gradient. `attrs` has `approximate=True`, `method` and `steps`.
 
     Raises NoGradient where autograd cannot follow the model (weights in integers, kernels without a backward),
-    NotEnoughMemory if the activations that it would keep are more than the session's budget; otherwise as `patch_sweep`.
+    NotEnoughMemory if the activations that it would keep are more than the session's budget; else as `patch_sweep`.
     """
     site, named = parse_name(site)
     layer = named if layer is None else layer
@@ -80,7 +82,7 @@ def estimate_grid(session: Session, task: Task, where: Grid, direction: str, ste
     """What `run_grid` gives, estimated: the raw metric of each cell's patched run; NaN where there is no such cell."""
     layers = sorted({cell.layer for cell in where.cells if cell is not None})
     of_entries = any(cell is not None and cell.entry is not None for cell in where.cells)
-    effects = attribution(session, task, where.site, direction, layer=layers, steps=steps)
+    effects = attribution(session, task, where.site, direction, layer=tuple(layers), steps=steps)
     # (position, [head,] width), or without the width
     tables = {i: (x if of_entries else x.sum(-1)).double().cpu().numpy() for i, x in effects.items()}
 
@@ -91,8 +93,32 @@ def estimate_grid(session: Session, task: Task, where: Grid, direction: str, ste
         table = table if cell.head is None else table[:, cell.head]
         return table.sum() if cell.position is None else table[cell.position]
 
-    unpatched = task.corrupted_value if direction == "denoise" else task.clean_value
-    return unpatched + np.array([effect(cell) for cell in where.cells], float).reshape(where.shape)
+    return unpatched(task, direction) + np.array([effect(cell) for cell in where.cells], float).reshape(where.shape)
+
+
+def doubt(task: Task, where: Grid, direction: str, estimate: np.ndarray) -> str:
+    """Which estimates of a map are known to be far off, and why, in a sentence; empty if none is.
+
+    Of the residual stream that is measured: to patch a whole layer of it is to run the other prompt, so that effects
+    that were linear would add up to the whole gap.
+    """
+    base = SITES[where.site].base
+    if base in ("q", "k"):
+        return "Where attention is saturated it has no gradient: effects may be missed."
+    if base == "mlp_out" and where.dims[0] == "layer" and where.coords["layer"][0] == 0:
+        return "MLP 0 acts as part of the embedding, far from linear: do not trust its row."
+    if not base.startswith("resid_") or task.gap_is_zero:
+        return ""
+    sign = 1 if direction == "denoise" else -1
+    shares = (estimate - unpatched(task, direction)).sum(1) / (sign * task.gap)  # (layer,)
+    off = np.flatnonzero(np.abs(shares - 1) > _OFF)
+    if not len(off):
+        return ""
+    first, last = (where.coords["layer"][i] for i in (off[0], off[-1]))
+    low, high = shares[off].min(), shares[off].max()
+    sums = f"{low:.2g}" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g}"
+    rows = f"L{first}" if first == last else f"L{first} to L{last}"
+    return f"Norms are not linear: the effects in {rows} add up to {sums} of the gap instead of 1."
 
 
 def attribution(
@@ -128,9 +154,7 @@ def top_neurons(session: Session, task: Task, site: str, layer: int | None, coun
     return size.topk(min(max(count, 1), len(size))).indices.tolist()
 
 
-def _between(
-    session: Session, task: Task, base: Tokens, source: Tokens, steps: int
-) -> list[tuple[Intervention, ...]]:
+def _between(session: Session, task: Task, base: Tokens, source: Tokens, steps: int) -> list[tuple[Intervention, ...]]:
     """What brings the base run to each place on the way to the source run, at the embedding of tokens."""
     if steps == 1:
         return [()]
@@ -138,8 +162,8 @@ def _between(
     if base.source is not None and source.source is not None and base.source.ids != source.source.ids:
         if len(base.source) != len(source.source):
             raise ValueError(
-                f"steps={steps}: what lies between two sources needs as many tokens in both; clean has "
-                f"{len(task.clean.keys_of(SITES['cross.k']))}, corrupted {len(task.corrupted.keys_of(SITES['cross.k']))}"
+                f"steps={steps}: what lies between two sources needs as many tokens in both; the prompt that is patched "
+                f"has {len(base.source)}, the other {len(source.source)}"
             )
         sites.append("encoder.embed")
     ends = [session.ask_all((base, source), (Site(site),), task.interventions) for site in sites]

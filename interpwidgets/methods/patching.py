@@ -250,8 +250,9 @@ def patch_sweep(
     position (of `pattern`: one query), (layer, head, position); with `layer`, of that layer only, (head, position).
     `pattern` with `layer` and `head`: one attention edge, (query, key), of which the rest of the row stays as it is.
     `mlp_post` with `layer`: one neuron at all positions, (neuron,); `neurons` names those wanted, or says how many:
-    those of the largest attribution (`attribution_sweep`), largest first. Layers that lack the site are left out (`layer` names those that
-    have it); NaN stands for a head that a layer does not have, and for keys that a causal query does not see.
+    those of the largest attribution (`attribution_sweep`), largest first. Layers that lack the site are left out
+    (`layer` names those that have it); NaN stands for a head that a layer does not have, and for keys that a causal
+    query does not see.
 
     `direction`: "denoise" writes clean activations into the corrupted run, "noise" corrupted ones into the clean
     run. `metric`: "logit_diff" (answer minus foil), "log_probability" or "probability" of the answer, "kl" (of the
@@ -367,19 +368,14 @@ def sources(session: Session, site: str) -> tuple[Site, ...]:
     return (Site(site), *shared)
 
 
-def run_patches(
-    session: Session,
-    task: Task,
-    site: str,
-    direction: str,
-    *,
-    layer: int | None = None,
-    progress: Progress | None = None,
-    partial: Callable[[np.ndarray], None] | None = None,
-) -> np.ndarray:
-    """The raw metric of each patched run, shaped as `patch_sweep` says."""
-    where = grid(session, site, task.clean, layer=layer)
-    return run_grid(session, task, where, direction, progress=progress, partial=partial)
+@dataclass(frozen=True)
+class Patches:
+    """A map as a sweep: each cell's patch of the prompt `base` (none where it would change nothing)."""
+
+    base: Tokens
+    rows: list[list[Intervention]]
+    prefix: Prefix | None
+    """What all rows share."""
 
 
 def run_grid(
@@ -388,37 +384,48 @@ def run_grid(
     where: Grid,
     direction: str,
     *,
+    patches: Patches | None = None,
+    priority: np.ndarray | None = None,
     progress: Progress | None = None,
     partial: Callable[[np.ndarray], None] | None = None,
 ) -> np.ndarray:
-    """The raw metric of each cell's patched run; NaN where there is no such cell."""
-    base, rows, prefix = patch_rows(session, task, where, direction)
-    untouched = np.array([not row for row in rows])
-    unpatched = task.corrupted_value if direction == "denoise" else task.clean_value
+    """The raw metric of each cell's patched run; NaN where there is no such cell.
+
+    `patches` are the cells' if they are known already; `priority` is shaped as the map, and its highest cells are
+    computed first.
+    """
+    patches = patches or patch_rows(session, task, where, direction)
+    untouched = np.array([not row for row in patches.rows])
     absent = np.array([cell is None for cell in where.cells])
 
     def shaped(values: np.ndarray) -> np.ndarray:
-        return np.where(absent, np.nan, np.where(untouched, unpatched, values)).reshape(where.shape)
+        values = np.where(untouched, unpatched(task, direction), values)
+        return np.where(absent, np.nan, values).reshape(where.shape)
 
     result = session.sweep(
-        base, rows, task.measure, interventions=task.interventions, answer_position=task.answer_position,
-        prefix=prefix, progress=progress, partial=None if partial is None else lambda values: partial(shaped(values)),
+        patches.base, patches.rows, task.measure, interventions=task.interventions,
+        answer_position=task.answer_position, prefix=patches.prefix, progress=progress,
+        partial=None if partial is None else lambda values: partial(shaped(values)),
+        priority=None if priority is None else priority.ravel().tolist(),
     )  # fmt: skip
     return shaped(result.values)
 
 
-def plan_patches(session: Session, task: Task, where: Grid, direction: str) -> Plan:
+def unpatched(task: Task, direction: str) -> float:
+    """The metric of the run that is patched."""
+    return task.corrupted_value if direction == "denoise" else task.clean_value
+
+
+def plan_patches(session: Session, task: Task, patches: Patches) -> Plan:
     """What `run_grid` will compute."""
-    base, rows, prefix = patch_rows(session, task, where, direction)
     return session.plan(
-        base, rows, interventions=task.interventions, answer_position=task.answer_position, prefix=prefix
-    )
+        patches.base, patches.rows, interventions=task.interventions, answer_position=task.answer_position,
+        prefix=patches.prefix,
+    )  # fmt: skip
 
 
-def patch_rows(
-    session: Session, task: Task, where: Grid, direction: str
-) -> tuple[Tokens, list[list[Intervention]], Prefix | None]:
-    """The prompt that is patched, each cell's patch (none where it would change nothing), and what all rows share."""
+def patch_rows(session: Session, task: Task, where: Grid, direction: str) -> Patches:
+    """Each cell's patch, and what all of them share."""
     base, source = runs_of(task, direction)
     info = SITES[where.site]
     if info.of_source or (info.keys_of_source and "key" in info.dims):
@@ -444,7 +451,7 @@ def patch_rows(
         whole = changed[at] if cell.head is None else changed[at, cell.head]
         return [Patch(where.site, layer=cell.layer, head=cell.head, position=at, source=whole)]
 
-    return base, [row(cell) for cell in where.cells], shared_prefix(session, task, source)
+    return Patches(base, [row(cell) for cell in where.cells], shared_prefix(session, task, source))
 
 
 def _shares_prefix(interventions: tuple[Intervention, ...]) -> bool:

@@ -155,7 +155,7 @@ class LiveWidget(anywidget.AnyWidget):
         with self.session.publishing:
             for ticket in list(self._tickets.values()):
                 ticket.cancel()
-            self._tell("cancelled", message="stopped")
+            self._tell("cancelled")
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until nothing is running. Raises the run's error, or TimeoutError."""
@@ -274,10 +274,10 @@ class LiveWidget(anywidget.AnyWidget):
 
     # -- jobs and results --------------------------------------------------------------------------------------------
 
-    def _submit(self, compute: Callable[[], Wire], lane: str = "view") -> None:
+    def _submit(self, compute: Callable[[], Wire], lane: str = "view", left: Callable[[], Wire] | None = None) -> None:
         """Compute on the session's worker and publish the traits that come back, and a "message" for the status line.
 
-        Newer work in a lane replaces older.
+        Newer work in a lane replaces older. `left` gives what stays if it is stopped; by default the last picture.
         """
 
         def job(ticket: Ticket) -> None:
@@ -296,7 +296,7 @@ class LiveWidget(anywidget.AnyWidget):
                         ticket.finish()
                         self._fail(_as_exception(error))
             if ticket.cancelled and self._tickets.get(lane) is ticket:  # stopped, not replaced by a newer one
-                self._tell("cancelled", message="stopped")
+                self._leave({} if left is None else left())
 
         with self.session.publishing:  # so that "queued" is said before the worker says more
             self._error = self._drawn = None
@@ -306,6 +306,21 @@ class LiveWidget(anywidget.AnyWidget):
                 self._tell("closed", message=str(error))
             else:
                 self._tell("queued")
+
+    def _leave(self, results: Wire) -> None:
+        """Say that the work was stopped, with what it came to."""
+        with self.session.publishing, self.hold_sync():
+            message = results.pop("message", "")
+            for name, value in results.items():
+                self.set_trait(name, value)
+            self._tell("cancelled", message=message)
+
+    def _show(self, results: Wire) -> None:
+        """Publish what is known so far, from outside of a pass."""
+        with self.session.publishing, self.hold_sync():
+            check_cancelled()
+            for name, value in results.items():
+                self.set_trait(name, value)
 
     def _running(self) -> bool:
         return any(not (ticket.ended or ticket.cancelled) for ticket in list(self._tickets.values()))
