@@ -36,7 +36,7 @@ class _Recording(ForwardPass):
     def record(self, places: Sequence[Place]) -> None:
         self.places = frozenset(places)
         self.reached: dict[Place, tuple[GradientEdge, Tensor]] = {}  # the absolute positions of each
-        self.cut: list[Place] = []  # branches that no gradient goes through
+        self.cut: list[Place] = []  # what no gradient goes through
         self._first = min(layer for _, layer in places)
 
     def wants(self, site: str, layer: int | None) -> bool:
@@ -44,14 +44,14 @@ class _Recording(ForwardPass):
 
     def visit(self, site: str, layer: int | None, x: Tensor) -> Tensor:
         x = super().visit(site, layer, x)
+        # What runs beside the first place need not depend on it.
+        if torch.is_grad_enabled() and layer is not None and layer > self._first and not x.requires_grad:
+            self.cut.append((site, layer))
         if layer is not None and (site, layer) in self.places:
             torch.set_grad_enabled(True)  # until the pass ends, which puts it back
             # A tensor of its own, whatever else reads x or writes into it.
             x = (x if x.requires_grad else x.detach().requires_grad_()).clone()
             self.reached[site, layer] = get_gradient_edge(x), self.positions(standard(site, x, self.rows).shape[1])
-        # What runs beside the first place need not depend on it.
-        elif torch.is_grad_enabled() and layer is not None and layer > self._first and not x.requires_grad:
-            self.cut.append((site, layer))
         return x
 
     def positions(self, count: int) -> Tensor:
@@ -133,7 +133,9 @@ def gradient_bytes(engine: Engine, length: int) -> int:
     a = engine.architecture
     size = engine.model.get_input_embeddings().weight.element_size()  # type: ignore[operator]
     heads = max(h * d for h, d in zip(a.n_heads, a.d_head, strict=True))
-    per_token = 12 * a.d_model + 5 * max(a.d_mlp or [0]) + 6 * heads
+    per_token = 8 * a.d_model + 4 * max(a.d_mlp or [0]) + 4 * heads
+    if "eager" in engine.implementation.names():  # which keeps scores and weights
+        per_token += 3 * max(a.n_heads) * length
     return a.n_layers * length * size * per_token
 
 

@@ -118,7 +118,7 @@ def doubt(task: Task, where: Grid, direction: str, estimate: np.ndarray) -> str:
     low, high = shares[off].min(), shares[off].max()
     sums = f"{low:.2g}" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g}"
     rows = f"L{first}" if first == last else f"L{first} to L{last}"
-    return f"Norms are not linear: the effects in {rows} add up to {sums} of the gap instead of 1."
+    return f"Norms are not linear: estimates in {rows} add up to {sums} of the gap instead of 1."
 
 
 def attribution(
@@ -162,8 +162,8 @@ def _between(session: Session, task: Task, base: Tokens, source: Tokens, steps: 
     if base.source is not None and source.source is not None and base.source.ids != source.source.ids:
         if len(base.source) != len(source.source):
             raise ValueError(
-                f"steps={steps}: what lies between two sources needs as many tokens in both; the prompt that is patched "
-                f"has {len(base.source)}, the other {len(source.source)}"
+                f"steps={steps}: what lies between two sources needs as many tokens in both; that of the run that is "
+                f"patched has {len(base.source)}, the other {len(source.source)}"
             )
         sites.append("encoder.embed")
     ends = [session.ask_all((base, source), (Site(site),), task.interventions) for site in sites]

@@ -275,7 +275,9 @@ class LiveWidget(anywidget.AnyWidget):
     # -- jobs and results --------------------------------------------------------------------------------------------
 
     def _submit(self, compute: Callable[[], Wire], lane: str = "view", left: Callable[[], Wire] | None = None) -> None:
-        """Compute on the session's worker and publish the traits that come back, and a "message" for the status line.
+        """Compute on the session's worker and publish the traits that come back.
+
+        Among them may be a "message" for the status line, and a "detail" that shows when it is pointed at.
 
         Newer work in a lane replaces older. `left` gives what stays if it is stopped; by default the last picture.
         """
@@ -315,12 +317,13 @@ class LiveWidget(anywidget.AnyWidget):
                 self.set_trait(name, value)
             self._tell("cancelled", message=message)
 
-    def _show(self, results: Wire) -> None:
+    def _show(self, results: Wire, message: str = "", detail: str = "") -> None:
         """Publish what is known so far, from outside of a pass."""
         with self.session.publishing, self.hold_sync():
             check_cancelled()
             for name, value in results.items():
                 self.set_trait(name, value)
+            self._tell("running", message=message, detail=detail)
 
     def _running(self) -> bool:
         return any(not (ticket.ended or ticket.cancelled) for ticket in list(self._tickets.values()))
@@ -330,12 +333,12 @@ class LiveWidget(anywidget.AnyWidget):
             if ticket.cancelled:
                 return
             ticket.finish()
-            message = results.pop("message", "")
+            message, detail = results.pop("message", ""), results.pop("detail", "")
             self._header = _header(self.session)
             for name, value in results.items():
                 self.set_trait(name, value)
             self._code = self.code()
-            self._tell("running" if self._running() else "idle", ms=milliseconds, message=message)
+            self._tell("running" if self._running() else "idle", ms=milliseconds, message=message, detail=detail)
 
     def _publish_part(self, results: Callable[[], Wire]) -> None:
         """Publish what is known so far, at most ten times a second."""
@@ -348,9 +351,9 @@ class LiveWidget(anywidget.AnyWidget):
 
             self._unless_busy(show)
 
-    def _progress(self, done: int, total: int) -> None:
+    def _progress(self, done: int, total: int, message: str = "", detail: str = "") -> None:
         if time.perf_counter() - self._last_progress >= _PROGRESS_SECONDS or done == total:
-            self._unless_busy(lambda: self._tell("running", done=done, total=total))
+            self._unless_busy(lambda: self._tell("running", done=done, total=total, message=message, detail=detail))
 
     def _unless_busy(self, show: Callable[[], None]) -> None:
         """Show something from inside a pass, which must not wait for a thread that may be waiting for the model."""
@@ -367,10 +370,12 @@ class LiveWidget(anywidget.AnyWidget):
         number = self._request.get("id", 0)
         return number if _is_id(number) else self._status.get("id", 0)
 
-    def _tell(self, state: str, *, message: str = "", ms: int = 0, done: int = 0, total: int = 0) -> None:
+    def _tell(
+        self, state: str, *, message: str = "", detail: str = "", ms: int = 0, done: int = 0, total: int = 0
+    ) -> None:
         with self.session.publishing:
             self._status = {
-                "id": self._result_id(), "state": state, "message": message,
+                "id": self._result_id(), "state": state, "message": message, "detail": detail,
                 "ms": ms, "done": done, "total": total, "error": self._drawn,
             }  # fmt: skip
 

@@ -109,7 +109,7 @@ class Filling:
             "labels": {"position": list(task.clean.strings), "corrupted": list(task.corrupted.strings)},
         }
 
-    def plan_to_wire(self) -> Wire:
-        """The cost of the sweep: in short, and in full."""
+    def cost(self) -> dict[str, str]:
+        """What the sweep computes, for the status line: in short, and in full."""
         assert self.plan is not None
-        return {"short": f"as much as {self.plan.forwards:.0f} forward passes", "full": str(self.plan)}
+        return {"message": f"≈ {self.plan.forwards:.3g} forward passes", "detail": str(self.plan)}

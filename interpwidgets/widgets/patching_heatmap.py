@@ -71,7 +71,6 @@ class PatchingHeatmap(LiveWidget):
     _prompts = t.Dict().tag(sync=True)
     _task = t.Dict().tag(sync=True)
     _sweep = t.Dict().tag(sync=True)
-    _plan = t.Dict().tag(sync=True)
     _drill: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
     _patched: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
 
@@ -182,11 +181,13 @@ class PatchingHeatmap(LiveWidget):
             return first | {"_task": self._task_to_wire(filling.task), name: filling.to_wire(self._result_id())}
 
         def planned() -> None:
-            plan = {"_plan": filling.plan_to_wire()} if layer is None else {}
-            self._show(plan if filling.estimate is None else plan | drawn())
+            self._show({} if filling.estimate is None else drawn(), **filling.cost())
 
         def compute() -> Wire:
-            filling.run(planned, lambda: self._publish_part(drawn), self._progress)
+            def progress(done: int, total: int) -> None:
+                self._progress(done, total, **filling.cost())
+
+            filling.run(planned, lambda: self._publish_part(drawn), progress)
             values, task = filling.values, filling.task
             assert values is not None
             assert task is not None
@@ -195,7 +196,7 @@ class PatchingHeatmap(LiveWidget):
             self._map = (task, site, filling.direction, values)
             bad = int((~np.isfinite(values)).sum())
             said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", task.hint, filling.note)
-            return drawn() | {"message": " · ".join(filter(None, said))}
+            return drawn() | filling.cost() | {"message": " · ".join(filter(None, said))}
 
         self._submit(compute, lane, left=lambda: filling.left(name, self._result_id()))
 
