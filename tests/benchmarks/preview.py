@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 import interpwidgets as iw
-from interpwidgets.methods.patching import patching_task, sources
+from interpwidgets.methods.patching import Task, patching_task, sources
 from interpwidgets.session import Session
 from interpwidgets.widgets.filling import Filling
 
@@ -58,51 +59,79 @@ def pairs(quick: bool) -> dict[str, Pair]:
 
 
 def previews(session: Session, chosen: Mapping[str, Pair], runs: int) -> Iterator[Preview]:
-    """Every pair and site; each time is the median of `runs`, forward passes timed in between."""
+    """Every pair and site; each time until complete is the median of `runs`, forward passes timed in between."""
     for name, pair in chosen.items():
         for site in SITES:
-            for steps in STEPS:
-                yield _preview(session, name, pair, site, steps, runs)
+            yield from _previews(session, name, pair, site, runs)
 
 
-def _preview(session: Session, name: str, pair: Pair, site: str, steps: int, runs: int) -> Preview:
+def _previews(session: Session, name: str, pair: Pair, site: str, runs: int) -> Iterator[Preview]:
     clean, corrupted = list(pair.clean), list(pair.corrupted)
     asked = (session, clean, corrupted, site, pair.answer, pair.foil)
-    times: dict[str, list[float]] = {"forward": [], "complete": [], "exact": []}
-    for _ in range(runs):
-        times["forward"] += [_seconds(lambda: _forward(session, corrupted)) for _ in range(3)]
-        session._results.clear()
-        if steps == 1:
-            shown, ended = _fill(session, clean, corrupted, site, pair)
-            times["complete"].append(shown)
-            times["exact"].append(ended)
-        else:
-            times["complete"].append(_seconds(lambda: iw.attribution_sweep(*asked, steps=steps)))
-    one = statistics.median(times["forward"])
-    exact, estimate = iw.patch_sweep(*asked).values, iw.attribution_sweep(*asked, steps=steps).values
+    one = statistics.median(_seconds(lambda: _forward(session, corrupted)) for _ in range(3 * runs))
+    whole = _fill(session, clean, corrupted, site, pair, stop=False)
+    task = whole.filling.task
+    exact = (whole.filling.values - task.corrupted_value) / task.gap
+    for steps in STEPS:
+        times = []
+        for _ in range(runs):
+            forward = statistics.median(_seconds(lambda: _forward(session, corrupted)) for _ in range(3))
+            if steps == 1:
+                seconds = _fill(session, clean, corrupted, site, pair, stop=True).shown
+            else:
+                session._results.clear()
+                seconds = _seconds(lambda n=steps: iw.attribution_sweep(*asked, steps=n))
+            times.append(seconds / forward)
+        estimate = iw.attribution_sweep(*asked, steps=steps).values
+        yield _preview(name, len(clean), site, steps, estimate, exact, times, whole.ended / one if steps == 1 else None)
+
+
+def _preview(
+    name: str, length: int, site: str, steps: int, estimate: np.ndarray, exact: np.ndarray, times: list[float],
+    ended: float | None,
+) -> Preview:  # fmt: skip
     ran = exact != 0
     telling = np.abs(exact) > TELLING * np.abs(exact).max()
     row, column = np.unravel_index(np.abs(estimate - exact).argmax(), exact.shape)
     place = f"L{row}H{column}" if site == "z" else f"L{row}, position {column}"
     return Preview(
-        name, len(clean), site, steps, _spearman(estimate[ran], exact[ran]),
+        name, length, site, steps, _spearman(estimate[ran], exact[ran]),
         float((np.sign(estimate) == np.sign(exact))[telling].mean()),
-        f"{place}: {estimate[row, column]:.2f} for {exact[row, column]:.2f}",
-        statistics.median(times["complete"]) / one,
-        statistics.median(times["exact"]) / one if times["exact"] else None,
+        f"{place}: {estimate[row, column]:.2f} for {exact[row, column]:.2f}", statistics.median(times), ended,
     )  # fmt: skip
 
 
-def _fill(session: Session, clean: list[int], corrupted: list[int], site: str, pair: Pair) -> tuple[float, float]:
-    """Seconds until the widget has an estimate of every cell, and until all are exact."""
-    start, shown = time.perf_counter(), []
+class _Shown(Exception):
+    """Leaves a filling once its estimate is there."""
 
-    def ask():
+
+@dataclass(frozen=True)
+class _Filled:
+    """A map as the widget fills it; seconds until it has an estimate of every cell, and until it was left."""
+
+    filling: Filling
+    shown: float
+    ended: float
+
+
+def _fill(session: Session, clean: list[int], corrupted: list[int], site: str, pair: Pair, *, stop: bool) -> _Filled:
+    """From nothing known, to the end or until all cells have an estimate."""
+    session._results.clear()
+    shown = []
+
+    def ask() -> Task:
         return patching_task(session, clean, corrupted, pair.answer, pair.foil, capture=sources(session, site))
 
+    def show() -> None:
+        shown.append(time.perf_counter())
+        if stop:
+            raise _Shown
+
     filling = Filling(session, ask, site, "denoise", None, True)
-    filling.run(lambda: shown.append(time.perf_counter()), lambda: None, lambda done, total: None)
-    return shown[0] - start, time.perf_counter() - start
+    start = time.perf_counter()
+    with suppress(_Shown):
+        filling.run(show, lambda: None, lambda done, total: None)
+    return _Filled(filling, shown[0] - start, time.perf_counter() - start)
 
 
 def _forward(session: Session, ids: list[int]) -> None:
