@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .engine.interventions import Ablate, CutEdge, Noise, Patch, Scale, Steer
     from .engine.prompts import SourceTarget
     from .engine.sites import Site
+    from .experiments import Experiment
     from .loading import load
     from .methods.ablation import ablation_sweep
     from .methods.attention import attention_patterns
@@ -31,6 +32,7 @@ __all__ = [
     "Ablate",
     "AttentionPattern",
     "CutEdge",
+    "Experiment",
     "LogitLens",
     "Noise",
     "Pair",
@@ -56,6 +58,7 @@ _HOME = {
     "Ablate": "engine.interventions",
     "AttentionPattern": "widgets.attention_pattern",
     "CutEdge": "engine.interventions",
+    "Experiment": "experiments",
     "LogitLens": "widgets.logit_lens",
     "Noise": "engine.interventions",
     "Pair": "methods.pairs",
