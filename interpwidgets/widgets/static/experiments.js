@@ -47,7 +47,7 @@ export function joined(all, index) {
  * @param {AbortSignal} signal
  */
 export function createExperiments(wire, signal) {
-  const list = h("div", { class: "iw-chips", role: "list", "aria-label": "Experiments" });
+  const list = h("div", { class: "iw-chips" });
   let shown = "";
   /** @type {Editing | null} */
   let editing = null;
@@ -232,7 +232,8 @@ export function createExperiments(wire, signal) {
     // What has not changed stays: somebody may be typing in it.
     if (key === shown && !anew) return;
     shown = key;
-    keepFocus(list, () => fill(list, ...clusters(experiments).flatMap(grouped),
+    keepFocus(list, () => fill(list,
+      experiments.length ? h("div", { class: "iw-chips__list", role: "list", "aria-label": "Experiments" }, ...clusters(experiments).flatMap(grouped)) : null,
       experiments.length > 1 ? h("button", { type: "button", class: "iw-button", "data-key": "clear", onclick: () => wire.request("clear") }, "Remove all") : null,
       experiments.length ? null : h("span", { class: "iw-hint" }, "none: this is the model as it is"),
       apart ? h("span", { class: "iw-hint" }, "detached: other widgets' experiments do not act here") : null));
