@@ -326,5 +326,5 @@ def test_an_array_for_every_position_acts_alike_in_a_sweep_that_shares_a_prefix(
         other = (*PROMPT[:6], 9, 30)
         values = session.run(other, capture="resid_post")["resid_post"].sel(layer=1).values
         rows = [[iw.Patch("resid_post", layer=1, source=source)] for source in (values, other)]
-        result = session.sweep(PROMPT, rows, lambda x: x[:, 7], prefix=session.prefix(PROMPT, 6)).values
+        result = session.sweep(PROMPT, rows, lambda x: x[:, 7], prefix=6).values
         assert result[0] == pytest.approx(result[1], abs=1e-5)
