@@ -81,7 +81,7 @@ def answer(executor: Executor, model: nn.Module, data: bytes, send: Callable[[by
             progress=lambda done, total: say("progress", done=done, total=total),
             partial=(lambda values: say("partial", values)) if request.streams else None,
         )
-    except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+    except (ValueError, TypeError, RuntimeError, MemoryError, LookupError, ArithmeticError) as error:
         known = (name for name, kind in _ERRORS.items() if isinstance(error, kind))
         say("error", kind=next(known, type(error).__name__), text=str(error))
     else:

@@ -130,10 +130,12 @@ def short(given: Any) -> str:
 
 
 def freeze_array(value: Any) -> Any:
-    """Copy an array so that later edits of the caller's cannot change what holds it."""
+    """Copy an array so that later edits of the caller's cannot change what holds it; an empty one raises ValueError."""
     if hasattr(value, "detach"):
         value = value.detach().to("cpu").float().numpy()
     array = np.array(getattr(value, "values", value), dtype=np.float32)
+    if not array.size:
+        raise ValueError(f"an array of shape {array.shape} holds nothing")
     array.setflags(write=False)
     return array
 
@@ -172,6 +174,12 @@ def _plain(*kinds: type) -> Callable[[Any, Referred], Any]:
     return read
 
 
+def _number(given: Any, referred: Referred) -> float:
+    if type(given) is int and abs(given) < 1 << 53:
+        return float(given)
+    return _plain(float)(given, referred)
+
+
 _integer = _plain(int)
 _end = _plain(int, type(None))
 
@@ -197,7 +205,7 @@ def _any(given: Any, referred: Referred) -> Any:
 
 _READ: dict[str, Callable[[Any, Referred], Any]] = {
     "Any": _any, "Index": _index, "Literal": _plain(str), "StackName": _plain(str), "bool": _plain(bool),
-    "float": _plain(int, float), "int": _integer, "int | None": _end, "str": _plain(str),
+    "float": _number, "int": _integer, "int | None": _end, "str": _plain(str),
     "str | None": _plain(str, type(None)),
 }  # fmt: skip
 """How a field is read, by its annotation."""

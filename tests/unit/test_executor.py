@@ -329,11 +329,12 @@ def places(value, path=()):
 PLACES = list(places(SAID))[1:]
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES, st.booleans()), min_size=1, max_size=3))
-def test_altered_requests_are_read_or_refused_with_a_value_error(changes):
-    said = json.loads(json.dumps(SAID))
-    for path, value, remove in changes:
+@st.composite
+def altered_requests(draw, model):
+    """A request for this model of which up to three things are something else, or are gone."""
+    said = json.loads(json.dumps(SAID | {"model": model}))
+    changes = st.tuples(st.sampled_from(PLACES), VALUES, st.booleans())
+    for path, value, remove in draw(st.lists(changes, min_size=1, max_size=3)):
         at = said
         try:
             for key in path[:-1]:
@@ -344,7 +345,13 @@ def test_altered_requests_are_read_or_refused_with_a_value_error(changes):
                 at[path[-1]] = value
         except (KeyError, IndexError, TypeError):
             continue  # an earlier change took the place away
-    read_or_refused(pack(said, ARRAYS))
+    return pack(said, ARRAYS)
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(altered_requests(MODEL))
+def test_altered_requests_are_read_or_refused_with_a_value_error(data):
+    read_or_refused(data)
 
 
 @settings(max_examples=600, deadline=None)
@@ -354,6 +361,13 @@ def test_altered_bytes_are_read_or_refused_with_a_value_error(change):
         at, piece = change
         change = WRITTEN[:at] + piece + WRITTEN[at + len(piece) :]
     read_or_refused(change)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_a_worker_answers_whatever_it_is_asked(session, data):
+    *_, last = messages(session, data.draw(altered_requests(fingerprint(session.model))))
+    assert unpack(last)[0]["message"] in ("result", "error")
 
 
 def read_or_refused(data):

@@ -280,6 +280,7 @@ def test_arrays_are_compared_by_content_and_cannot_be_changed():
         (lambda: iw.Ablate("pattern", how="mean"), ValueError, "to zero only"),
         (lambda: iw.Patch("z", layer=0), ValueError, "needs source"),
         (lambda: iw.Steer("resid_pre", np.ones((2, 3)), layer=0), ValueError, "one vector"),
+        (lambda: iw.Steer("resid_pre", [], layer=0), ValueError, r"shape \(0,\) holds nothing"),
         (lambda: iw.Ablate("z", layer="1"), TypeError, "layer='1'"),
     ],
 )
