@@ -18,6 +18,7 @@ from .engine.cache import Cache
 from .engine.check import Check, check
 from .engine.edits import Read, compile_edits
 from .engine.engine import Engine
+from .engine.executor import Executor
 from .engine.finite import NotFinite, require_finite, require_finite_anywhere
 from .engine.forward import Edit, ForwardPass
 from .engine.gradient import gradient
@@ -25,9 +26,11 @@ from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
 from .engine.memory import BudgetWarning, Memory, explained, free_memory, storages
+from .engine.metrics import StandardMetric
 from .engine.plan import Plan
 from .engine.prompts import SourceTarget
 from .engine.ready import require_fit, require_model, require_still
+from .engine.request import SweepRequest
 from .engine.resume import Resume, is_watched, shared_blocks
 from .engine.sites import Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, Sweep, SweepResult
@@ -73,6 +76,8 @@ class Session:
         self.worker = Worker()
         # One for all widgets: two threads that each hold one widget and want the other would wait for ever.
         self.publishing = threading.RLock()
+        self.executor: Executor | None = None
+        """Where sweeps run (see `engine/executor.py`); None: here."""
         self.interventions = Experiments()
         """Interventions that act in every linked widget of this session; an observable list."""
         self.widgets: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -464,7 +469,7 @@ class Session:
         *,
         interventions: Sequence[Intervention] = (),
         answer_position: int | None = None,
-        prefix: Prefix | None = None,
+        prefix: int = 0,
         progress: Progress | None = None,
         partial: Partial | None = None,
     ) -> SweepResult:
@@ -474,17 +479,21 @@ class Session:
         sources are read too. `metric` maps the logits at `answer_position` (by default the session's for this prompt),
         (row, token), to one number a row.
         `progress(done, total)` counts rows; `partial(values)` receives the values so far, NaN where not known yet.
-        A `prefix` that the caller knows to be the same in all rows saves computing it. Rows of one pass take at
-        most what results leave of `memory_budget`; more are split over passes. If a pass runs out of memory all the
-        same, the sweep goes on with half the rows a pass; if that does too, it raises NotEnoughMemory.
+        The first `prefix` positions, where the caller knows them to be the same in all rows, are computed once. Rows of
+        one pass take at most what results leave of `memory_budget`; more are split over passes. If a pass runs out of
+        memory all the same, the sweep goes on with half the rows a pass; if that does too, it raises NotEnoughMemory.
+        Where `executor` is set it runs there, and the metric must be data (`iw.LogitDifference`, ...), not a function.
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
-        acting, checked_rows = _interventions(interventions), [_interventions(row) for row in rows]
-        with self.engine.lock:
-            whole = self._sweep(tokens, checked_rows, acting, answer_position, prefix)
-            budget = self._budget - self._results.held
-            result = whole.run(metric, budget=budget, check=check_cancelled, progress=progress, partial=partial)
+        acting, checked_rows = _interventions(interventions), tuple(_interventions(row) for row in rows)
+        at = self._answer_position(tokens, answer_position)
+        request = SweepRequest(tokens, checked_rows, metric, acting, at, prefix, streams=partial is not None)
+        if self.executor is None:
+            result = self.execute(request, progress=progress, partial=partial)
+        else:
+            spelled = request.in_ids(lambda prompt: self.tokenize(prompt).prompt)
+            result = self.executor.execute(spelled, progress=progress, partial=partial)
         if not np.isfinite(result.base):
             self.ask(tokens, interventions=acting)  # says where it begins
         bad = np.flatnonzero(~np.isfinite(result.values)).tolist()
@@ -496,6 +505,24 @@ class Session:
                 warnings.warn(said, NotFiniteWarning, stacklevel=2)
         return result
 
+    def execute(
+        self, request: SweepRequest, *, progress: Progress | None = None, partial: Partial | None = None
+    ) -> SweepResult:
+        """Run a sweep that is given as data, here; `sweep` makes the request, and a worker is given one.
+
+        Raises ValueError for a metric of tokens that the model does not have, and as `sweep`.
+        """
+        self._require_ready()
+        if isinstance(request.metric, StandardMetric):
+            request.metric.require_vocabulary(self.engine.architecture.n_vocab)
+        with self.engine.lock:
+            whole = self._sweep(
+                self.tokenize(request.prompt), request.rows, request.interventions, request.answer_position,
+                request.prefix,
+            )  # fmt: skip
+            budget = self._budget - self._results.held
+            return whole.run(request.metric, budget=budget, check=check_cancelled, progress=progress, partial=partial)
+
     def gradient(
         self, prompt: Any, site: str, layer: int, metric: Metric, interventions: Sequence[Intervention] = ()
     ) -> Tensor:
@@ -505,9 +532,7 @@ class Session:
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
-        at = self.answer_position(tokens)
-        if at is None:
-            raise ValueError(NOTHING_MASKED)
+        at = self._answer_position(tokens, None)
         self.engine.layers(site, layer)  # raises for a layer without it
         ids, source = _tensors([tokens])
         with self.engine.lock:
@@ -521,7 +546,7 @@ class Session:
         *,
         interventions: Sequence[Intervention] = (),
         answer_position: int | None = None,
-        prefix: Prefix | None = None,
+        prefix: int = 0,
     ) -> Plan:
         """What `sweep` with these arguments will compute: passes, rows, tokens, FLOPs and bytes, each and in all.
 
@@ -530,7 +555,8 @@ class Session:
         self._require_ready()
         acting, checked_rows = _interventions(interventions), [_interventions(row) for row in rows]
         with self.engine.lock:
-            whole = self._sweep(self.tokenize(prompt), checked_rows, acting, answer_position, prefix)
+            tokens = self.tokenize(prompt)
+            whole = self._sweep(tokens, checked_rows, acting, self._answer_position(tokens, answer_position), prefix)
             return whole.plan(self._budget - self._results.held)
 
     def _sweep(
@@ -538,18 +564,25 @@ class Session:
         tokens: Tokens,
         rows: Sequence[tuple[Intervention, ...]],
         acting: tuple[Intervention, ...],
-        answer_position: int | None,
-        prefix: Prefix | None,
+        answer_position: int,
+        prefix: int,
     ) -> Sweep:
-        at = self.answer_position(tokens) if answer_position is None else answer_position
-        if at is None:
-            raise ValueError(NOTHING_MASKED)
-        (at,) = resolve(at, len(tokens), "answer_position")
+        (at,) = resolve(answer_position, len(tokens), "answer_position")
+        if not 0 <= prefix <= len(tokens):
+            raise ValueError(f"prefix={prefix}: the prompt has {len(tokens)} tokens")
+        shared = min(prefix, at) if self.causal and self.checked.one_pass else 0  # the answer's is computed in each row
         base = self._edits(tokens, acting, self.read(tokens))
         read = self.read(tokens, acting, whole=True)
         edits = [self._edits(tokens, row, read) for row in rows]
         ids, source = _tensors([tokens])
-        return Sweep(self.engine, ids, edits, at, base, prefix, self.checked.one_pass, source)
+        kept = self.prefix(tokens, shared, acting) if shared else None
+        return Sweep(self.engine, ids, edits, at, base, kept, self.checked.one_pass, source)
+
+    def _answer_position(self, tokens: Tokens, given: int | None) -> int:
+        at = self.answer_position(tokens) if given is None else given
+        if at is None:
+            raise ValueError(NOTHING_MASKED)
+        return resolve(at, len(tokens), "answer_position")[0]
 
     def generate(self, prompt: Any, max_new_tokens: int = 20, interventions: Iterable[Intervention] = ()) -> Tokens:
         """Continue a prompt greedily; the interventions act at every step.

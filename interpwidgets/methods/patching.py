@@ -19,10 +19,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..engine.interventions import Ablate, Intervention, Patch
+from ..engine.metrics import KL, LogitDifference, LogProbability, Probability
 from ..engine.names import unknown
 from ..engine.plan import Plan
 from ..engine.sites import SITES, Site, parse_name, resolve
-from ..engine.sweep import Metric, Prefix, Progress
+from ..engine.sweep import Metric, Progress
 from ..run import NOTHING_MASKED
 from ..session import Session
 from ..tokens import Tokens, align, first_difference
@@ -46,24 +47,6 @@ class ZeroGapWarning(UserWarning):
 
 class TokenWarning(UserWarning):
     """An answer or foil is probably not the token that was meant."""
-
-
-@dataclass(frozen=True)
-class LogitDifference:
-    """The answer's logit minus the foil's, of logits (row, token); of only these two, `of_tokens`."""
-
-    answer: int
-    foil: int
-
-    @property
-    def tokens(self) -> list[int]:
-        return [self.answer, self.foil]
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        return self.of_tokens(logits[:, self.tokens])
-
-    def of_tokens(self, logits: Tensor) -> Tensor:
-        return logits[:, 0].float() - logits[:, 1].float()
 
 
 @dataclass(frozen=True)
@@ -205,20 +188,15 @@ def _require_same_length(what: str, a: Tokens, b: Tokens) -> None:
 
 
 def measure_of(metric: str, answer: int, foil: int, clean: Tensor) -> Metric:
-    """The metric as a function of the logits at the answer's position (row, token)."""
-    reference = clean.log_softmax(-1)
-
-    def log_probability(x: Tensor) -> Tensor:
-        return x.float().log_softmax(-1)[:, answer]
-
-    def probability(x: Tensor) -> Tensor:
-        return log_probability(x).exp()
-
-    def kl(x: Tensor) -> Tensor:
-        return (reference.exp() * (reference - x.float().log_softmax(-1))).sum(-1)
-
-    measures: dict[str, Metric] = {"log_probability": log_probability, "probability": probability, "kl": kl}
-    return LogitDifference(answer, foil) if metric == "logit_diff" else measures[metric]
+    """The metric of the logits at the answer's position (row, token); `clean` are those that "kl" is from, (token,)."""
+    match metric:
+        case "logit_diff":
+            return LogitDifference(answer, foil)
+        case "log_probability":
+            return LogProbability(answer)
+        case "probability":
+            return Probability(answer)
+    return KL(clean.log_softmax(-1))
 
 
 def patch_sweep(
@@ -349,7 +327,7 @@ def patch_sets(
         [Patch(s.name, layer=s.layer, head=s.head, position=s.position, source=source.prompt) for s in each]
         for each in sets
     ]
-    prefix = _shared(session, task, source)
+    prefix = _prefix(task)
     result = session.sweep(
         base, rows, task.measure, interventions=interventions, answer_position=task.answer_position, prefix=prefix,
         progress=progress,
@@ -365,11 +343,10 @@ def _spelled(site: Site) -> str:
     return " ".join([site.name, *(f"{axis} {index}" for axis, index in given if index is not None)])
 
 
-def _shared(session: Session, task: Task, source: Tokens) -> Prefix | None:
-    """Keys and values before the first differing token, where all rows of a sweep have the same."""
-    shares = session.causal and session.checked.one_pass and _shares_prefix(task.interventions)
-    first = task.first_difference if shares else 0
-    return session.prefix(source, first, task.interventions) if 0 < first < len(source) else None
+def _prefix(task: Task) -> int:
+    """How many positions are the same in all rows of a sweep: those before the first differing token."""
+    first = task.first_difference if _shares_prefix(task.interventions) else 0
+    return first if first < len(task.clean) else 0
 
 
 def sources(session: Session, site: str) -> tuple[Site, ...]:
@@ -428,8 +405,8 @@ def plan_patches(session: Session, task: Task, where: Grid, direction: str) -> P
 
 def patch_rows(
     session: Session, task: Task, where: Grid, direction: str
-) -> tuple[Tokens, list[list[Intervention]], Prefix | None]:
-    """The prompt that is patched, each cell's patch (none where it would change nothing), and what all rows share."""
+) -> tuple[Tokens, list[list[Intervention]], int]:
+    """The prompt that is patched, each cell's patch (none where it changes nothing), and what prefix they share."""
     base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
     info = SITES[where.site]
     if info.of_source or (info.keys_of_source and "key" in info.dims):
@@ -455,7 +432,7 @@ def patch_rows(
         whole = changed[at] if cell.head is None else changed[at, cell.head]
         return [Patch(where.site, layer=cell.layer, head=cell.head, position=at, source=whole)]
 
-    return base, [row(cell) for cell in where.cells], _shared(session, task, source)
+    return base, [row(cell) for cell in where.cells], _prefix(task)
 
 
 def _shares_prefix(interventions: tuple[Intervention, ...]) -> bool:
