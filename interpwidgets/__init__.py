@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .engine.architecture import UnsupportedModel
     from .engine.interventions import Ablate, CutEdge, Noise, Patch, Scale, Steer
+    from .engine.metrics import KL, LogitDifference, LogProbability, Probability
     from .engine.prompts import SourceTarget
     from .engine.sites import Site
+    from .experiments import Experiment
     from .loading import load
     from .methods.ablation import ablation_sweep
     from .methods.attention import attention_patterns
@@ -29,14 +31,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "KL",
     "Ablate",
     "AttentionPattern",
     "CutEdge",
+    "Experiment",
+    "LogProbability",
+    "LogitDifference",
     "LogitLens",
     "Noise",
     "Pair",
     "Patch",
     "PatchingHeatmap",
+    "Probability",
     "Run",
     "Scale",
     "Session",
@@ -58,11 +65,16 @@ _HOME = {
     "Ablate": "engine.interventions",
     "AttentionPattern": "widgets.attention_pattern",
     "CutEdge": "engine.interventions",
+    "Experiment": "experiments",
+    "KL": "engine.metrics",
+    "LogProbability": "engine.metrics",
+    "LogitDifference": "engine.metrics",
     "LogitLens": "widgets.logit_lens",
     "Noise": "engine.interventions",
     "Pair": "methods.pairs",
     "Patch": "engine.interventions",
     "PatchingHeatmap": "widgets.patching_heatmap",
+    "Probability": "engine.metrics",
     "Run": "run",
     "Scale": "engine.interventions",
     "Session": "session",

@@ -73,7 +73,7 @@ def make_plan(
     *,
     budget: int,
     at_least: int = 1,
-    priority: Sequence[float] | None = None,
+    priority: Sequence[float] = (),
 ) -> Plan:
     """Pack rows, given by where they begin, into passes over the positions before `end`.
 
@@ -82,7 +82,9 @@ def make_plan(
     ones). `at_least` passes are wanted for results to show meanwhile, where the sweep is long enough for that.
     """
     n_layers = engine.architecture.n_layers
-    first = np.zeros(len(spans)) if priority is None else np.asarray(priority)
+    if len(priority) not in (0, len(spans)):
+        raise ValueError(f"priority has {len(priority)} numbers, and there are {len(spans)} rows: one a row is needed")
+    first = priority if len(priority) else np.zeros(len(spans))
     waiting = [i for i, s in enumerate(spans) if s is not None]
     waiting.sort(key=lambda i: (-first[i], -_of(spans[i]).block))
     tokens = {i: _tokens(_of(spans[i]), end, n_layers) for i in waiting}

@@ -133,7 +133,7 @@ class Sweep:
         moves = following < self.engine.architecture.n_layers and not taken
         return [replace(edit, site="resid_pre", layer=following) if moves else edit]
 
-    def plan(self, budget: int, at_least: int = 1, priority: Sequence[float] | None = None) -> Plan:
+    def plan(self, budget: int, at_least: int = 1, priority: Sequence[float] = ()) -> Plan:
         read = 0 if self.source is None else self.source.shape[1]
         length = self.end + read
         return make_plan(self.engine, self.spans, length, budget=budget, at_least=at_least, priority=priority)
@@ -146,7 +146,7 @@ class Sweep:
         check: Callable[[], None] | None = None,
         progress: Progress | None = None,
         partial: Partial | None = None,
-        priority: Sequence[float] | None = None,
+        priority: Sequence[float] = (),
     ) -> SweepResult:
         """The metric of every row.
 

@@ -19,10 +19,11 @@ from torch import Tensor
 from ..engine.interventions import Intervention, Patch
 from ..engine.names import unknown
 from ..engine.sites import SITES, Index, Site, parse_name
+from ..engine.sweep import Prefix
 from ..session import Session
 from ..tokens import Tokens
 from .cells import Cell, Grid, grid
-from .patching import Task, TokenWarning, label, patching_task, runs_of, shared_prefix, sources, unpatched
+from .patching import Task, TokenWarning, label, patching_task, runs_of, shared_positions, sources, unpatched
 
 _OFF = 0.25  # of the gap; a layer whose effects add up to less or more than that is not to be trusted
 
@@ -133,7 +134,7 @@ def attribution(
         raise ValueError(f"steps={steps!r}: a whole number of gradients is needed, 1 or more")
     base, source = runs_of(task, direction)
     old, new = session.ask_all((base, source), (Site(site),), task.interventions)
-    prefix = shared_prefix(session, task, source)
+    prefix = _prefix(session, task, base)
     total: dict[int, Tensor] = {}
     for between in _between(session, task, base, source, steps):
         found = session.gradients(
@@ -152,6 +153,13 @@ def top_neurons(session: Session, task: Task, site: str, layer: int | None, coun
     (effects,) = attribution(session, task, site, direction, layer=layer).values()
     size = effects.sum(0).abs()  # (neuron,)
     return size.topk(min(max(count, 1), len(size))).indices.tolist()
+
+
+def _prefix(session: Session, task: Task, base: Tokens) -> Prefix | None:
+    """Keys and values of the positions that both runs share: their gradients are of no use."""
+    shares = session.causal and session.checked.one_pass
+    length = min(shared_positions(task), task.answer_position) if shares else 0
+    return session.prefix(base, length, task.interventions) if length else None
 
 
 def _between(session: Session, task: Task, base: Tokens, source: Tokens, steps: int) -> list[tuple[Intervention, ...]]:

@@ -19,10 +19,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..engine.interventions import Ablate, Intervention, Patch
+from ..engine.metrics import KL, LogitDifference, LogProbability, Probability
 from ..engine.names import unknown
 from ..engine.plan import Plan
 from ..engine.sites import SITES, Site, parse_name, resolve
-from ..engine.sweep import Metric, Prefix, Progress
+from ..engine.sweep import Metric, Progress
 from ..run import NOTHING_MASKED
 from ..session import Session
 from ..tokens import Tokens, align, first_difference
@@ -46,24 +47,6 @@ class ZeroGapWarning(UserWarning):
 
 class TokenWarning(UserWarning):
     """An answer or foil is probably not the token that was meant."""
-
-
-@dataclass(frozen=True)
-class LogitDifference:
-    """The answer's logit minus the foil's, of logits (row, token); of only these two, `of_tokens`."""
-
-    answer: int
-    foil: int
-
-    @property
-    def tokens(self) -> list[int]:
-        return [self.answer, self.foil]
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        return self.of_tokens(logits[:, self.tokens])
-
-    def of_tokens(self, logits: Tensor) -> Tensor:
-        return logits[:, 0].float() - logits[:, 1].float()
 
 
 @dataclass(frozen=True)
@@ -205,20 +188,15 @@ def _require_same_length(what: str, a: Tokens, b: Tokens) -> None:
 
 
 def measure_of(metric: str, answer: int, foil: int, clean: Tensor) -> Metric:
-    """The metric as a function of the logits at the answer's position (row, token)."""
-    reference = clean.log_softmax(-1)
-
-    def log_probability(x: Tensor) -> Tensor:
-        return x.float().log_softmax(-1)[:, answer]
-
-    def probability(x: Tensor) -> Tensor:
-        return log_probability(x).exp()
-
-    def kl(x: Tensor) -> Tensor:
-        return (reference.exp() * (reference - x.float().log_softmax(-1))).sum(-1)
-
-    measures: dict[str, Metric] = {"log_probability": log_probability, "probability": probability, "kl": kl}
-    return LogitDifference(answer, foil) if metric == "logit_diff" else measures[metric]
+    """The metric of the logits at the answer's position (row, token); `clean` are those that "kl" is from, (token,)."""
+    match metric:
+        case "logit_diff":
+            return LogitDifference(answer, foil)
+        case "log_probability":
+            return LogProbability(answer)
+        case "probability":
+            return Probability(answer)
+    return KL(clean.log_softmax(-1))
 
 
 def patch_sweep(
@@ -334,7 +312,7 @@ def patch_sets(
         [Patch(s.name, layer=s.layer, head=s.head, position=s.position, source=source.prompt) for s in each]
         for each in sets
     ]
-    prefix = shared_prefix(session, task, source)
+    prefix = shared_positions(task)
     result = session.sweep(
         base, rows, task.measure, interventions=interventions, answer_position=task.answer_position, prefix=prefix,
         progress=progress,
@@ -355,11 +333,10 @@ def runs_of(task: Task, direction: str) -> tuple[Tokens, Tokens]:
     return (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
 
 
-def shared_prefix(session: Session, task: Task, source: Tokens) -> Prefix | None:
-    """Keys and values before the first differing token, where all rows of a sweep have the same."""
-    shares = session.causal and session.checked.one_pass and _shares_prefix(task.interventions)
-    first = task.first_difference if shares else 0
-    return session.prefix(source, first, task.interventions) if 0 < first < len(source) else None
+def shared_positions(task: Task) -> int:
+    """How many positions are the same in all rows of a sweep: those before the first differing token."""
+    first = task.first_difference if _shares_prefix(task.interventions) else 0
+    return first if first < len(task.clean) else 0
 
 
 def sources(session: Session, site: str) -> tuple[Site, ...]:
@@ -374,8 +351,8 @@ class Patches:
 
     base: Tokens
     rows: list[list[Intervention]]
-    prefix: Prefix | None
-    """What all rows share."""
+    prefix: int
+    """How many positions are the same in all rows."""
 
 
 def run_grid(
@@ -406,7 +383,7 @@ def run_grid(
         patches.base, patches.rows, task.measure, interventions=task.interventions,
         answer_position=task.answer_position, prefix=patches.prefix, progress=progress,
         partial=None if partial is None else lambda values: partial(shaped(values)),
-        priority=None if priority is None else priority.ravel().tolist(),
+        priority=() if priority is None else priority.ravel().tolist(),
     )  # fmt: skip
     return shaped(result.values)
 
@@ -451,7 +428,7 @@ def patch_rows(session: Session, task: Task, where: Grid, direction: str) -> Pat
         whole = changed[at] if cell.head is None else changed[at, cell.head]
         return [Patch(where.site, layer=cell.layer, head=cell.head, position=at, source=whole)]
 
-    return Patches(base, [row(cell) for cell in where.cells], shared_prefix(session, task, source))
+    return Patches(base, [row(cell) for cell in where.cells], shared_positions(task))
 
 
 def _shares_prefix(interventions: tuple[Intervention, ...]) -> bool:

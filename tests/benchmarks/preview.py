@@ -16,7 +16,7 @@ from interpwidgets.methods.patching import Task, patching_task, sources
 from interpwidgets.session import Session
 from interpwidgets.widgets.filling import Filling
 
-from .workloads import FACT, DemoPrompts, Pair, random_pair
+from .workloads import DemoPrompts, Pair, random_pair
 
 SITES = ("resid_pre", "attn_out", "mlp_out", "z")
 STEPS = (1, 5)
@@ -24,6 +24,7 @@ TELLING = 0.05
 """Signs are compared where the exact effect is more than this share of the map's largest."""
 TARGET = 3.0
 """Forward passes until the picture is complete."""
+CITY = "{} is in the city of"
 SEQUENCE = "The code of the day was blue seven green {}. Everyone repeated it: blue seven green"
 
 
@@ -47,13 +48,13 @@ class Preview:
 
 
 def pairs(quick: bool) -> dict[str, Pair]:
-    """An indirect object, a fact with an early difference, an induction sequence."""
+    """An indirect object, a fact whose first difference is early, an induction sequence."""
     if quick:
         return {name: random_pair(97, 9, first) for name, first in (("IOI", 5), ("fact", 1), ("induction", 3))}
     say = DemoPrompts()
     return {
         "IOI": say.ioi(),
-        "fact": say.pair(FACT.format("The Eiffel Tower"), FACT.format("The Colosseum"), " Paris", " Rome"),
+        "fact": say.pair(CITY.format("The Eiffel Tower"), CITY.format("The Colosseum"), " Paris", " Rome"),
         "induction": say.pair(SEQUENCE.format("lamp"), SEQUENCE.format("chair"), " lamp", " chair"),
     }
 
