@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .engine.metrics import KL, LogitDifference, LogProbability, Probability
     from .engine.prompts import SourceTarget
     from .engine.sites import Site
+    from .experiments import Experiment
     from .loading import load
     from .methods.ablation import ablation_sweep
     from .methods.attention import attention_patterns
@@ -33,6 +34,7 @@ __all__ = [
     "Ablate",
     "AttentionPattern",
     "CutEdge",
+    "Experiment",
     "LogProbability",
     "LogitDifference",
     "LogitLens",
@@ -61,6 +63,7 @@ _HOME = {
     "Ablate": "engine.interventions",
     "AttentionPattern": "widgets.attention_pattern",
     "CutEdge": "engine.interventions",
+    "Experiment": "experiments",
     "KL": "engine.metrics",
     "LogProbability": "engine.metrics",
     "LogitDifference": "engine.metrics",

@@ -21,11 +21,11 @@ from ..engine.interventions import Intervention
 from ..engine.jobs import Ticket, check_cancelled
 from ..engine.memory import is_out_of_memory
 from ..engine.prompts import SourceTarget
-from ..experiments import Experiments
+from ..experiments import Experiment, Experiments
 from ..run import Run
 from ..session import Session
 from ..tokens import Tokens, written_ids
-from .labels import short_label
+from .labels import label_parts, short_label
 from .unicode import drawable, encodable
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its st
 _LONGEST_TEXT = 2000  # characters of an error that are drawn
 _LARGEST_ID = 2**53  # whole numbers below this are exact in JavaScript
 _FROM_PAGE = ("_request", "_view_count")  # of the wire's own traits, those that the front end may set
+
+_OF_HISTORY = ("undo", "redo", "toggle", "remove", "clear", "stop")
+_OF_EXPERIMENTS = ("move", "rename", "set_strength", "group", "rename_group", "toggle_group", "remove_group")
+"""Requests that every widget answers: by itself, and by its list of experiments."""
 
 Wire = dict[str, Any]
 
@@ -239,14 +243,16 @@ class LiveWidget(anywidget.AnyWidget):
         request = dict(change["new"])
         operation = request.pop("op", None)
         number = request.pop("id", None)
-        history = ("undo", "redo", "toggle", "remove", "clear", "stop")
         self._error = self._drawn = None
         try:
             if not _is_id(number):
                 raise ValueError(f"a request carries a whole number as its id, not {number!r}")
-            if operation not in (*history, *self.operations):
+            if operation in _OF_EXPERIMENTS:
+                getattr(self.experiments, operation)(**_checked_places(request))
+            elif operation in (*_OF_HISTORY, *self.operations):
+                getattr(self, operation)(**request)
+            else:
                 raise ValueError(f"unknown request {operation!r}")
-            getattr(self, operation)(**request)
         except Exception as error:  # noqa: BLE001 - drawn; in a callback it would be lost in the log
             self._fail(error)
         # What started a run has been acknowledged as queued; anything else is done already.
@@ -372,17 +378,22 @@ class LiveWidget(anywidget.AnyWidget):
 
     def _show_experiments(self) -> None:
         with self.session.publishing, self.hold_sync():
-            self._experiments = [
-                {
-                    "label": short_label(e.intervention),
-                    "code": repr(e.intervention),
-                    "on": e.on,
-                    "note": "changed nothing here" if e.on and e.intervention in self._idle_experiments else "",
-                }
-                for e in self.experiments.entries
-            ]
+            self._experiments = [self._experiment_to_wire(e) for e in self.experiments.entries]
             self._history = {"undo": self.experiments.can_undo, "redo": self.experiments.can_redo}
             self._code = self.code()
+
+    def _experiment_to_wire(self, experiment: Experiment) -> Wire:
+        intervention = experiment.intervention
+        before, strength, after = label_parts(intervention)
+        return {
+            "label": short_label(intervention),
+            "name": experiment.name,
+            "group": experiment.group,
+            "code": repr(intervention),
+            "on": experiment.on,
+            "note": "changed nothing here" if experiment.on and intervention in self._idle_experiments else "",
+            "strength": None if strength is None else {"value": strength, "before": before, "after": after},
+        }
 
     def _note_idle(self, acting: tuple[Intervention, ...], idle: tuple[int, ...]) -> None:
         """Mark the experiments that changed nothing on this widget's prompt."""
@@ -491,6 +502,12 @@ def whole(value: Any, name: str) -> int:
         raise TypeError(f"{name}={value!r}: a whole number is needed") from None
 
 
+def _checked_places(request: dict[str, Any]) -> dict[str, Any]:
+    """Places in the list of experiments, as the page sends them."""
+    checked = {name: whole(value, name) if name in ("index", "to") else value for name, value in request.items()}
+    return checked | ({"indices": [whole(i, "indices") for i in request["indices"]]} if "indices" in request else {})
+
+
 def _is_id(number: Any) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _LARGEST_ID
 
@@ -527,9 +544,9 @@ def _error_hint(error: Exception, experiments: Experiments) -> str:
 
 
 def _experiments_code(experiments: Experiments, linked: bool) -> str:
-    acting = list(experiments)
-    if not acting:
+    if not len(experiments):
         return ""
     name = "session.interventions" if linked else "widget.experiments"
-    lines = "\n".join(f"    {i!r}," for i in acting)
+    plain = ((e.intervention if e == Experiment(e.intervention) else e) for e in experiments.entries)
+    lines = "\n".join(f"    {e!r}," for e in plain)
     return f"{name}.extend([\n{lines}\n])\n"

@@ -158,7 +158,7 @@ export function createMatrix(spec) {
     context.textBaseline = "middle";
     /** @param {Label} label @param {boolean} on */
     const style = (label, on) => {
-      context.fillStyle = on || label.strong ? colours.accent : label.warn ? colours.warn : label.faint ? colours.faint : colours.fg;
+      context.fillStyle = on || label.strong ? colours.accent : label.warn ? colours.warn : label.faint ? colours.mute : colours.fg;
       context.font = (on ? "600 " : "") + labelFont();
     };
     context.textAlign = "right";
@@ -187,7 +187,7 @@ export function createMatrix(spec) {
       context.restore();
       if (!numbers()) return;
       context.font = `${NUMBER_SIZE}px ${colours.ui}`;
-      context.fillStyle = on ? colours.accent : colours.faint;
+      context.fillStyle = on ? colours.accent : colours.mute;
       context.textAlign = "center";
       context.fillText(String(label.index), x, top - 6);
     });
