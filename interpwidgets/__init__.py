@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .loading import load
     from .methods.ablation import ablation_sweep
     from .methods.attention import attention_patterns
+    from .methods.attribution import attribution_sweep
     from .methods.lens import logit_lens
     from .methods.pairs import Pair, patch_pairs
     from .methods.patching import patch_sets, patch_sweep
@@ -52,6 +53,7 @@ __all__ = [
     "UnsupportedModel",
     "ablation_sweep",
     "attention_patterns",
+    "attribution_sweep",
     "load",
     "logit_lens",
     "patch_pairs",
@@ -82,6 +84,7 @@ _HOME = {
     "UnsupportedModel": "engine.architecture",
     "ablation_sweep": "methods.ablation",
     "attention_patterns": "methods.attention",
+    "attribution_sweep": "methods.attribution",
     "load": "loading",
     "logit_lens": "methods.lens",
     "patch_pairs": "methods.pairs",

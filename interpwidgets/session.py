@@ -21,7 +21,7 @@ from .engine.engine import Engine
 from .engine.executor import Executor
 from .engine.finite import NotFinite, require_finite, require_finite_anywhere
 from .engine.forward import Edit, ForwardPass
-from .engine.gradient import gradient
+from .engine.gradient import gradients
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
@@ -32,7 +32,7 @@ from .engine.prompts import SourceTarget
 from .engine.ready import require_fit, require_model, require_still
 from .engine.request import SweepRequest
 from .engine.resume import Resume, is_watched, shared_blocks
-from .engine.sites import Site, resolve
+from .engine.sites import Index, Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, Sweep, SweepResult
 from .experiments import Experiments, checked
 from .run import NOTHING_MASKED, Run, covers, select
@@ -472,6 +472,7 @@ class Session:
         prefix: int = 0,
         progress: Progress | None = None,
         partial: Partial | None = None,
+        priority: Sequence[float] = (),
     ) -> SweepResult:
         """Run many experiments on one prompt in one forward pass (see `engine/sweep.py`).
 
@@ -482,13 +483,16 @@ class Session:
         The first `prefix` positions, where the caller knows them to be the same in all rows, are computed once. Rows of
         one pass take at most what results leave of `memory_budget`; more are split over passes. If a pass runs out of
         memory all the same, the sweep goes on with half the rows a pass; if that does too, it raises NotEnoughMemory.
+        Of several passes, those with rows of the highest `priority`, one number a row, come first.
         Where `executor` is set it runs there, and the metric must be data (`iw.LogitDifference`, ...), not a function.
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
         acting, checked_rows = _interventions(interventions), tuple(_interventions(row) for row in rows)
         at = self._answer_position(tokens, answer_position)
-        request = SweepRequest(tokens, checked_rows, metric, acting, at, prefix, streams=partial is not None)
+        request = SweepRequest(
+            tokens, checked_rows, metric, acting, at, prefix, streams=partial is not None, priority=tuple(priority)
+        )
         if self.executor is None:
             result = self.execute(request, progress=progress, partial=partial)
         else:
@@ -521,23 +525,46 @@ class Session:
                 request.prefix,
             )  # fmt: skip
             budget = self._budget - self._results.held
-            return whole.run(request.metric, budget=budget, check=check_cancelled, progress=progress, partial=partial)
+            return whole.run(
+                request.metric, budget=budget, check=check_cancelled, progress=progress, partial=partial,
+                priority=request.priority,
+            )  # fmt: skip
 
     def gradient(
         self, prompt: Any, site: str, layer: int, metric: Metric, interventions: Sequence[Intervention] = ()
     ) -> Tensor:
-        """The metric's gradient at one site and layer, (position, [head,] width), under `interventions`.
+        """The metric's gradient at one site and layer, (position, [head,] width); as `gradients`, for one layer."""
+        (found,) = self.gradients(prompt, site, metric, interventions, layer=layer).values()
+        return found
 
-        `metric` maps the logits at the answer's position, (row, token), to one number a row.
+    def gradients(
+        self,
+        prompt: Any,
+        site: str,
+        metric: Metric,
+        interventions: Sequence[Intervention] = (),
+        *,
+        layer: Index = None,
+        answer_position: int | None = None,
+        prefix: Prefix | None = None,
+    ) -> dict[int, Tensor]:
+        """The metric's gradient at a site of all its layers, (position, [head,] width) each, from one backward pass.
+
+        `layer` chooses some. The rest is as in `sweep`; positions of a `prefix` (`Session.prefix` of the same prompt)
+        are not computed again, and have 0.
+        Raises NoGradient where autograd cannot follow the model (weights in integers, kernels without a backward);
+        NotEnoughMemory if what it would keep is more than results leave of `memory_budget`.
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
-        at = self._answer_position(tokens, None)
-        self.engine.layers(site, layer)  # raises for a layer without it
-        ids, source = _tensors([tokens])
+        acting, at = _interventions(interventions), self._answer_position(tokens, answer_position)
+        layers = [i for i in self.engine.layers(site, layer) if i is not None]
         with self.engine.lock:
-            edits = self._edits(tokens, _interventions(interventions), self.read(tokens))
-            return gradient(self.engine, ids, site, layer, metric, at, edits, source)
+            whole = replace(self._sweep(tokens, [], acting, at, 0), prefix=prefix)
+            budget = self._budget - self._results.held
+            places = [(site, i) for i in layers]
+            found = gradients(whole, places, metric, budget, check_cancelled)
+        return {i: found[site, i] for i in layers}
 
     def plan(
         self,

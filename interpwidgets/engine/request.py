@@ -43,6 +43,8 @@ class SweepRequest:
     """How many positions, from the first on, are known to be the same in all rows."""
     streams: bool = False
     """Whether values are wanted as they come; a sweep is split for that."""
+    priority: tuple[float, ...] = ()
+    """Of several passes, those with rows of the highest come first: one number a row, or none at all."""
 
     def in_ids(self, ids: Callable[[Any], Any]) -> SweepRequest:
         """The same with every prompt given by token ids: what a text runs as, only a tokenizer knows."""
@@ -82,6 +84,7 @@ class SweepRequest:
             "answer_position": self.answer_position,
             "prefix": self.prefix,
             "streams": self.streams,
+            "priority": list(self.priority),
         }
         return pack(said, referred.arrays)
 
@@ -101,13 +104,16 @@ class SweepRequest:
         version = said.get("version") if isinstance(said, dict) else None
         if version != VERSION:
             raise ValueError(f"the request has version {short(version)}; this worker reads version {VERSION}")
-        asked = {"prompt", "rows", "metric", "interventions", "answer_position", "prefix", "streams"}
+        asked = {"prompt", "rows", "metric", "interventions", "answer_position", "prefix", "streams", "priority"}
         require_keys("the request", said, {"version", "ask", "model", *asked})
         if said["ask"] != "sweep":
             raise ValueError(f"the request asks for {short(said['ask'])}; this worker runs 'sweep'")
         for name, kind in (("answer_position", int), ("prefix", int), ("streams", bool)):
             if type(said[name]) is not kind:
                 raise ValueError(f"{name}={short(said[name])}: {kind.__name__} is needed")
+        priority = _list("priority", said["priority"])
+        if not all(type(number) in (int, float) for number in priority):
+            raise ValueError(f"priority={short(priority)}: numbers are needed")
         model, referred = said["model"], Referred(arrays)
         if not isinstance(model, dict) or not all(isinstance(value, str) for value in model.values()):
             raise ValueError(f"model={short(model)}: a fingerprint is needed")
@@ -123,6 +129,7 @@ class SweepRequest:
             answer_position=said["answer_position"],
             prefix=said["prefix"],
             streams=said["streams"],
+            priority=tuple(priority),
         )
         return request, model
 

@@ -159,7 +159,7 @@ class LiveWidget(anywidget.AnyWidget):
         with self.session.publishing:
             for ticket in list(self._tickets.values()):
                 ticket.cancel()
-            self._tell("cancelled", message="stopped")
+            self._tell("cancelled")
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until nothing is running. Raises the run's error, or TimeoutError."""
@@ -280,10 +280,12 @@ class LiveWidget(anywidget.AnyWidget):
 
     # -- jobs and results --------------------------------------------------------------------------------------------
 
-    def _submit(self, compute: Callable[[], Wire], lane: str = "view") -> None:
-        """Compute on the session's worker and publish the traits that come back, and a "message" for the status line.
+    def _submit(self, compute: Callable[[], Wire], lane: str = "view", left: Callable[[], Wire] | None = None) -> None:
+        """Compute on the session's worker and publish the traits that come back.
 
-        Newer work in a lane replaces older.
+        Among them may be a "message" for the status line, and a "detail" that shows when it is pointed at.
+
+        Newer work in a lane replaces older. `left` gives what stays if it is stopped; by default the last picture.
         """
 
         def job(ticket: Ticket) -> None:
@@ -302,7 +304,7 @@ class LiveWidget(anywidget.AnyWidget):
                         ticket.finish()
                         self._fail(_as_exception(error))
             if ticket.cancelled and self._tickets.get(lane) is ticket:  # stopped, not replaced by a newer one
-                self._tell("cancelled", message="stopped")
+                self._leave({} if left is None else left())
 
         with self.session.publishing:  # so that "queued" is said before the worker says more
             self._error = self._drawn = None
@@ -313,6 +315,22 @@ class LiveWidget(anywidget.AnyWidget):
             else:
                 self._tell("queued")
 
+    def _leave(self, results: Wire) -> None:
+        """Say that the work was stopped, with what it came to."""
+        with self.session.publishing, self.hold_sync():
+            message = results.pop("message", "")
+            for name, value in results.items():
+                self.set_trait(name, value)
+            self._tell("cancelled", message=message)
+
+    def _show(self, results: Wire, message: str = "", detail: str = "") -> None:
+        """Publish what is known so far, from outside of a pass."""
+        with self.session.publishing, self.hold_sync():
+            check_cancelled()
+            for name, value in results.items():
+                self.set_trait(name, value)
+            self._tell("running", message=message, detail=detail)
+
     def _running(self) -> bool:
         return any(not (ticket.ended or ticket.cancelled) for ticket in list(self._tickets.values()))
 
@@ -321,12 +339,12 @@ class LiveWidget(anywidget.AnyWidget):
             if ticket.cancelled:
                 return
             ticket.finish()
-            message = results.pop("message", "")
+            message, detail = results.pop("message", ""), results.pop("detail", "")
             self._header = _header(self.session)
             for name, value in results.items():
                 self.set_trait(name, value)
             self._code = self.code()
-            self._tell("running" if self._running() else "idle", ms=milliseconds, message=message)
+            self._tell("running" if self._running() else "idle", ms=milliseconds, message=message, detail=detail)
 
     def _publish_part(self, results: Callable[[], Wire]) -> None:
         """Publish what is known so far, at most ten times a second."""
@@ -339,9 +357,9 @@ class LiveWidget(anywidget.AnyWidget):
 
             self._unless_busy(show)
 
-    def _progress(self, done: int, total: int) -> None:
+    def _progress(self, done: int, total: int, message: str = "", detail: str = "") -> None:
         if time.perf_counter() - self._last_progress >= _PROGRESS_SECONDS or done == total:
-            self._unless_busy(lambda: self._tell("running", done=done, total=total))
+            self._unless_busy(lambda: self._tell("running", done=done, total=total, message=message, detail=detail))
 
     def _unless_busy(self, show: Callable[[], None]) -> None:
         """Show something from inside a pass, which must not wait for a thread that may be waiting for the model."""
@@ -358,10 +376,12 @@ class LiveWidget(anywidget.AnyWidget):
         number = self._request.get("id", 0)
         return number if _is_id(number) else self._status.get("id", 0)
 
-    def _tell(self, state: str, *, message: str = "", ms: int = 0, done: int = 0, total: int = 0) -> None:
+    def _tell(
+        self, state: str, *, message: str = "", detail: str = "", ms: int = 0, done: int = 0, total: int = 0
+    ) -> None:
         with self.session.publishing:
             self._status = {
-                "id": self._result_id(), "state": state, "message": message,
+                "id": self._result_id(), "state": state, "message": message, "detail": detail,
                 "ms": ms, "done": done, "total": total, "error": self._drawn,
             }  # fmt: skip
 

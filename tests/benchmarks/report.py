@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from . import memory
+from . import memory, preview
 from .compare import PEERS
 from .drawing import Drawn
 from .memory import Peak
 from .outcome import OURS, Outcome
+from .preview import Preview
 from .scaling import Curve
 from .targets import targets
 from .wire import Sent
@@ -28,6 +29,7 @@ class Results:
     modules: dict[str, tuple[int, int]] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     drawn: list[Drawn] = field(default_factory=list)
+    previews: list[Preview] = field(default_factory=list)
 
 
 def page(results: Results, plot: str = "") -> str:
@@ -42,6 +44,7 @@ def page(results: Results, plot: str = "") -> str:
         ("From a fresh process", _table(("step", "seconds"), [(k, f"{v:.2f}") for k, v in results.startup.items()])),
         ("On the wire", _wire(results)),
         ("Drawing one layer's patterns", _drawing(results.drawn)),
+        ("Estimates beside exact maps", _table(*preview.table(results.previews))),
     ]
     text = "# Benchmarks\n\nWritten by `make bench`; what each figure means is said in the modules of this folder.\n"
     for title, lines in parts:

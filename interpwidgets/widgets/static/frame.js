@@ -200,9 +200,10 @@ function statusLine(wire, announce) {
       const words = gone ? "no kernel"
         : running ? [status.state === "queued" ? "queued" : "running", counted ? `${status.done} of ${status.total}` : "", status.message].filter(Boolean).join(" · ")
         : status.error ? "failed: the picture is from the run before"
-        : status.state === "cancelled" ? "stopped: the picture is from the run before"
+        : status.state === "cancelled" ? `stopped: ${status.message || "the picture is from the run before"}`
         : [time, status.message].filter(Boolean).join(" · ");
       fill(text, words);
+      attribute(text, "title", status.detail || null);
       if (waited && !pending) announce(words);
       waited = pending;
     },
