@@ -39,7 +39,8 @@ class Remote:
     """An executor that asks another process, which has the same model.
 
     `ask` takes a request's bytes and gives the messages that `answer` sends there, as they come, until the last; it is
-    closed before that if the sweep is cancelled. `model` is what the worker's must be equal to: settings and weights.
+    closed at the next one if the sweep is cancelled. `model` is what the worker's must be equal to, in settings and
+    weights.
     """
 
     def __init__(self, model: nn.Module, ask: Callable[[bytes], Generator[bytes, None, None]]) -> None:
