@@ -241,3 +241,5 @@ def test_the_most_important_rows_come_first_and_cost_no_more():
         assert len(seen) > 2
         first = seen[0]
         assert important[first].min() > important[~first].max()
+        with pytest.raises(ValueError, match="priority has 1 numbers, and there are 20 rows"):
+            session.sweep(CORRUPTED, rows, difference, priority=[1.0])

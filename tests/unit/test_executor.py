@@ -273,7 +273,6 @@ ARRAY = {"array": "0" * 64, "shape": [1]}
         (altered(streams=1), "streams=1: bool is needed"),
         (altered(priority=[True]), "priority=[True]: numbers are needed"),
         (altered(priority=None), "priority: a list is needed"),
-        (altered(priority=[1.0] * 99), "priority has 99 numbers, and there are"),
         (altered(interventions=[iw.Scale("z", 1.0).to_json() | {"layer": {"slice": [1, 2]}}]), "a slice is"),
         (altered(interventions=[iw.Scale("z", 1.0).to_json() | {"site": "zz"}]), "unknown site 'zz'"),
     ],
