@@ -22,8 +22,8 @@ class Run:
 
     `tokens`: what was run. `logits`: DataArray (position, token). `run["z"]`, or `run[site]` for what was asked for
     as a `Site`: DataArray with the site's dimensions. `idle`: which of the `interventions` changed nothing, by
-    index. `answer_position`: where `prediction` is read (see `Session.answer_position`). `reduced`: of patterns that are not
-    captured whole, (head, bin, bin) of each layer.
+    index. `answer_position`: where `prediction` is read (see `Session.answer_position`). `reduced`: patterns' bins,
+    (head, bin, bin) of each layer.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -29,6 +30,13 @@ class Bins:
     def __call__(self, pattern: Tensor) -> Tensor:
         """(row, query, head, key) -> (row, head, bin, bin)."""
         return self._along(self._along(pattern.transpose(1, 2), 2), 3)
+
+    def of(self, weights: np.ndarray) -> np.ndarray:
+        """Of one head's weights, (query, key) -> (bin, bin); of any numbers, for a difference too."""
+        for axis in (0, 1):
+            starts = self.edges(weights.shape[axis])[:-1]
+            weights = np.maximum.reduceat(weights, starts, axis=axis)
+        return weights
 
     def _width(self, length: int) -> int:
         return -(-(length - 1) // (self.most - 1))

@@ -61,7 +61,8 @@ export function createSurface(spec) {
   /** @type {Cell | null} */
   let hover = null;
   let focused = false;
-  let unseen = false;
+  /** @type {"" | "reveal" | "centre"} how the cursor is to be brought into view */
+  let unseen = "";
   const active = () => hover ?? (focused ? cursor : null);
   /** @returns {View} */
   const view = () => ({ left: scroller.scrollLeft, top: scroller.scrollTop, width: canvas.clientWidth, height: canvas.clientHeight });
@@ -104,8 +105,11 @@ export function createSurface(spec) {
   /** A cell can be scrolled into view only once there is a layout to scroll. */
   const show = () => {
     if (!unseen || width <= 0) return;
-    unseen = false;
-    reveal(cursor);
+    const box = spec.boxOf(cursor);
+    const [{ left, top, bottom }, seen] = [spec.sticky?.() ?? { left: 0, top: 0, bottom: 0 }, view()];
+    if (unseen === "reveal") reveal(cursor);
+    else scroller.scrollTo(box.x + (box.width - left - seen.width) / 2, box.y + (box.height - top - seen.height + bottom) / 2);
+    unseen = "";
   };
   const repaint = coalesce(() => {
     show();
@@ -210,9 +214,16 @@ export function createSurface(spec) {
     moveTo(cell) {
       if (cell.row === cursor.row && cell.col === cursor.col) return;
       cursor = cell;
-      unseen = true;
+      unseen = "reveal";
       moved();
     },
+    /** @param {Cell} cell is to be the keyboard's place, and in the middle, when the grid is next laid out */
+    lookAt(cell) {
+      cursor = cell;
+      unseen = "centre";
+      hover = null;
+    },
+    cursor: () => cursor,
     focus: () => scroller.focus({ preventScroll: true }),
   };
 }
