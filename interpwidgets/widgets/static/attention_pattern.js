@@ -175,7 +175,7 @@ function render(host) {
   function point(cell) {
     attribute(readout, "data-idle", cell ? null : "true");
     if (!cell) {
-      fill(readout, "Point at a cell for its weight. A click, or Enter, cuts that edge and runs the model.");
+      fill(readout, binned() ? "Point at a cell for its largest weight. A click, or Enter, zooms in there." : "Point at a cell for its weight. A click, or Enter, cuts that edge and runs the model.");
       light([], []);
       return;
     }

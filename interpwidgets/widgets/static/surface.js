@@ -61,8 +61,8 @@ export function createSurface(spec) {
   /** @type {Cell | null} */
   let hover = null;
   let focused = false;
-  /** @type {"" | "reveal" | "centre"} how the cursor is to be brought into view */
-  let unseen = "";
+  let unseen = false;
+  let centred = false;
   const active = () => hover ?? (focused ? cursor : null);
   /** @returns {View} */
   const view = () => ({ left: scroller.scrollLeft, top: scroller.scrollTop, width: canvas.clientWidth, height: canvas.clientHeight });
@@ -105,11 +105,15 @@ export function createSurface(spec) {
   /** A cell can be scrolled into view only once there is a layout to scroll. */
   const show = () => {
     if (!unseen || width <= 0) return;
+    unseen = false;
+    reveal(cursor);
+  };
+  /** Of the layout that there is now; what is drawn before the next one has other cells. */
+  const centre = () => {
+    centred = false;
     const box = spec.boxOf(cursor);
     const [{ left, top, bottom }, seen] = [spec.sticky?.() ?? { left: 0, top: 0, bottom: 0 }, view()];
-    if (unseen === "reveal") reveal(cursor);
-    else scroller.scrollTo(box.x + (box.width - left - seen.width) / 2, box.y + (box.height - top - seen.height + bottom) / 2);
-    unseen = "";
+    scroller.scrollTo(box.x + (box.width - left - seen.width) / 2, box.y + (box.height - top - seen.height + bottom) / 2);
   };
   const repaint = coalesce(() => {
     show();
@@ -121,6 +125,7 @@ export function createSurface(spec) {
     cursor = { row: Math.max(0, Math.min(cursor.row, rows - 1)), col: Math.max(0, Math.min(cursor.col, cols - 1)) };
     if (hover && (hover.row >= rows || hover.col >= cols)) hover = null;
     fit();
+    if (centred) centre();
     show();
     paint();
     speak();
@@ -214,13 +219,13 @@ export function createSurface(spec) {
     moveTo(cell) {
       if (cell.row === cursor.row && cell.col === cursor.col) return;
       cursor = cell;
-      unseen = "reveal";
+      unseen = true;
       moved();
     },
     /** @param {Cell} cell is to be the keyboard's place, and in the middle, when the grid is next laid out */
     lookAt(cell) {
       cursor = cell;
-      unseen = "centre";
+      centred = true;
       hover = null;
     },
     cursor: () => cursor,
