@@ -123,11 +123,13 @@ def _wire(results: Results) -> list[str]:
     found = {(s.widget, s.what, s.length): s for s in results.sent}
     clicks = list(dict.fromkeys((s.widget, s.what) for s in results.sent))
     head = ("bytes (seconds)", *(f"{n} tokens" for n in lengths))
-    rows = [(f"{w}: {what}", *(_message(found[w, what, n]) for n in lengths)) for w, what in clicks]
+    rows = [(f"{w}: {what}", *(_message(found.get((w, what, n))) for n in lengths)) for w, what in clicks]
     return [*_table(("widget", "bytes of JavaScript", "of CSS"), modules), "", *_table(head, rows)] if modules else []
 
 
-def _message(sent: Sent) -> str:
+def _message(sent: Sent | None) -> str:
+    if sent is None:
+        return ""
     return f"{sent.size:,}" + (f" ({sent.seconds:.2g})" if sent.seconds else "")
 
 

@@ -85,7 +85,9 @@ def detail(
             for d in (now - before, before - now)
         )
         bound = float(max(rise.max(), fall.max()))
-        difference = triangle(np.rint(127 * np.where(rise >= fall, rise, -fall) / bound + 127).astype(np.uint8))
+        difference = triangle(
+            np.rint(127 * np.where(rise >= fall, rise, -fall) / (bound or 1.0) + 127).astype(np.uint8)
+        )
     return {
         "_baseline_detail": place | {
             "kv_head": head // 3, "edges": edges, "key_edges": edges, "weights": triangle(sent["before"]),
