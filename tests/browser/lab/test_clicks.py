@@ -344,7 +344,7 @@ with torch.no_grad():
         _s = _time.perf_counter(); session.model(_ids, use_cache=False); _t.append(_time.perf_counter() - _s)
 print(1000 * sorted(_t)[4])
 """
-AS_LONG = (
+AS_LONG = "attention = iw.AttentionPattern(session, [1, *range(40, 39 + {})], layer=20)\nattention"
     "attention = iw.AttentionPattern(session, [1] + ([i + 40 for i in range(300)] * 2)[:{} - 1], layer=20)\nattention"
 )
 
