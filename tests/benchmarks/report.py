@@ -28,6 +28,7 @@ class Results:
     modules: dict[str, tuple[int, int]] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     drawn: list[Drawn] = field(default_factory=list)
+    frames: dict[str, float] = field(default_factory=dict)
 
 
 def page(results: Results, plot: str = "") -> str:
@@ -42,6 +43,10 @@ def page(results: Results, plot: str = "") -> str:
         ("From a fresh process", _table(("step", "seconds"), [(k, f"{v:.2f}") for k, v in results.startup.items()])),
         ("On the wire", _wire(results)),
         ("Drawing one layer's patterns", _drawing(results.drawn)),
+        (
+            "Drawing 30 x 9 thumbnails of 128 x 128",
+            _table(("frame", "milliseconds"), [(what, f"{t:.1f}") for what, t in results.frames.items()]),
+        ),
     ]
     text = "# Benchmarks\n\nWritten by `make bench`; what each figure means is said in the modules of this folder.\n"
     for title, lines in parts:
