@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,7 @@ class Bins:
         if length <= self.most:
             return x.clone()
         width = self._width(length)
-        bins = -(-(length - 1) // width)
-        first, rest = x.narrow(axis, 0, 1), x.narrow(axis, 1, length - 1)
-        # Weights are not negative, so that zeros fill up the last bin.
-        padding = [0, 0] * (x.dim() - 1 - axis) + [0, bins * width - (length - 1)]
-        binned = functional.pad(rest, padding).unflatten(axis, (bins, width)).amax(axis + 1)
-        return torch.cat([first, binned], axis)
+        bins, left = divmod(length - 1, width)
+        binned = x.narrow(axis, 1, bins * width).unflatten(axis, (bins, width)).amax(axis + 1)
+        last = [x.narrow(axis, length - left, left).amax(axis, keepdim=True)] if left else []
+        return torch.cat([x.narrow(axis, 0, 1), binned, *last], axis)

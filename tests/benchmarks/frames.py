@@ -42,7 +42,7 @@ _RENEWED = """async (overview) => {
 
 
 def frames(*, runs: int = 30) -> dict[str, float]:
-    """Median milliseconds of a frame while the pointer or the view moves, and until new weights of all heads are painted.
+    """Median milliseconds of a frame while pointer or view move, and until new weights of all heads are painted.
 
     Empty without a Chromium.
     """
