@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .engine.architecture import UnsupportedModel
     from .engine.interventions import Ablate, CutEdge, Noise, Patch, Scale, Steer
+    from .engine.metrics import KL, LogitDifference, LogProbability, Probability
     from .engine.prompts import SourceTarget
     from .engine.sites import Site
+    from .experiments import Experiment
     from .loading import load
     from .methods.ablation import ablation_sweep
     from .methods.attention import attention_patterns
+    from .methods.attribution import attribution_sweep
     from .methods.lens import logit_lens
     from .methods.pairs import Pair, patch_pairs
     from .methods.patching import patch_sets, patch_sweep
@@ -28,14 +31,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "KL",
     "Ablate",
     "AttentionPattern",
     "CutEdge",
+    "Experiment",
+    "LogProbability",
+    "LogitDifference",
     "LogitLens",
     "Noise",
     "Pair",
     "Patch",
     "PatchingHeatmap",
+    "Probability",
     "Run",
     "Scale",
     "Session",
@@ -45,6 +53,7 @@ __all__ = [
     "UnsupportedModel",
     "ablation_sweep",
     "attention_patterns",
+    "attribution_sweep",
     "load",
     "logit_lens",
     "patch_pairs",
@@ -56,11 +65,16 @@ _HOME = {
     "Ablate": "engine.interventions",
     "AttentionPattern": "widgets.attention_pattern",
     "CutEdge": "engine.interventions",
+    "Experiment": "experiments",
+    "KL": "engine.metrics",
+    "LogProbability": "engine.metrics",
+    "LogitDifference": "engine.metrics",
     "LogitLens": "widgets.logit_lens",
     "Noise": "engine.interventions",
     "Pair": "methods.pairs",
     "Patch": "engine.interventions",
     "PatchingHeatmap": "widgets.patching_heatmap",
+    "Probability": "engine.metrics",
     "Run": "run",
     "Scale": "engine.interventions",
     "Session": "session",
@@ -70,6 +84,7 @@ _HOME = {
     "UnsupportedModel": "engine.architecture",
     "ablation_sweep": "methods.ablation",
     "attention_patterns": "methods.attention",
+    "attribution_sweep": "methods.attribution",
     "load": "loading",
     "logit_lens": "methods.lens",
     "patch_pairs": "methods.pairs",

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .engine.interventions import Intervention
+from .engine.interventions import Intervention, Noise, Scale, Steer
+from .engine.names import unknown
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One intervention in the list, and whether it acts."""
+    """One intervention in the list, and whether it acts.
+
+    `name`: what to call it, in place of what it does; `group`: the group that it is in. A group's members stand
+    together in the list.
+    """
 
     intervention: Intervention
     on: bool = True
+    name: str = ""
+    group: str = ""
 
+    def __post_init__(self) -> None:
+        checked(self.intervention)
+        for what in ("name", "group"):
+            if not isinstance(getattr(self, what), str):
+                raise TypeError(f"{what}={getattr(self, what)!r}: a text is needed")
+
+    def __repr__(self) -> str:
+        default = Experiment(self.intervention)
+        rest = (f", {k}={v!r}" for k, v in vars(self).items() if v != getattr(default, k))
+        return f"iw.Experiment({self.intervention!r}{''.join(rest)})"
+
+
+STRENGTHS: dict[type[Intervention], str] = {Scale: "factor", Steer: "strength", Noise: "std"}
+"""Interventions with one number that says how strong they are, and its name."""
 
 Entries = tuple[Experiment, ...]
 
@@ -56,14 +78,14 @@ class Experiments:
     def can_redo(self) -> bool:
         return bool(self._future)
 
-    def append(self, intervention: Intervention) -> None:
-        """Add an intervention, switched on."""
+    def append(self, intervention: Intervention | Experiment) -> None:
+        """Add an intervention, switched on; an Experiment as it is."""
         self.extend([intervention])
 
-    def extend(self, interventions: Iterable[Intervention]) -> None:
-        """Add several interventions as one step of the history."""
-        added = [Experiment(checked(i)) for i in interventions]
-        self._change(lambda entries: (*entries, *added))
+    def extend(self, interventions: Iterable[Intervention | Experiment]) -> None:
+        """Add several as one step of the history."""
+        added = [i if isinstance(i, Experiment) else Experiment(i) for i in interventions]
+        self._change(lambda entries: _together((*entries, *added)))
 
     def remove(self, intervention: Intervention) -> None:
         """Remove an intervention; raises ValueError if it is not in the list."""
@@ -80,7 +102,7 @@ class Experiments:
 
         def without(entries: Entries) -> Entries:
             kept = list(entries)
-            gone.append(kept.pop(index))
+            gone.append(kept.pop(_place(entries, index)))
             return tuple(kept)
 
         self._change(without)
@@ -88,13 +110,68 @@ class Experiments:
 
     def toggle(self, index: int) -> None:
         """Switch the experiment at `index` off or on."""
+        self._edit(lambda entries: [index], lambda e: replace(e, on=not e.on))
+
+    def move(self, index: int, to: int) -> None:
+        """Put the experiment at `index` at the place `to`, in the order of those that stay.
+
+        Interventions at the same site of the same layer act in the order of the list. What is moved in between two
+        members of a group joins it; what is moved away from its group leaves it.
+        """
+
+        def moved(entries: Entries) -> Entries:
+            kept = list(entries)
+            one = kept.pop(_place(entries, index))
+            if not 0 <= to <= len(kept):
+                raise IndexError(f"to={to} is out of range: {len(entries)} experiments have places 0 to {len(kept)}")
+            before = kept[to - 1].group if to else ""
+            after = kept[to].group if to < len(kept) else ""
+            group = before if before == after or before == one.group else after if after == one.group else ""
+            kept.insert(to, replace(one, group=group))
+            return tuple(kept)
+
+        self._change(moved)
+
+    def rename(self, index: int, name: str) -> None:
+        """Call the experiment at `index` something; "" calls it what it does."""
+        self._edit(lambda entries: [index], lambda e: replace(e, name=name))
+
+    def set_strength(self, index: int, value: float) -> None:
+        """Change an intervention's strength: a Scale's factor, a Steer's strength, a Noise's std.
+
+        Raises ValueError for an intervention that has none, and for what is no finite number.
+        """
+        self._edit(lambda entries: [index], lambda e: replace(e, intervention=_with_strength(e.intervention, value)))
+
+    def group(self, indices: Iterable[int], name: str) -> None:
+        """Put the experiments at `indices` together under a name, where the first of them stands.
+
+        "" takes them out of their groups.
+        """
+        chosen = list(indices)
+        self._edit(lambda entries: chosen, lambda e: replace(e, group=name))
+
+    def rename_group(self, group: str, name: str) -> None:
+        """Call a group something else; "" takes it apart."""
+        self._edit(lambda entries: _members(entries, group), lambda e: replace(e, group=name))
+
+    def toggle_group(self, group: str) -> None:
+        """Switch a group off; on, if all of it is off."""
 
         def toggled(entries: Entries) -> Entries:
-            changed = list(entries)
-            changed[index] = replace(changed[index], on=not changed[index].on)
-            return tuple(changed)
+            on = not any(entries[i].on for i in _members(entries, group))
+            return tuple(replace(e, on=on) if e.group == group else e for e in entries)
 
         self._change(toggled)
+
+    def remove_group(self, group: str) -> None:
+        """Remove a group and all that is in it."""
+
+        def without(entries: Entries) -> Entries:
+            gone = _members(entries, group)
+            return tuple(e for i, e in enumerate(entries) if i not in gone)
+
+        self._change(without)
 
     def clear(self) -> None:
         """Remove all."""
@@ -118,6 +195,15 @@ class Experiments:
         if callback in self._observers:
             self._observers.remove(callback)
 
+    def _edit(self, which: Callable[[Entries], list[int]], change: Callable[[Experiment], Experiment]) -> None:
+        def edited(entries: Entries) -> Entries:
+            changed = list(entries)
+            for i in which(entries):
+                changed[i] = change(changed[_place(entries, i)])
+            return _together(tuple(changed))
+
+        self._change(edited)
+
     def _change(self, edit: Callable[[Entries], Entries]) -> None:
         # Read and written in one hold of the lock: a click and a cell may change the list at the same time.
         with self._lock:
@@ -138,6 +224,36 @@ class Experiments:
     def _tell(self) -> None:
         for callback in list(self._observers):
             callback()
+
+
+def _with_strength(intervention: Intervention, value: Any) -> Intervention:
+    field = STRENGTHS.get(type(intervention))
+    if field is None:
+        named = ", ".join(f"{kind.__name__}'s {name}" for kind, name in STRENGTHS.items())
+        raise ValueError(f"{intervention!r} has no strength to set; what has: {named}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{field}={value!r}: a finite number is needed")
+    return replace(intervention, **{field: float(value)})  # type: ignore[type-var]
+
+
+def _place(entries: Entries, index: int) -> int:
+    if not -len(entries) <= index < len(entries):
+        raise IndexError(f"there is no experiment {index}: the list has {len(entries)}")
+    return index
+
+
+def _members(entries: Entries, group: str) -> list[int]:
+    members = [i for i, e in enumerate(entries) if group and e.group == group]
+    if not members:
+        raise unknown("group", group, dict.fromkeys(e.group for e in entries if e.group))
+    return members
+
+
+def _together(entries: Entries) -> Entries:
+    """The members of each group where its first one stands."""
+    first = {e.group: i for i, e in reversed(list(enumerate(entries))) if e.group}
+    order = sorted(range(len(entries)), key=lambda i: (first.get(entries[i].group, i), i))
+    return tuple(entries[i] for i in order)
 
 
 def checked(intervention: Any) -> Intervention:

@@ -19,18 +19,21 @@ from .engine.cache import Cache
 from .engine.check import Check, check
 from .engine.edits import Read, compile_edits
 from .engine.engine import Engine
+from .engine.executor import Executor
 from .engine.finite import NotFinite, require_finite, require_finite_anywhere
 from .engine.forward import Edit, Enough, ForwardPass
-from .engine.gradient import gradient
+from .engine.gradient import gradients
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
 from .engine.memory import BudgetWarning, Memory, explained, free_memory, storages
+from .engine.metrics import StandardMetric
 from .engine.plan import Plan
 from .engine.prompts import SourceTarget
 from .engine.ready import require_fit, require_model, require_still
+from .engine.request import SweepRequest
 from .engine.resume import Resume, is_watched, shared_blocks
-from .engine.sites import Site, resolve
+from .engine.sites import Index, Site, resolve
 from .engine.sweep import Metric, Partial, Prefix, Progress, Sweep, SweepResult
 from .experiments import Experiments, checked
 from .run import NOTHING_MASKED, Run, covers, select
@@ -74,6 +77,8 @@ class Session:
         self.worker = Worker()
         # One for all widgets: two threads that each hold one widget and want the other would wait for ever.
         self.publishing = threading.RLock()
+        self.executor: Executor | None = None
+        """Where sweeps run (see `engine/executor.py`); None: here."""
         self.interventions = Experiments()
         """Interventions that act in every linked widget of this session; an observable list."""
         self.widgets: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -502,9 +507,10 @@ class Session:
         *,
         interventions: Sequence[Intervention] = (),
         answer_position: int | None = None,
-        prefix: Prefix | None = None,
+        prefix: int = 0,
         progress: Progress | None = None,
         partial: Partial | None = None,
+        priority: Sequence[float] = (),
     ) -> SweepResult:
         """Run many experiments on one prompt in one forward pass (see `engine/sweep.py`).
 
@@ -512,17 +518,24 @@ class Session:
         sources are read too. `metric` maps the logits at `answer_position` (by default the session's for this prompt),
         (row, token), to one number a row.
         `progress(done, total)` counts rows; `partial(values)` receives the values so far, NaN where not known yet.
-        A `prefix` that the caller knows to be the same in all rows saves computing it. Rows of one pass take at
-        most what results leave of `memory_budget`; more are split over passes. If a pass runs out of memory all the
-        same, the sweep goes on with half the rows a pass; if that does too, it raises NotEnoughMemory.
+        The first `prefix` positions, where the caller knows them to be the same in all rows, are computed once. Rows of
+        one pass take at most what results leave of `memory_budget`; more are split over passes. If a pass runs out of
+        memory all the same, the sweep goes on with half the rows a pass; if that does too, it raises NotEnoughMemory.
+        Of several passes, those with rows of the highest `priority`, one number a row, come first.
+        Where `executor` is set it runs there, and the metric must be data (`iw.LogitDifference`, ...), not a function.
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
-        acting, checked_rows = _interventions(interventions), [_interventions(row) for row in rows]
-        with self.engine.lock:
-            whole = self._sweep(tokens, checked_rows, acting, answer_position, prefix)
-            budget = self._budget - self._results.held
-            result = whole.run(metric, budget=budget, check=check_cancelled, progress=progress, partial=partial)
+        acting, checked_rows = _interventions(interventions), tuple(_interventions(row) for row in rows)
+        at = self._answer_position(tokens, answer_position)
+        request = SweepRequest(
+            tokens, checked_rows, metric, acting, at, prefix, streams=partial is not None, priority=tuple(priority)
+        )
+        if self.executor is None:
+            result = self.execute(request, progress=progress, partial=partial)
+        else:
+            spelled = request.in_ids(lambda prompt: self.tokenize(prompt).prompt)
+            result = self.executor.execute(spelled, progress=progress, partial=partial)
         if not np.isfinite(result.base):
             self.ask(tokens, interventions=acting)  # says where it begins
         bad = np.flatnonzero(~np.isfinite(result.values)).tolist()
@@ -534,23 +547,62 @@ class Session:
                 warnings.warn(said, NotFiniteWarning, stacklevel=2)
         return result
 
+    def execute(
+        self, request: SweepRequest, *, progress: Progress | None = None, partial: Partial | None = None
+    ) -> SweepResult:
+        """Run a sweep that is given as data, here; `sweep` makes the request, and a worker is given one.
+
+        Raises ValueError for a metric of tokens that the model does not have, and as `sweep`.
+        """
+        self._require_ready()
+        if isinstance(request.metric, StandardMetric):
+            request.metric.require_vocabulary(self.engine.architecture.n_vocab)
+        with self.engine.lock:
+            whole = self._sweep(
+                self.tokenize(request.prompt), request.rows, request.interventions, request.answer_position,
+                request.prefix,
+            )  # fmt: skip
+            budget = self._budget - self._results.held
+            return whole.run(
+                request.metric, budget=budget, check=check_cancelled, progress=progress, partial=partial,
+                priority=request.priority,
+            )  # fmt: skip
+
     def gradient(
         self, prompt: Any, site: str, layer: int, metric: Metric, interventions: Sequence[Intervention] = ()
     ) -> Tensor:
-        """The metric's gradient at one site and layer, (position, [head,] width), under `interventions`.
+        """The metric's gradient at one site and layer, (position, [head,] width); as `gradients`, for one layer."""
+        (found,) = self.gradients(prompt, site, metric, interventions, layer=layer).values()
+        return found
 
-        `metric` maps the logits at the answer's position, (row, token), to one number a row.
+    def gradients(
+        self,
+        prompt: Any,
+        site: str,
+        metric: Metric,
+        interventions: Sequence[Intervention] = (),
+        *,
+        layer: Index = None,
+        answer_position: int | None = None,
+        prefix: Prefix | None = None,
+    ) -> dict[int, Tensor]:
+        """The metric's gradient at a site of all its layers, (position, [head,] width) each, from one backward pass.
+
+        `layer` chooses some. The rest is as in `sweep`; positions of a `prefix` (`Session.prefix` of the same prompt)
+        are not computed again, and have 0.
+        Raises NoGradient where autograd cannot follow the model (weights in integers, kernels without a backward);
+        NotEnoughMemory if what it would keep is more than results leave of `memory_budget`.
         """
         self._require_ready()
         tokens = self.tokenize(prompt)
-        at = self.answer_position(tokens)
-        if at is None:
-            raise ValueError(NOTHING_MASKED)
-        self.engine.layers(site, layer)  # raises for a layer without it
-        ids, source = _tensors([tokens])
+        acting, at = _interventions(interventions), self._answer_position(tokens, answer_position)
+        layers = [i for i in self.engine.layers(site, layer) if i is not None]
         with self.engine.lock:
-            edits = self._edits(tokens, _interventions(interventions), self.read(tokens))
-            return gradient(self.engine, ids, site, layer, metric, at, edits, source)
+            whole = replace(self._sweep(tokens, [], acting, at, 0), prefix=prefix)
+            budget = self._budget - self._results.held
+            places = [(site, i) for i in layers]
+            found = gradients(whole, places, metric, budget, check_cancelled)
+        return {i: found[site, i] for i in layers}
 
     def plan(
         self,
@@ -559,7 +611,7 @@ class Session:
         *,
         interventions: Sequence[Intervention] = (),
         answer_position: int | None = None,
-        prefix: Prefix | None = None,
+        prefix: int = 0,
     ) -> Plan:
         """What `sweep` with these arguments will compute: passes, rows, tokens, FLOPs and bytes, each and in all.
 
@@ -568,7 +620,8 @@ class Session:
         self._require_ready()
         acting, checked_rows = _interventions(interventions), [_interventions(row) for row in rows]
         with self.engine.lock:
-            whole = self._sweep(self.tokenize(prompt), checked_rows, acting, answer_position, prefix)
+            tokens = self.tokenize(prompt)
+            whole = self._sweep(tokens, checked_rows, acting, self._answer_position(tokens, answer_position), prefix)
             return whole.plan(self._budget - self._results.held)
 
     def _sweep(
@@ -576,18 +629,25 @@ class Session:
         tokens: Tokens,
         rows: Sequence[tuple[Intervention, ...]],
         acting: tuple[Intervention, ...],
-        answer_position: int | None,
-        prefix: Prefix | None,
+        answer_position: int,
+        prefix: int,
     ) -> Sweep:
-        at = self.answer_position(tokens) if answer_position is None else answer_position
-        if at is None:
-            raise ValueError(NOTHING_MASKED)
-        (at,) = resolve(at, len(tokens), "answer_position")
+        (at,) = resolve(answer_position, len(tokens), "answer_position")
+        if not 0 <= prefix <= len(tokens):
+            raise ValueError(f"prefix={prefix}: the prompt has {len(tokens)} tokens")
+        shared = min(prefix, at) if self.causal and self.checked.one_pass else 0  # the answer's is computed in each row
         base = self._edits(tokens, acting, self.read(tokens))
         read = self.read(tokens, acting, whole=True)
         edits = [self._edits(tokens, row, read) for row in rows]
         ids, source = _tensors([tokens])
-        return Sweep(self.engine, ids, edits, at, base, prefix, self.checked.one_pass, source)
+        kept = self.prefix(tokens, shared, acting) if shared else None
+        return Sweep(self.engine, ids, edits, at, base, kept, self.checked.one_pass, source)
+
+    def _answer_position(self, tokens: Tokens, given: int | None) -> int:
+        at = self.answer_position(tokens) if given is None else given
+        if at is None:
+            raise ValueError(NOTHING_MASKED)
+        return resolve(at, len(tokens), "answer_position")[0]
 
     def generate(self, prompt: Any, max_new_tokens: int = 20, interventions: Iterable[Intervention] = ()) -> Tokens:
         """Continue a prompt greedily; the interventions act at every step.

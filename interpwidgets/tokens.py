@@ -90,7 +90,7 @@ def tokenize(tokenizer: Any, prompt: Any, prepend_bos: bool | None, n_vocab: int
         raise ValueError(f"the prompt is empty: at least one token is needed, got {prompt!r}")
     wrong = next((at for at, i in enumerate(ids) if not 0 <= i < n_vocab), None)
     if wrong is not None:
-        by = "" if text is None else f", which is what the tokenizer gives for {_show(tokenizer, ids[wrong])!r}"
+        by = "" if text is None else f", which is what the tokenizer gives for {display(tokenizer, [ids[wrong]])[0]!r}"
         raise ValueError(
             f"token id {ids[wrong]} is out of range: the vocabulary has {n_vocab} entries (ids 0 to {n_vocab - 1}). "
             f"It stands at position {wrong} of the prompt{by}"
@@ -112,7 +112,7 @@ def tokenize_pair(
     source = tokenize(tokenizer, given, prepend_bos, n_source)
     text = target if isinstance(target, str) else None
     ids = _target_ids(tokenizer, target) if isinstance(target, str) else list(target)
-    begins = "" if start is None else f"begins with {_show(tokenizer, start)}"
+    begins = "" if start is None else f"begins with {display(tokenizer, [start])[0]}"
     if start is not None and (text is not None or ids[:1] != [start]):
         ids = [start, *ids]
     if not ids:
@@ -197,27 +197,68 @@ def _added(tokenizer: Any, ids: list[int], bare: list[int]) -> str:
 
 
 def display(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """One visible string a token id; bytes that are no whole character as ⟨E2 82⟩; without a tokenizer, the id.
+    """One visible string a token id; without a tokenizer, the id. Of a very long token, its two ends.
 
-    Of a very long token, its two ends.
+    A character whose bytes are in several tokens stands in each of them, as ⟨€ 1/3⟩; bytes of no character as ⟨E2 82⟩.
     """
-    return [_show(tokenizer, i) for i in ids]
+    shown: list[str] = []
+    cut: list[bytes] = []  # the tokens just before that cut characters apart
+    for i in ids:
+        text = _show(tokenizer, i)
+        if isinstance(text, bytes):
+            cut.append(text)
+            continue
+        shown += [*_parts(cut), text]
+        cut = []
+    return [elide(text, _LONGEST) for text in [*shown, *_parts(cut)]]
 
 
-def _show(tokenizer: Any, token_id: int) -> str:
+def _show(tokenizer: Any, token_id: int) -> str | bytes:
+    """A token on its own: bytes where it is not made of whole characters."""
     if tokenizer is None:
         return str(token_id)
     piece = tokenizer.convert_ids_to_tokens(token_id)
     if piece is None:
         return f"[{token_id}]"  # the embedding has rows that the tokenizer does not use
     if token_id in tokenizer.all_special_ids:
-        return elide(visible(piece), _LONGEST)
+        return visible(piece)
     text = tokenizer.convert_tokens_to_string([piece])
     if piece.startswith("▁") and not text.startswith(" "):
         text = " " + text  # SentencePiece decoders drop a leading space
-    if "\ufffd" in text:
-        return elide(_hex(_bytes(piece)), _LONGEST)
-    return elide(visible(text), _LONGEST)
+    return _bytes(piece) if "\ufffd" in text else visible(text)
+
+
+def _parts(tokens: Sequence[bytes]) -> list[str]:
+    """Display strings of tokens in a row that cut characters apart."""
+    token_of = [token for token, data in enumerate(tokens) for _ in data]
+    shown = [""] * len(tokens)
+    at = 0
+    for character, data in _characters(b"".join(tokens)):
+        within = list(dict.fromkeys(token_of[at : at + len(data)]))
+        name = visible(character)
+        for part, token in enumerate(within, start=1):
+            if len(within) == 1:
+                shown[token] += name or _hex(data)
+            elif name and not name.startswith("⟨"):
+                shown[token] += f"⟨{name} {part}/{len(within)}⟩"
+            else:  # no character, or one that draws nothing
+                shown[token] += _hex(bytes(b for b, t in zip(data, token_of[at:], strict=False) if t == token))
+        at += len(data)
+    return shown
+
+
+def _characters(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Characters and their bytes; "" for bytes that are none, together where they follow each other."""
+    while data:
+        try:
+            good, stray = data.decode(), 0
+        except UnicodeDecodeError as error:
+            good, stray = data[: error.start].decode(), error.end - error.start
+        yield from ((c, c.encode()) for c in good)
+        data = data[len(good.encode()) :]
+        if stray:
+            yield "", data[:stray]
+            data = data[stray:]
 
 
 def visible(text: str) -> str:

@@ -6,64 +6,22 @@ same site of the same layer, in the order of the list. Captures see the value af
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from .names import unknown
+from .plain import Plain, freeze_array
 from .prompts import Prompt, SourceTarget, freeze_prompt
 from .sites import SITES, Index, StackName, _freeze, check_axes, on_stack, parse_name
 
 
-def _freeze_array(value: Any) -> Any:
-    """Copy an array so that later edits of the caller's cannot change the intervention."""
-    if hasattr(value, "detach"):
-        value = value.detach().to("cpu").float().numpy()
-    array = np.array(getattr(value, "values", value), dtype=np.float32)
-    array.setflags(write=False)
-    return array
-
-
-class Intervention:
+class Intervention(Plain):
     """Base of all interventions: compared and hashed by content, printed as the Python that makes them."""
 
     site: str
     layer: Index
     head: Index
     position: Index
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.identity() == self.identity()
-
-    def __hash__(self) -> int:
-        return hash(self.identity())
-
-    def identity(self) -> tuple[Any, ...]:
-        """Content as a hashable tuple: what the result cache compares."""
-        return (type(self).__name__, *(_hashable(getattr(self, f.name)) for f in fields(self)))  # type: ignore[arg-type]
-
-    def __repr__(self) -> str:
-        parts = []
-        for f in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, f.name)
-            if _hashable(value) != _hashable(f.default):
-                shown = f"<array {value.shape}>" if isinstance(value, np.ndarray) else repr(value)
-                parts.append(shown if f.name == "site" else f"{f.name}={shown}")
-        return f"iw.{type(self).__name__}({', '.join(parts)})"
-
-    def to_json(self) -> dict[str, Any]:
-        """Serialise; arrays by reference ({"array": sha256 of their bytes, "shape": ...})."""
-        out: dict[str, Any] = {"type": type(self).__name__}
-        for f in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, f.name)
-            if isinstance(value, np.ndarray):
-                value = {"array": _digest(value), "shape": list(value.shape)}
-            elif isinstance(value, slice):
-                value = {"slice": [value.start, value.stop, value.step]}
-            out[f.name] = _plain(value)
-        return out
 
     def _settle(self) -> None:
         name, layer = parse_name(self.site)
@@ -75,25 +33,6 @@ class Intervention:
         if layer is not None:
             object.__setattr__(self, "layer", layer)
         check_axes(name, self.layer, self.head)
-
-
-def _plain(value: Any) -> Any:
-    """A prompt, or several, without our own type."""
-    if isinstance(value, SourceTarget):
-        return {"source": value.source, "target": value.target}
-    return tuple(map(_plain, value)) if isinstance(value, tuple) else value
-
-
-def _hashable(value: Any) -> Any:
-    if isinstance(value, slice):
-        return ("slice", value.start, value.stop, value.step)
-    if isinstance(value, np.ndarray):
-        return ("array", value.shape, _digest(value))
-    return value
-
-
-def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -175,7 +114,7 @@ class Patch(Intervention):
         if isinstance(self.source, str | SourceTarget) or _is_ids(self.source):
             object.__setattr__(self, "source", freeze_prompt(self.source))
             return
-        object.__setattr__(self, "source", _freeze_array(self.source))
+        object.__setattr__(self, "source", freeze_array(self.source))
         if any(v is not None for v in (self.source_layer, self.source_position, self.source_site)):
             raise ValueError("source_layer, source_position and source_site are read from a prompt's run, not an array")
 
@@ -204,7 +143,7 @@ class Steer(Intervention):
         self._settle()
         if SITES[self.site].base in ("scores", "pattern"):
             raise ValueError(f"{self.site!r} has no fixed width to add a direction to")
-        direction = _freeze_array(self.direction)
+        direction = freeze_array(self.direction)
         if direction.ndim != 1:
             raise ValueError(f"direction must be one vector, got shape {direction.shape}")
         object.__setattr__(self, "direction", direction)

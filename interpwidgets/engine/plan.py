@@ -66,15 +66,27 @@ def span(edits: Sequence[Edit], n_layers: int) -> Span:
     return Span(min(blocks), min(0 if e.positions is None else min(e.positions) for e in edits))
 
 
-def make_plan(engine: Engine, spans: Sequence[Span | None], end: int, *, budget: int, at_least: int = 1) -> Plan:
+def make_plan(
+    engine: Engine,
+    spans: Sequence[Span | None],
+    end: int,
+    *,
+    budget: int,
+    at_least: int = 1,
+    priority: Sequence[float] = (),
+) -> Plan:
     """Pack rows, given by where they begin, into passes over the positions before `end`.
 
     None stands for a row that needs no computing. Passes are few enough for `budget` bytes and short enough to stop in;
-    late blocks (cheap rows) come first, and passes are alike in cost. `at_least` passes are wanted for results to show
-    meanwhile, where the sweep is long enough for that.
+    passes are alike in cost. Rows of the highest `priority` come first, of equal ones those of late blocks (the cheap
+    ones). `at_least` passes are wanted for results to show meanwhile, where the sweep is long enough for that.
     """
     n_layers = engine.architecture.n_layers
-    waiting = sorted((i for i, s in enumerate(spans) if s is not None), key=lambda i: -_of(spans[i]).block)
+    if len(priority) not in (0, len(spans)):
+        raise ValueError(f"priority has {len(priority)} numbers, and there are {len(spans)} rows: one a row is needed")
+    first = priority if len(priority) else np.zeros(len(spans))
+    waiting = [i for i, s in enumerate(spans) if s is not None]
+    waiting.sort(key=lambda i: (-first[i], -_of(spans[i]).block))
     tokens = {i: _tokens(_of(spans[i]), end, n_layers) for i in waiting}
     at_once = _tokens_a_block(engine)
     # A pass costs about as much as eight of its rows at small batches; do not cut a short sweep up.

@@ -39,4 +39,7 @@ def freeze_prompt(prompt: Any) -> Any:
     """Turn a prompt (text, ids, array of ids) into hashable data."""
     if isinstance(prompt, str | SourceTarget):
         return prompt
+    # The rows of a sweep name one prompt each: they share it.
+    if type(prompt) is tuple and all(type(i) is int for i in prompt):
+        return prompt
     return tuple(prompt.tolist() if hasattr(prompt, "tolist") else (int(i) for i in prompt))

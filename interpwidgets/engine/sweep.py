@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -31,6 +31,7 @@ One that has `tokens` (ids) and `of_tokens` (their logits, (row, token) -> one n
 """
 Partial = Callable[[np.ndarray], None]
 Progress = Callable[[int, int], None]
+P = TypeVar("P", bound=PackedPass)
 
 _FOR_LESS = "Lower session.memory_budget ({:.2g} GiB), sweep fewer places, or shorten the prompts."
 
@@ -132,9 +133,10 @@ class Sweep:
         moves = following < self.engine.architecture.n_layers and not taken
         return [replace(edit, site="resid_pre", layer=following) if moves else edit]
 
-    def plan(self, budget: int, at_least: int = 1) -> Plan:
+    def plan(self, budget: int, at_least: int = 1, priority: Sequence[float] = ()) -> Plan:
         read = 0 if self.source is None else self.source.shape[1]
-        return make_plan(self.engine, self.spans, self.end + read, budget=budget, at_least=at_least)
+        length = self.end + read
+        return make_plan(self.engine, self.spans, length, budget=budget, at_least=at_least, priority=priority)
 
     def run(
         self,
@@ -144,13 +146,15 @@ class Sweep:
         check: Callable[[], None] | None = None,
         progress: Progress | None = None,
         partial: Partial | None = None,
+        priority: Sequence[float] = (),
     ) -> SweepResult:
         """The metric of every row.
 
-        `budget` is the bytes that the rows of one pass may take; what does not fit is split. `partial` receives the
-        values so far (NaN where not known yet) after each pass, `progress` (rows done, rows to do).
+        `budget` is the bytes that the rows of one pass may take; what does not fit is split, rows of the highest
+        `priority` first. `partial` receives the values so far (NaN where not known yet) after each pass, `progress`
+        (rows done, rows to do).
         """
-        plan = self.plan(budget, at_least=4 if partial else 1)
+        plan = self.plan(budget, at_least=4 if partial else 1, priority=priority)
         values = np.full(len(self.rows), np.nan)
         unchanged = np.array([s is None for s in self.spans], bool)
         base_value = np.nan
@@ -198,19 +202,23 @@ class Sweep:
             assert begins is not None
             spans.append(begins)
             edits += [replace(e, row=place) for e in self._acting[i]]
-        shared = self.prefix if self.start else None
-        forward = PackedPass(
-            self.engine, edits=edits, spans=spans, end=self.end, at=self.at, check=check, on_block=on_block,
-            keys=shared.keys if shared else (), values=shared.values if shared else (),
-        )  # fmt: skip
-        arguments: dict[str, Any] = {"use_cache": False}
-        if shared:
-            layers: list[Any] = [_PrefixLayer(*kv) for kv in zip(shared.keys, shared.values, strict=True)]
-            arguments = {"use_cache": True, "past_key_values": Cache(layers=layers)}
-        values = self._measure(metric, self.ids[:, self.start : self.end], forward, arguments, forward.by_row)
+        forward, arguments = self.packed_pass(PackedPass, edits, spans, check=check, on_block=on_block)
+        values = self.measure(metric, self.ids[:, self.start : self.end], forward, arguments, forward.by_row)
         out = np.empty(len(chosen) + 1)
         out[forward.order] = values.double().cpu().numpy()
         return out
+
+    def packed_pass(self, kind: type[P], edits: list[Edit], spans: Sequence[Span], **more: Any) -> tuple[P, Any]:
+        """A pass over the positions that the sweep computes, and what the model is called with for it."""
+        shared = self.prefix if self.start else None
+        forward = kind(
+            self.engine, edits=edits, spans=spans, end=self.end, at=self.at,
+            keys=shared.keys if shared else (), values=shared.values if shared else (), **more,
+        )  # fmt: skip
+        if shared is None:
+            return forward, {"use_cache": False}
+        layers: list[Any] = [_PrefixLayer(*kv) for kv in zip(shared.keys, shared.values, strict=True)]
+        return forward, {"use_cache": True, "past_key_values": Cache(layers=layers)}
 
     def _full_pass(
         self,
@@ -225,10 +233,10 @@ class Sweep:
         forward = ForwardPass(self.engine, self.source, edits=edits, check=check, on_block=on_block)
         arguments = {"use_cache": False} | (self.engine.last_logits_only if self.at == self.end - 1 else {})
         batch = self.ids[:, : self.end].expand(len(chosen) + 1, -1)
-        values = self._measure(metric, batch, forward, arguments, lambda x: x[:, self.at - self.end])
+        values = self.measure(metric, batch, forward, arguments, lambda x: x[:, self.at - self.end])
         return values.double().cpu().numpy()
 
-    def _measure(
+    def measure(
         self,
         metric: Metric,
         batch: Tensor,

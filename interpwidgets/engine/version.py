@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,6 +73,29 @@ def _fingerprint(tensors: list[Tensor]) -> bytes:
     for samples in groups.values():
         digest.update(torch.cat(samples).view(torch.uint8).cpu().numpy().tobytes())
     return digest.digest()
+
+
+_OF_A_COPY = {"_name_or_path", "architectures", "dtype", "transformers_version"}
+"""Settings that saving and loading a model changes; the weights say their dtype themselves."""
+
+
+def fingerprint(model: nn.Module) -> dict[str, str]:
+    """What a model computes with, to compare it with one in another process: its class, settings and weights, each.
+
+    Of every tensor its name, shape, dtype and 64 elements count, spread evenly. Hooks and wrapped forwards do not.
+    """
+    settings = {k: v for k, v in model.config.to_dict().items() if k not in _OF_A_COPY}  # type: ignore[operator, union-attr]
+    weights = hashlib.blake2b(digest_size=16)
+    for name, t in sorted(model.state_dict().items()):
+        if isinstance(t, Tensor):
+            weights.update(f"{name} {tuple(t.shape)} {t.dtype} ".encode())
+            weights.update(without_gradients(partial(_fingerprint, [t.contiguous()])))
+    said = json.dumps(settings, sort_keys=True, default=str).encode()
+    return {
+        "class": type(model).__name__,
+        "settings": hashlib.blake2b(said, digest_size=16).hexdigest(),
+        "weights": weights.hexdigest(),
+    }
 
 
 def _behaviour(module: nn.Module) -> tuple[Any, ...]:

@@ -19,10 +19,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..engine.interventions import Ablate, Intervention, Patch
+from ..engine.metrics import KL, LogitDifference, LogProbability, Probability
 from ..engine.names import unknown
 from ..engine.plan import Plan
 from ..engine.sites import SITES, Site, parse_name, resolve
-from ..engine.sweep import Metric, Prefix, Progress
+from ..engine.sweep import Metric, Progress
 from ..run import NOTHING_MASKED
 from ..session import Session
 from ..tokens import Tokens, align, first_difference
@@ -46,24 +47,6 @@ class ZeroGapWarning(UserWarning):
 
 class TokenWarning(UserWarning):
     """An answer or foil is probably not the token that was meant."""
-
-
-@dataclass(frozen=True)
-class LogitDifference:
-    """The answer's logit minus the foil's, of logits (row, token); of only these two, `of_tokens`."""
-
-    answer: int
-    foil: int
-
-    @property
-    def tokens(self) -> list[int]:
-        return [self.answer, self.foil]
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        return self.of_tokens(logits[:, self.tokens])
-
-    def of_tokens(self, logits: Tensor) -> Tensor:
-        return logits[:, 0].float() - logits[:, 1].float()
 
 
 @dataclass(frozen=True)
@@ -205,20 +188,15 @@ def _require_same_length(what: str, a: Tokens, b: Tokens) -> None:
 
 
 def measure_of(metric: str, answer: int, foil: int, clean: Tensor) -> Metric:
-    """The metric as a function of the logits at the answer's position (row, token)."""
-    reference = clean.log_softmax(-1)
-
-    def log_probability(x: Tensor) -> Tensor:
-        return x.float().log_softmax(-1)[:, answer]
-
-    def probability(x: Tensor) -> Tensor:
-        return log_probability(x).exp()
-
-    def kl(x: Tensor) -> Tensor:
-        return (reference.exp() * (reference - x.float().log_softmax(-1))).sum(-1)
-
-    measures: dict[str, Metric] = {"log_probability": log_probability, "probability": probability, "kl": kl}
-    return LogitDifference(answer, foil) if metric == "logit_diff" else measures[metric]
+    """The metric of the logits at the answer's position (row, token); `clean` are those that "kl" is from, (token,)."""
+    match metric:
+        case "logit_diff":
+            return LogitDifference(answer, foil)
+        case "log_probability":
+            return LogProbability(answer)
+        case "probability":
+            return Probability(answer)
+    return KL(clean.log_softmax(-1))
 
 
 def patch_sweep(
@@ -250,8 +228,9 @@ def patch_sweep(
     position (of `pattern`: one query), (layer, head, position); with `layer`, of that layer only, (head, position).
     `pattern` with `layer` and `head`: one attention edge, (query, key), of which the rest of the row stays as it is.
     `mlp_post` with `layer`: one neuron at all positions, (neuron,); `neurons` names those wanted, or says how many:
-    those of the largest `attribution`, largest first. Layers that lack the site are left out (`layer` names those that
-    have it); NaN stands for a head that a layer does not have, and for keys that a causal query does not see.
+    those of the largest attribution (`attribution_sweep`), largest first. Layers that lack the site are left out
+    (`layer` names those that have it); NaN stands for a head that a layer does not have, and for keys that a causal
+    query does not see.
 
     `direction`: "denoise" writes clean activations into the corrupted run, "noise" corrupted ones into the clean
     run. `metric`: "logit_diff" (answer minus foil), "log_probability" or "probability" of the answer, "kl" (of the
@@ -284,7 +263,9 @@ def patch_sweep(
     if task.hint:
         warnings.warn(task.hint, TokenWarning, stacklevel=2)
     if isinstance(neurons, int):
-        neurons = _top_neurons(session, task, site, layer, neurons, direction)
+        from .attribution import top_neurons  # which builds on this file
+
+        neurons = top_neurons(session, task, site, layer, neurons, direction)
     where = grid(session, site, task.clean, layer=layer, head=head, by_position=by_position, neurons=neurons)
     bar = tqdm(total=1, desc=f"patching {site}", unit="cell") if progress is True else None
 
@@ -299,24 +280,6 @@ def patch_sweep(
     if bar is not None:
         bar.close()
     return label(task, where, direction, values, normalize)
-
-
-def attribution(session: Session, task: Task, site: str, layer: int, direction: str) -> Tensor:
-    """To first order, what patching each entry alone would add to the metric: (position, [head,] width).
-
-    Attribution patching (Nanda 2023; Syed et al. 2310.10348): (source - base) times the base run's gradient.
-    """
-    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
-    old, new = (run.tensor(site, layer) for run in session.ask_all((base, source), (Site(site),), task.interventions))
-    return (new - old) * session.gradient(base, site, layer, task.measure, task.interventions)
-
-
-def _top_neurons(session: Session, task: Task, site: str, layer: int | None, count: int, direction: str) -> list[int]:
-    """The neurons of the largest attribution over all positions, largest first."""
-    if site != "mlp_post" or layer is None:
-        raise ValueError(f"neurons={count} are chosen from one layer of 'mlp_post': give that site and layer=...")
-    size = attribution(session, task, site, layer, direction).sum(0).abs()  # (neuron,)
-    return size.topk(min(max(count, 1), len(size))).indices.tolist()
 
 
 def patch_sets(
@@ -344,12 +307,12 @@ def patch_sets(
     names = dict.fromkeys(site.name for each in sets for site in each)
     capture = tuple(dict.fromkeys(site for name in names for site in sources(session, name)))
     task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, capture)
-    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+    base, source = runs_of(task, direction)
     rows = [
         [Patch(s.name, layer=s.layer, head=s.head, position=s.position, source=source.prompt) for s in each]
         for each in sets
     ]
-    prefix = _shared(session, task, source)
+    prefix = shared_positions(task)
     result = session.sweep(
         base, rows, task.measure, interventions=interventions, answer_position=task.answer_position, prefix=prefix,
         progress=progress,
@@ -365,11 +328,15 @@ def _spelled(site: Site) -> str:
     return " ".join([site.name, *(f"{axis} {index}" for axis, index in given if index is not None)])
 
 
-def _shared(session: Session, task: Task, source: Tokens) -> Prefix | None:
-    """Keys and values before the first differing token, where all rows of a sweep have the same."""
-    shares = session.causal and session.checked.one_pass and _shares_prefix(task.interventions)
-    first = task.first_difference if shares else 0
-    return session.prefix(source, first, task.interventions) if 0 < first < len(source) else None
+def runs_of(task: Task, direction: str) -> tuple[Tokens, Tokens]:
+    """The prompt that is patched, and the one whose activations are written into it."""
+    return (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+
+
+def shared_positions(task: Task) -> int:
+    """How many positions are the same in all rows of a sweep: those before the first differing token."""
+    first = task.first_difference if _shares_prefix(task.interventions) else 0
+    return first if first < len(task.clean) else 0
 
 
 def sources(session: Session, site: str) -> tuple[Site, ...]:
@@ -378,19 +345,14 @@ def sources(session: Session, site: str) -> tuple[Site, ...]:
     return (Site(site), *shared)
 
 
-def run_patches(
-    session: Session,
-    task: Task,
-    site: str,
-    direction: str,
-    *,
-    layer: int | None = None,
-    progress: Progress | None = None,
-    partial: Callable[[np.ndarray], None] | None = None,
-) -> np.ndarray:
-    """The raw metric of each patched run, shaped as `patch_sweep` says."""
-    where = grid(session, site, task.clean, layer=layer)
-    return run_grid(session, task, where, direction, progress=progress, partial=partial)
+@dataclass(frozen=True)
+class Patches:
+    """A map as a sweep: each cell's patch of the prompt `base` (none where it would change nothing)."""
+
+    base: Tokens
+    rows: list[list[Intervention]]
+    prefix: int
+    """How many positions are the same in all rows."""
 
 
 def run_grid(
@@ -399,38 +361,49 @@ def run_grid(
     where: Grid,
     direction: str,
     *,
+    patches: Patches | None = None,
+    priority: np.ndarray | None = None,
     progress: Progress | None = None,
     partial: Callable[[np.ndarray], None] | None = None,
 ) -> np.ndarray:
-    """The raw metric of each cell's patched run; NaN where there is no such cell."""
-    base, rows, prefix = patch_rows(session, task, where, direction)
-    untouched = np.array([not row for row in rows])
-    unpatched = task.corrupted_value if direction == "denoise" else task.clean_value
+    """The raw metric of each cell's patched run; NaN where there is no such cell.
+
+    `patches` are the cells' if they are known already; `priority` is shaped as the map, and its highest cells are
+    computed first.
+    """
+    patches = patches or patch_rows(session, task, where, direction)
+    untouched = np.array([not row for row in patches.rows])
     absent = np.array([cell is None for cell in where.cells])
 
     def shaped(values: np.ndarray) -> np.ndarray:
-        return np.where(absent, np.nan, np.where(untouched, unpatched, values)).reshape(where.shape)
+        values = np.where(untouched, unpatched(task, direction), values)
+        return np.where(absent, np.nan, values).reshape(where.shape)
 
     result = session.sweep(
-        base, rows, task.measure, interventions=task.interventions, answer_position=task.answer_position,
-        prefix=prefix, progress=progress, partial=None if partial is None else lambda values: partial(shaped(values)),
+        patches.base, patches.rows, task.measure, interventions=task.interventions,
+        answer_position=task.answer_position, prefix=patches.prefix, progress=progress,
+        partial=None if partial is None else lambda values: partial(shaped(values)),
+        priority=() if priority is None else priority.ravel().tolist(),
     )  # fmt: skip
     return shaped(result.values)
 
 
-def plan_patches(session: Session, task: Task, where: Grid, direction: str) -> Plan:
+def unpatched(task: Task, direction: str) -> float:
+    """The metric of the run that is patched."""
+    return task.corrupted_value if direction == "denoise" else task.clean_value
+
+
+def plan_patches(session: Session, task: Task, patches: Patches) -> Plan:
     """What `run_grid` will compute."""
-    base, rows, prefix = patch_rows(session, task, where, direction)
     return session.plan(
-        base, rows, interventions=task.interventions, answer_position=task.answer_position, prefix=prefix
-    )
+        patches.base, patches.rows, interventions=task.interventions, answer_position=task.answer_position,
+        prefix=patches.prefix,
+    )  # fmt: skip
 
 
-def patch_rows(
-    session: Session, task: Task, where: Grid, direction: str
-) -> tuple[Tokens, list[list[Intervention]], Prefix | None]:
-    """The prompt that is patched, each cell's patch (none where it would change nothing), and what all rows share."""
-    base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
+def patch_rows(session: Session, task: Task, where: Grid, direction: str) -> Patches:
+    """Each cell's patch, and what all of them share."""
+    base, source = runs_of(task, direction)
     info = SITES[where.site]
     if info.of_source or (info.keys_of_source and "key" in info.dims):
         _require_same_length("sources", task.clean.keys_of(info), task.corrupted.keys_of(info))
@@ -455,7 +428,7 @@ def patch_rows(
         whole = changed[at] if cell.head is None else changed[at, cell.head]
         return [Patch(where.site, layer=cell.layer, head=cell.head, position=at, source=whole)]
 
-    return base, [row(cell) for cell in where.cells], _shared(session, task, source)
+    return Patches(base, [row(cell) for cell in where.cells], shared_positions(task))
 
 
 def _shares_prefix(interventions: tuple[Intervention, ...]) -> bool:

@@ -225,7 +225,7 @@ class AttentionPattern(LiveWidget):
             self.refresh()
             return
         for name, value in self._detail_to_wire().items():
-            self._show(name, value)
+            self._set_result(name, value)
 
     def _stacks(self) -> list[StackName]:
         """The stacks of which any layer shows its pattern; a model without an encoder is one."""
@@ -278,7 +278,7 @@ class AttentionPattern(LiveWidget):
             self.head = min(self.head, max(a.n_heads) - 1)
             if self._now is not None:
                 for name, value in self._overview_to_wire().items():
-                    self._show(name, value)
+                    self._set_result(name, value)
                 self._show_selected()
             self._code = self.code()
 

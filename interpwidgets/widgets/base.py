@@ -21,11 +21,11 @@ from ..engine.interventions import Intervention
 from ..engine.jobs import Ticket, check_cancelled
 from ..engine.memory import is_out_of_memory
 from ..engine.prompts import SourceTarget
-from ..experiments import Experiments
+from ..experiments import Experiment, Experiments
 from ..run import Run
 from ..session import Session
 from ..tokens import Tokens, written_ids
-from .labels import short_label
+from .labels import label_parts, short_label
 from .unicode import drawable, encodable
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its st
 _LONGEST_TEXT = 2000  # characters of an error that are drawn
 _LARGEST_ID = 2**53  # whole numbers below this are exact in JavaScript
 _FROM_PAGE = ("_request", "_view_count")  # of the wire's own traits, those that the front end may set
+
+_OF_HISTORY = ("undo", "redo", "toggle", "remove", "clear", "stop")
+_OF_EXPERIMENTS = ("move", "rename", "set_strength", "group", "rename_group", "toggle_group", "remove_group")
+"""Requests that every widget answers: by itself, and by its list of experiments."""
 
 Wire = dict[str, Any]
 
@@ -164,7 +168,7 @@ class LiveWidget(anywidget.AnyWidget):
         with self.session.publishing:
             for ticket in list(self._tickets.values()):
                 ticket.cancel()
-            self._tell("cancelled", message="stopped")
+            self._tell("cancelled")
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until nothing is running. Raises the run's error, or TimeoutError."""
@@ -249,14 +253,16 @@ class LiveWidget(anywidget.AnyWidget):
         request = dict(change["new"])
         operation = request.pop("op", None)
         number = request.pop("id", None)
-        history = ("undo", "redo", "toggle", "remove", "clear", "stop")
         self._error = self._drawn = None
         try:
             if not _is_id(number):
                 raise ValueError(f"a request carries a whole number as its id, not {number!r}")
-            if operation not in (*history, *self.operations):
+            if operation in _OF_EXPERIMENTS:
+                getattr(self.experiments, operation)(**_checked_places(request))
+            elif operation in (*_OF_HISTORY, *self.operations):
+                getattr(self, operation)(**request)
+            else:
                 raise ValueError(f"unknown request {operation!r}")
-            getattr(self, operation)(**request)
         except Exception as error:  # noqa: BLE001 - drawn; in a callback it would be lost in the log
             self._fail(error)
         # What started a run has been acknowledged as queued; anything else is done already.
@@ -284,10 +290,12 @@ class LiveWidget(anywidget.AnyWidget):
 
     # -- jobs and results --------------------------------------------------------------------------------------------
 
-    def _submit(self, compute: Callable[[], Wire], lane: str = "view") -> None:
-        """Compute on the session's worker and publish the traits that come back, and a "message" for the status line.
+    def _submit(self, compute: Callable[[], Wire], lane: str = "view", left: Callable[[], Wire] | None = None) -> None:
+        """Compute on the session's worker and publish the traits that come back.
 
-        Newer work in a lane replaces older.
+        Among them may be a "message" for the status line, and a "detail" that shows when it is pointed at.
+
+        Newer work in a lane replaces older. `left` gives what stays if it is stopped; by default the last picture.
         """
 
         def job(ticket: Ticket) -> None:
@@ -306,7 +314,7 @@ class LiveWidget(anywidget.AnyWidget):
                         ticket.finish()
                         self._fail(_as_exception(error))
             if ticket.cancelled and self._tickets.get(lane) is ticket:  # stopped, not replaced by a newer one
-                self._tell("cancelled", message="stopped")
+                self._leave({} if left is None else left())
 
         with self.session.publishing:  # so that "queued" is said before the worker says more
             self._error = self._drawn = None
@@ -317,6 +325,22 @@ class LiveWidget(anywidget.AnyWidget):
             else:
                 self._tell("queued")
 
+    def _leave(self, results: Wire) -> None:
+        """Say that the work was stopped, with what it came to."""
+        with self.session.publishing, self.hold_sync():
+            message = results.pop("message", "")
+            for name, value in results.items():
+                self.set_trait(name, value)
+            self._tell("cancelled", message=message)
+
+    def _show(self, results: Wire, message: str = "", detail: str = "") -> None:
+        """Publish what is known so far, from outside of a pass."""
+        with self.session.publishing, self.hold_sync():
+            check_cancelled()
+            for name, value in results.items():
+                self.set_trait(name, value)
+            self._tell("running", message=message, detail=detail)
+
     def _running(self) -> bool:
         return any(not (ticket.ended or ticket.cancelled) for ticket in list(self._tickets.values()))
 
@@ -325,14 +349,14 @@ class LiveWidget(anywidget.AnyWidget):
             if ticket.cancelled:
                 return
             ticket.finish()
-            message = results.pop("message", "")
+            message, detail = results.pop("message", ""), results.pop("detail", "")
             self._header = _header(self.session)
             for name, value in results.items():
-                self._show(name, value)
+                self._set_result(name, value)
             self._code = self.code()
-            self._tell("running" if self._running() else "idle", ms=milliseconds, message=message)
+            self._tell("running" if self._running() else "idle", ms=milliseconds, message=message, detail=detail)
 
-    def _show(self, name: str, value: Any) -> None:
+    def _set_result(self, name: str, value: Any) -> None:
         """Set a trait of results, unless it would say again what it says: only what has changed travels."""
         shown = getattr(self, name)
         if not (isinstance(value, dict) and isinstance(shown, dict) and value | {"id": 0} == shown | {"id": 0}):
@@ -349,9 +373,9 @@ class LiveWidget(anywidget.AnyWidget):
 
             self._unless_busy(show)
 
-    def _progress(self, done: int, total: int) -> None:
+    def _progress(self, done: int, total: int, message: str = "", detail: str = "") -> None:
         if time.perf_counter() - self._last_progress >= _PROGRESS_SECONDS or done == total:
-            self._unless_busy(lambda: self._tell("running", done=done, total=total))
+            self._unless_busy(lambda: self._tell("running", done=done, total=total, message=message, detail=detail))
 
     def _unless_busy(self, show: Callable[[], None]) -> None:
         """Show something from inside a pass, which must not wait for a thread that may be waiting for the model."""
@@ -368,10 +392,12 @@ class LiveWidget(anywidget.AnyWidget):
         number = self._request.get("id", 0)
         return number if _is_id(number) else self._status.get("id", 0)
 
-    def _tell(self, state: str, *, message: str = "", ms: int = 0, done: int = 0, total: int = 0) -> None:
+    def _tell(
+        self, state: str, *, message: str = "", detail: str = "", ms: int = 0, done: int = 0, total: int = 0
+    ) -> None:
         with self.session.publishing:
             self._status = {
-                "id": self._result_id(), "state": state, "message": message,
+                "id": self._result_id(), "state": state, "message": message, "detail": detail,
                 "ms": ms, "done": done, "total": total, "error": self._drawn,
             }  # fmt: skip
 
@@ -388,17 +414,22 @@ class LiveWidget(anywidget.AnyWidget):
 
     def _show_experiments(self) -> None:
         with self.session.publishing, self.hold_sync():
-            self._experiments = [
-                {
-                    "label": short_label(e.intervention),
-                    "code": repr(e.intervention),
-                    "on": e.on,
-                    "note": "changed nothing here" if e.on and e.intervention in self._idle_experiments else "",
-                }
-                for e in self.experiments.entries
-            ]
+            self._experiments = [self._experiment_to_wire(e) for e in self.experiments.entries]
             self._history = {"undo": self.experiments.can_undo, "redo": self.experiments.can_redo}
             self._code = self.code()
+
+    def _experiment_to_wire(self, experiment: Experiment) -> Wire:
+        intervention = experiment.intervention
+        before, strength, after = label_parts(intervention)
+        return {
+            "label": short_label(intervention),
+            "name": experiment.name,
+            "group": experiment.group,
+            "code": repr(intervention),
+            "on": experiment.on,
+            "note": "changed nothing here" if experiment.on and intervention in self._idle_experiments else "",
+            "strength": None if strength is None else {"value": strength, "before": before, "after": after},
+        }
 
     def _note_idle(self, acting: tuple[Intervention, ...], idle: tuple[int, ...]) -> None:
         """Mark the experiments that changed nothing on this widget's prompt."""
@@ -507,6 +538,12 @@ def whole(value: Any, name: str) -> int:
         raise TypeError(f"{name}={value!r}: a whole number is needed") from None
 
 
+def _checked_places(request: dict[str, Any]) -> dict[str, Any]:
+    """Places in the list of experiments, as the page sends them."""
+    checked = {name: whole(value, name) if name in ("index", "to") else value for name, value in request.items()}
+    return checked | ({"indices": [whole(i, "indices") for i in request["indices"]]} if "indices" in request else {})
+
+
 def _is_id(number: Any) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _LARGEST_ID
 
@@ -543,9 +580,9 @@ def _error_hint(error: Exception, experiments: Experiments) -> str:
 
 
 def _experiments_code(experiments: Experiments, linked: bool) -> str:
-    acting = list(experiments)
-    if not acting:
+    if not len(experiments):
         return ""
     name = "session.interventions" if linked else "widget.experiments"
-    lines = "\n".join(f"    {i!r}," for i in acting)
+    plain = ((e.intervention if e == Experiment(e.intervention) else e) for e in experiments.entries)
+    lines = "\n".join(f"    {e!r}," for e in plain)
     return f"{name}.extend([\n{lines}\n])\n"

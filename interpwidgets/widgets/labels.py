@@ -8,7 +8,24 @@ from ..engine.sites import Index
 
 def short_label(intervention: Intervention) -> str:
     """A few characters that say what an intervention does, such as "z L23H3 → 0"."""
+    before, strength, after = label_parts(intervention)
+    return before if strength is None else f"{before} {strength:g}{after}"
+
+
+def label_parts(intervention: Intervention) -> tuple[str, float | None, str]:
+    """A short label around the number that says how strong the intervention is, if there is one."""
     place = f"{intervention.site} {_place(intervention)}".strip()
+    match intervention:
+        case Scale(factor=factor):
+            return f"{place} ×", factor, ""
+        case Steer(strength=strength):
+            return f"{place} +", strength, " · direction"
+        case Noise(std=std):
+            return f"{place} + noise", std, ""
+    return _label(intervention, place), None, ""
+
+
+def _label(intervention: Intervention, place: str) -> str:
     match intervention:
         case CutEdge(query=query, key=key, renormalize=renormalize):
             rest = "" if renormalize else ", rest kept"
@@ -24,12 +41,6 @@ def short_label(intervention: Intervention) -> str:
         case Patch(source_layer=layer, source_position=position):
             start = f"{_at('L', layer)} {_at('@', position)}".strip()
             return f"{start} ⇢ {place}"
-        case Scale(factor=factor):
-            return f"{place} × {factor:g}"
-        case Steer(strength=strength):
-            return f"{place} + {strength:g} · direction"
-        case Noise(std=std):
-            return f"{place} + noise {std:g}"
     return repr(intervention)
 
 

@@ -17,15 +17,15 @@ from ..methods.patching import (
     Task,
     patching_task,
     prompt_pair,
-    run_patches,
     sources,
 )
 from ..methods.predictions import compare_predictions
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, whole
 from .esm import bundle, stylesheet
+from .filling import Filling
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -64,6 +64,8 @@ class PatchingHeatmap(LiveWidget):
     """Whether clean activations restore the corrupted run, or corrupted ones break the clean run."""
     normalize = t.Bool(True).tag(sync=True)
     """Whether effects are shown as shares of the gap between the clean and the corrupted run."""
+    estimate = t.Bool(True).tag(sync=True)
+    """Whether a map that takes long is shown as an estimate first (attribution patching), hatched until it is exact."""
 
     _sites: t.List[str] = t.List().tag(sync=True)
     _prompts = t.Dict().tag(sync=True)
@@ -115,18 +117,23 @@ class PatchingHeatmap(LiveWidget):
         normalize: bool | None = None,
         answer: int | str | None = None,
         foil: int | str | None = None,
+        estimate: bool | None = None,
     ) -> None:
-        """Change what is patched and measured; the map is computed anew if it must be."""
+        """Change what is patched, measured and shown; the map is computed anew if it must be."""
         if site is not None:
             _check_site(site, self._sites)
         answer_id = self._answer if answer is None else self.session.token_id(answer)
         foil_id = self._foil if foil is None else self.session.token_id(foil)
         given = {"site": site, "metric": metric, "direction": direction, "normalize": normalize}
+        given["estimate"] = estimate
         for name, value in given.items():  # all before any is set
             if value is not None:
                 self.traits()[name]._validate(self, value)
         changes = {k: v for k, v in given.items() if v is not None and v != getattr(self, k)}
-        recompute = bool(changes.keys() - {"normalize"}) or (answer_id, foil_id) != (self._answer, self._foil)
+        recompute = bool(changes.keys() - {"normalize", "estimate"}) or (answer_id, foil_id) != (
+            self._answer,
+            self._foil,
+        )
         with self.session.publishing, self.hold_sync():
             for name, value in changes.items():
                 self.set_trait(name, value)
@@ -153,29 +160,45 @@ class PatchingHeatmap(LiveWidget):
         self._drill_heads()
 
     def _ask(self) -> None:
-        acting = tuple(self.experiments)
-        site, direction, metric = self.site, self.direction, self.metric
-        clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
-
-        def compute() -> Wire:
-            task = patching_task(
-                self.session, clean, corrupted, answer, foil, metric, acting, sources(self.session, site)
-            )
-            first = {"_prompts": self._prompts_to_wire(), "_task": self._task_to_wire(task)}
-
-            def part(values: np.ndarray) -> None:
-                self._publish_part(lambda: first | {"_sweep": self._map_to_wire(task, site, direction, values, None)})
-
-            values = run_patches(self.session, task, site, direction, progress=self._progress, partial=part)
-            self._map = (task, site, direction, values)
-            shown = {"_sweep": self._map_to_wire(task, site, direction, values, None)}
-            bad = int((~np.isfinite(values)).sum())
-            said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", task.hint)
-            return first | shown | {"message": " · ".join(filter(None, said))}
-
-        self._submit(compute)
+        self._fill("_sweep", self.site, None, "view")
         self._patch_cells()
         self._drill_heads()
+
+    def _fill(self, name: str, site: str, layer: int | None, lane: str) -> None:
+        """Compute the map of a site, or of a layer's heads, as the trait `name`."""
+        acting, metric = tuple(self.experiments), self.metric
+        clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
+
+        def ask() -> Task:
+            capture = sources(self.session, site)
+            return patching_task(self.session, clean, corrupted, answer, foil, metric, acting, capture)
+
+        filling = Filling(self.session, ask, site, self.direction, layer, self.estimate)
+
+        def drawn() -> Wire:
+            assert filling.task is not None
+            first = {} if layer is not None else {"_prompts": self._prompts_to_wire()}
+            return first | {"_task": self._task_to_wire(filling.task), name: filling.to_wire(self._result_id())}
+
+        def planned() -> None:
+            self._show({} if filling.estimate is None else drawn(), **filling.cost())
+
+        def compute() -> Wire:
+            def progress(done: int, total: int) -> None:
+                self._progress(done, total, **filling.cost())
+
+            filling.run(planned, lambda: self._publish_part(drawn), progress)
+            values, task = filling.values, filling.task
+            assert values is not None
+            assert task is not None
+            if layer is not None:
+                return drawn()
+            self._map = (task, site, filling.direction, values)
+            bad = int((~np.isfinite(values)).sum())
+            said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", task.hint, filling.note)
+            return drawn() | filling.cost() | {"message": " · ".join(filter(None, said))}
+
+        self._submit(compute, lane, left=lambda: filling.left(name, self._result_id()))
 
     def _patch_cells(self) -> None:
         acting = tuple(self.experiments)
@@ -214,22 +237,12 @@ class PatchingHeatmap(LiveWidget):
         self._submit(compute, lane="patch")
 
     def _drill_heads(self) -> None:
-        layer = self._drilled
-        if layer is None:
+        if self._drilled is None:
+            if (ticket := self._tickets.pop("drill", None)) is not None:
+                ticket.cancel()
             self._drill = None
             return
-        acting = tuple(self.experiments)
-        site, direction, metric = self.site if self.site in HEAD_SITES else "z", self.direction, self.metric
-        clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
-
-        def compute() -> Wire:
-            task = patching_task(
-                self.session, clean, corrupted, answer, foil, metric, acting, sources(self.session, site)
-            )
-            values = run_patches(self.session, task, site, direction, layer=layer, progress=self._progress)
-            return {"_drill": self._map_to_wire(task, site, direction, values, layer)}
-
-        self._submit(compute, lane="drill")
+        self._fill("_drill", self.site if self.site in HEAD_SITES else "z", self._drilled, "drill")
 
     def _checked_cell(self, cell: Any) -> dict[str, Any]:
         """The cell, if this model and prompt have it."""
@@ -268,32 +281,14 @@ class PatchingHeatmap(LiveWidget):
             "gap_is_zero": task.gap_is_zero,
         }
 
-    def _map_to_wire(self, task: Task, site: str, direction: str, values: np.ndarray, layer: int | None) -> Wire:
-        over = "position" if site in RESIDUAL_SITES else "head"
-        return {
-            "id": self._result_id(),
-            "site": site,
-            "layer": layer,
-            "dims": ["layer", over] if layer is None else ["head", "position"],
-            "values": to_wire(values),
-            "clean": task.clean_value,
-            "corrupted": task.corrupted_value,
-            "baseline": task.corrupted_value if direction == "denoise" else task.clean_value,
-            "direction": direction,
-            "metric": task.metric,
-            "units": METRICS[task.metric],
-            "gap_is_zero": task.gap_is_zero,
-            "labels": {"position": list(task.clean.strings), "corrupted": list(task.corrupted.strings)},
-        }
-
     def _code_of_view(self) -> str:
         prompts = (("clean", self._clean), ("corrupted", self._corrupted))
         parts = [f"{name}={prompt_code(p)}" for name, p in prompts]
         for name, token in (("answer", self._answer), ("foil", self._foil)):
             if token is not None:
                 parts.append(f"{name}={token}")
-        defaults = {"site": "resid_pre", "metric": "logit_diff", "direction": "denoise", "normalize": True}
-        parts += [f"{k}={getattr(self, k)!r}" for k, v in defaults.items() if getattr(self, k) != v]
+        names = ("site", "metric", "direction", "normalize", "estimate")
+        parts += [f"{n}={getattr(self, n)!r}" for n in names if getattr(self, n) != self.traits()[n].default_value]
         parts += [] if self.linked else ["linked=False"]
         text = f"widget = iw.PatchingHeatmap(session, {', '.join(parts)})"
         text += f"\nwidget.patch({self._cells!r})" if self._cells else ""

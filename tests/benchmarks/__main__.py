@@ -16,14 +16,14 @@ import torch
 
 import interpwidgets as iw
 
-from . import compare, drawing, frames, machine, memory, plot, report, scaling, startup, wire
+from . import compare, drawing, frames, machine, memory, plot, preview, report, scaling, startup, wire
 from .workloads import DEMO, DemoPrompts, Pair, model_of, random_pair, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).parent
-PARTS = ("sweeps", "growth", "memory", "startup", "wire", "drawing")
+PARTS = ("sweeps", "growth", "memory", "startup", "wire", "drawing", "preview")
 
 
 def main() -> int:
@@ -68,7 +68,7 @@ def _rest(results: report.Results, parts: list[str] | tuple[str, ...], quick: bo
     if "startup" in parts:
         _say("startup")
         results.startup = startup.startup(runs=1 if quick else 3, load=not quick)
-    if not {"wire", "drawing"} & set(parts):
+    if not {"wire", "drawing", "preview"} & set(parts):
         return
     say = None if quick else DemoPrompts()
     pair_of: Callable[[int], Pair] = _tiny_pair if say is None else lambda n: say.long(n, min(n - 1, wire.DIFFERING))
@@ -77,6 +77,9 @@ def _rest(results: report.Results, parts: list[str] | tuple[str, ...], quick: bo
             _say("wire")
             results.modules = wire.modules()
             results.sent = wire.clicks(session, pair_of, (15, 24) if quick else wire.LENGTHS)
+        if "preview" in parts:
+            _say("preview")
+            results.previews = list(preview.previews(session, preview.pairs(quick), runs=1 if quick else 5))
         if "drawing" in parts:
             _say("drawing")
             lengths = (15,) if quick else drawing.LENGTHS

@@ -41,19 +41,31 @@ _MODULES = {  # blocks, and in a block: attention, its output projection, MLP
 
 
 def interpwidgets(session: iw.Session, workload: Workload) -> Run:
-    """The whole maps, each of them cold; `cells` are picked from them afterwards."""
+    """The whole maps, cold, of several pairs in one call; `cells` are picked from them afterwards."""
     order = {cell: i for i, cell in enumerate(workload.cells(*layers_and_heads(session.model)))}
+    maps = _one_map if len(workload.pairs) == 1 else _maps
 
     def run(cells: Sequence[Cell]) -> np.ndarray:
         forget(session)
-        maps = []
-        for pair in workload.pairs:
-            task = (session, pair.clean, pair.corrupted)
-            asked = {"answer": pair.answer, "foil": pair.foil, "normalize": False}
-            maps.append(np.concatenate([iw.patch_sweep(*task, s, **asked).values.ravel() for s in workload.sites]))
-        return np.stack(maps)[:, [order[cell] for cell in cells]]
+        found = np.concatenate([maps(session, workload, site) for site in workload.sites], 1)  # (pair, cell)
+        return found[:, [order[cell] for cell in cells]]
 
     return run
+
+
+def _one_map(session: iw.Session, workload: Workload, site: str) -> np.ndarray:
+    """`patch_sweep` of the only pair, (1, cell)."""
+    (pair,) = workload.pairs
+    asked = {"answer": pair.answer, "foil": pair.foil, "normalize": False}
+    return iw.patch_sweep(session, pair.clean, pair.corrupted, site, **asked).values.reshape(1, -1)
+
+
+def _maps(session: iw.Session, workload: Workload, site: str) -> np.ndarray:
+    """`patch_pairs`, (pair, cell): its effects are from the corrupted run, which every cell's logit difference is."""
+    pairs = [iw.Pair(p.clean, p.corrupted, p.answer, p.foil) for p in workload.pairs]
+    effects = iw.patch_pairs(session, pairs, site, normalize=False)["effect"].values.reshape(len(pairs), -1)
+    unpatched = [session.ask(session.tokenize(p.corrupted)).prediction for p in workload.pairs]  # kept runs
+    return effects + [[float(x[p.answer] - x[p.foil])] for x, p in zip(unpatched, workload.pairs, strict=True)]
 
 
 def forget(session: iw.Session) -> None:

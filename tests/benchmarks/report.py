@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from . import memory
+from . import memory, preview
 from .compare import PEERS
 from .drawing import Drawn
 from .memory import Peak
 from .outcome import OURS, Outcome
+from .preview import Preview
 from .scaling import Curve
 from .targets import targets
 from .wire import Sent
@@ -29,6 +30,7 @@ class Results:
     sent: list[Sent] = field(default_factory=list)
     drawn: list[Drawn] = field(default_factory=list)
     frames: dict[str, float] = field(default_factory=dict)
+    previews: list[Preview] = field(default_factory=list)
 
 
 def page(results: Results, plot: str = "") -> str:
@@ -47,6 +49,7 @@ def page(results: Results, plot: str = "") -> str:
             "Drawing 30 x 9 thumbnails of 128 x 128",
             _table(("frame", "milliseconds"), [(what, f"{t:.1f}") for what, t in results.frames.items()]),
         ),
+        ("Estimates beside exact maps", _table(*preview.table(results.previews))),
     ]
     text = "# Benchmarks\n\nWritten by `make bench`; what each figure means is said in the modules of this folder.\n"
     for title, lines in parts:

@@ -27,7 +27,16 @@ def test_every_part_runs_and_every_tool_gives_our_values():
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    for title in ("Targets", "Sweeps", "The floor", "Growth", "From a fresh process", "On the wire", "Drawing"):
+    for title in (
+        "Targets",
+        "Sweeps",
+        "The floor",
+        "Growth",
+        "From a fresh process",
+        "On the wire",
+        "Drawing",
+        "Estimates",
+    ):
         assert f"## {title}" in done.stdout
     assert "| values equal | all workloads | 5 of 5 | yes |" in done.stdout
 

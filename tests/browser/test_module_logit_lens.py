@@ -255,7 +255,7 @@ def test_grid_fills_from_the_top_row_without_a_jump(page: Page) -> None:
     expect(readout(page)).to_contain_text("not known yet")
     grid(page).hover(position=place(page, 29, 5))
     expect(readout(page)).to_contain_text("%")
-    opacity = grid(page).evaluate("(el) => getComputedStyle(el.closest('.iw-veil')).opacity")
+    opacity = grid(page).evaluate("(el) => getComputedStyle(el.closest('.iw-surface')).opacity")
     assert opacity == "1", "what is arriving is not veiled"
     widget.push(_grid=reading(15, 30, number=7), _part=None, _status={**IDLE, "id": 7, "ms": 200})
     widget.settle()

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.harness.mounting import IDLE, Mounted, mount
-from tests.browser.harness.patching import CLEAN, CORRUPTED, SITES, cell, effects, patched, patching, sweep
+from tests.browser.harness.patching import CLEAN, CORRUPTED, DOUBT, SITES, cell, effects, patched, patching, sweep
 
 ENTRY = "patching_heatmap.js"
 RESIDUAL = "resid_pre patching effect, layer by position"
@@ -242,6 +242,86 @@ def test_map_fills_while_it_runs_and_only_what_is_stale_is_veiled(page: Page) ->
     assert spoken(mounted, RESIDUAL) == "L0 · position 14 ␣to: not run yet"
     mounted.push(_sweep=sweep(number=number), _status={**IDLE, "id": number})
     expect(page.get_by_text("of 450 cells")).to_have_count(0)
+
+
+def test_estimates_are_hatched_and_said_until_exact_cells_replace_them_in_place(page: Page) -> None:
+    mounted = show(page, layers=30)
+    page.get_by_role("button", name="Break (noise)").click()
+    number = mounted.requests()[-1]["id"]
+    running = {
+        **IDLE,
+        "id": number,
+        "state": "running",
+        "message": "≈ 15 forward passes",
+        "detail": "146 rows in 1 pass",
+    }
+    # On the page, which the keyboard may scroll.
+    place = "() => document.querySelector('.iw-patching__map .iw-legend').getBoundingClientRect().top + scrollY"
+    before = page.evaluate(place)
+    mounted.push(_sweep=sweep(known=0.0, estimated=True, number=number), _status=running)
+    mounted.settle()
+    expect(page.get_by_text("hatched: estimate (attribution patching)")).to_be_visible()
+    expect(readout(page)).to_have_text(DOUBT)
+    expect(page.get_by_text("running · ≈ 15 forward passes")).to_have_attribute("title", "146 rows in 1 pass")
+    expect(page.locator(".iw-patching__map .iw-veil")).to_have_count(0)
+    scale = page.locator(".iw-patching__map .iw-legend__ticks")
+    expect(scale).to_have_text("−10+1")
+    hatched = grid_colours(mounted)
+    mounted.screenshot("patching_estimate")
+    press(mounted, RESIDUAL, "ArrowUp", "ArrowUp", *["ArrowRight"] * 10)
+    share = 0.8 * effects("resid_pre", 30, 15, 10)[2, 10]
+    said = f"estimate {share:.3f} of the gap restored · by attribution patching; has not run yet"
+    assert spoken(mounted, RESIDUAL) == f"L2 · position 10 clean ␣Mary, corrupted ␣John: {said}"
+    expect(readout(page)).to_contain_text("estimate")
+    mounted.push(_sweep=sweep(known=0.43, estimated=True, number=number), _status={**running, "done": 60, "total": 146})
+    expect(page.get_by_text("resid_pre, layer by position: 194 of 450 cells")).to_be_visible()
+    # Exact effects are a little more than the gap: the scale grows with them, whatever the estimates are.
+    expect(scale).to_have_text("−1.010+1.01")
+    mounted.push(_sweep=sweep(number=number), _status={**IDLE, "id": number})
+    mounted.settle()
+    expect(scale).to_have_text("−1.040+1.04")
+    expect(page.get_by_text("estimate (attribution patching)")).to_have_count(0)
+    assert spoken(mounted, RESIDUAL).startswith("L2 · position 10 clean ␣Mary, corrupted ␣John: ")
+    assert "estimate" not in spoken(mounted, RESIDUAL)
+    page.get_by_label("Answer token").focus()
+    mounted.settle()
+    assert len(grid_colours(mounted)) < len(hatched)
+    assert page.evaluate(place) == before
+
+
+def grid_colours(mounted: Mounted) -> set[tuple[int, ...]]:
+    """The colours inside of one cell whose effect is 0: one if it is plain, several if it is hatched."""
+    return {tuple(mounted.pixel(RESIDUAL, 120 + x, 60 + y)) for x in range(8) for y in range(8)}
+
+
+def test_a_stopped_map_stays_clear_with_its_estimates(page: Page) -> None:
+    mounted = show(page)
+    page.get_by_role("button", name="Break (noise)").click()
+    number = mounted.requests()[-1]["id"]
+    said = "194 of 450 cells are exact, the hatched ones are estimates"
+    mounted.push(
+        _sweep=sweep(known=0.43, estimated=True, number=number, stopped=True),
+        _status={**IDLE, "id": number, "state": "cancelled", "message": said},
+    )
+    expect(page.locator(".iw-status__text")).to_have_text(f"stopped: {said}")
+    expect(page.get_by_text("194 of 450 cells, stopped")).to_be_visible()
+    expect(page.locator(".iw-patching__map .iw-veil")).to_have_count(0)
+    page.get_by_role("button", name="Raw").click()
+    mounted.answer(error={"title": "Refused", "text": "no", "hint": ""}, state="error")
+    expect(page.locator(".iw-patching__map .iw-veil")).to_have_count(1)
+
+
+@pytest.mark.parametrize(("width", "dark", "length"), [(420, False, 15), (700, True, 15), (1300, True, 128)])
+def test_estimates_at_every_size(page: Page, width: int, dark: bool, length: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    mounted = show(page, length=length, _sweep=sweep(length=length, known=0.3, estimated=True))
+    mounted.theme(dark)
+    mounted.screenshot(f"patching_estimate_{width}")
+    place = "() => document.querySelector('.iw-patching__next').getBoundingClientRect().top"
+    before = page.evaluate(place)
+    mounted.push(_sweep=sweep(length=length))
+    mounted.settle()
+    assert page.evaluate(place) == before
 
 
 def test_a_click_on_a_cell_leaves_the_map_clear(page: Page) -> None:

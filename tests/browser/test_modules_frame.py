@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from playwright.sync_api import Page, expect
@@ -57,11 +58,11 @@ def test_without_a_tokenizer_the_prompt_is_edited_as_ids(page: Page) -> None:
 def test_experiments_toggle_and_go_without_losing_the_keyboard(page: Page) -> None:
     mounted = show(page)
     chip = page.get_by_role("list", name="Experiments").get_by_role("button", name="z L23H3 → 0", exact=True)
-    expect(chip).to_have_attribute("title", "iw.Ablate('z', layer=23, head=3)")
+    expect(chip).to_have_attribute("title", re.compile(r"^iw\.Ablate\('z', layer=23, head=3\)\n"))
     chip.focus()
     page.keyboard.press("Enter")
     assert (mounted.requests()[-1]["op"], mounted.requests()[-1]["index"]) == ("toggle", 0)
-    off = [{"label": "z L23H3 → 0", "code": "", "on": False, "note": "changed nothing"}]
+    off = [states.experiment("z L23H3 → 0", on=False, note="changed nothing")]
     mounted.push(_experiments=off)
     expect(chip).to_have_attribute("aria-pressed", "false")
     expect(chip).to_be_focused()
@@ -157,7 +158,7 @@ def test_markup_in_tokens_is_shown_as_text(page: Page) -> None:
     for row in state["_predictions"]["rows"]:
         row["text"] = evil
     state["_title"] = state["_code"] = state["_header"]["model"] = evil
-    state["_experiments"] = [{"label": evil, "code": evil, "on": True, "note": evil}]
+    state["_experiments"] = [states.experiment(evil, evil, note=evil, name=name, group=evil) for name in ("", evil)]
     state["_status"] = {**IDLE, "message": evil, "error": {"title": evil, "text": evil, "hint": evil}}
     mounted = mount(page, "attention_pattern.js", state)
     mounted.settle()

@@ -1,7 +1,8 @@
 // The arithmetic and the wording of a patching map.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cellOf, countUnknown, effectBound, effectOf, effectWords, placeOf, strongestRow, writeNumber, writeShort } from "../../interpwidgets/widgets/static/effect.js";
+import { cellOf, countUnknown, effectBound, effectOf, effectWords, isEstimate, placeOf, strongestRow, valueAt, writeNumber, writeShort } from "../../interpwidgets/widgets/static/effect.js";
+import { hatches } from "../../interpwidgets/widgets/static/effect_map.js";
 
 const sweep = (values, changes = {}) => ({
   id: 1, site: "resid_pre", layer: null, dims: ["layer", "position"], values: { data: Float32Array.from(values), shape: [2, 2] },
@@ -37,6 +38,30 @@ test("colours end at the whole gap unless an effect is larger; unknown cells do 
   assert.equal(effectBound([sweep([-1, 1, NaN, 2])], false), 4);
   assert.equal(effectBound([sweep([-1, 5, NaN, -Infinity])], true), 1.5);
   assert.equal(effectBound([sweep([1, 1, 1, 1], { clean: 1, corrupted: 1, baseline: 1 })], false), 1);
+});
+
+const estimated = (values, estimate, changes = {}) => sweep(values, { estimate: { data: Float32Array.from(estimate), shape: [2, 2] }, ...changes });
+
+test("a cell that has not run shows its estimate until it has", () => {
+  const map = estimated([NaN, 1, NaN, 2], [0, 9, NaN, 9]);
+  assert.deepEqual([0, 1, 2, 3].map((index) => isEstimate(map, index)), [true, false, false, false]);
+  assert.deepEqual([0, 1, 2, 3].map((index) => valueAt(map, index)), [0, 1, NaN, 2]);
+  assert.equal(isEstimate(sweep([NaN, 1, NaN, 2]), 0), false);
+  assert.equal(countUnknown(map), 2);
+  assert.equal(strongestRow(estimated([-1, -1, NaN, -1], [9, 9, 5, 9])), 1);
+});
+
+test("estimates leave the scale alone, and set it only where there is no gap", () => {
+  assert.equal(effectBound([estimated([NaN, 1, NaN, 2], [40, 0, -40, 0])], true), 1);
+  const same = { clean: 1, corrupted: 1, baseline: 1, gap_is_zero: true };
+  assert.equal(effectBound([estimated([NaN, 1, NaN, 1], [1.25, 1, 1, 1], same)], false), 0.25);
+});
+
+test("estimates and cells of which nothing is known are hatched apart, neighbours together", () => {
+  const marks = (map) => hatches(map, "#123").map(({ row, col, span, kind }) => [row, col, span, kind]);
+  assert.deepEqual(marks(estimated([NaN, NaN, NaN, 2], [0, 0, NaN, 0])), [[0, 0, 2, "estimate"], [1, 0, 1, "hatch"]]);
+  assert.deepEqual(marks(estimated([NaN, NaN, NaN, 2], [0, NaN, NaN, 0])), [[0, 0, 1, "estimate"], [0, 1, 1, "hatch"], [1, 0, 1, "hatch"]]);
+  assert.deepEqual(marks(sweep([1, 1, 1, 1])), []);
 });
 
 test("the strongest row and what is unknown are found in a map that fills", () => {

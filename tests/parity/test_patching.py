@@ -11,7 +11,7 @@ import torch
 from transformer_lens import patching
 
 import interpwidgets as iw
-from interpwidgets.methods.patching import LogitDifference
+from interpwidgets.engine.metrics import LogitDifference
 from tests.parity.bridge import Pair, assert_same
 
 RESIDUAL = {

@@ -126,3 +126,93 @@ def test_no_change_is_lost_between_threads():
     finally:
         sys.setswitchinterval(interval)
     assert len(experiments) == 800
+
+
+SCALE, STEER, NOISE = iw.Scale("z", 0.5, layer=1), iw.Steer("resid_post", [1.0, 0.0], layer=1), iw.Noise("embed", 0.1)
+
+
+def names(experiments):
+    return [e.name or type(e.intervention).__name__ for e in experiments.entries]
+
+
+def test_strength_is_the_number_of_an_intervention_that_has_one():
+    experiments = Experiments()
+    experiments.extend([SCALE, STEER, NOISE, A])
+    for index, value in enumerate((2, -1.5, 0.0)):
+        experiments.set_strength(index, value)
+    assert list(experiments) == [
+        iw.Scale("z", 2.0, layer=1), iw.Steer("resid_post", [1.0, 0.0], layer=1, strength=-1.5),
+        iw.Noise("embed", 0.0), A,
+    ]  # fmt: skip
+    experiments.undo()
+    assert list(experiments)[2] == NOISE
+    with pytest.raises(ValueError, match="no strength to set; what has: Scale's factor"):
+        experiments.set_strength(3, 1.0)
+    for wrong in (float("nan"), "2", True, None):
+        with pytest.raises(ValueError, match="a finite number is needed"):
+            experiments.set_strength(0, wrong)
+    assert next(iter(experiments)) == iw.Scale("z", 2.0, layer=1)
+
+
+def test_order_is_the_list_and_a_move_is_one_step():
+    experiments = Experiments()
+    experiments.extend([A, B, C])
+    experiments.move(2, 0)
+    assert list(experiments) == [C, A, B]
+    experiments.move(0, 2)
+    assert list(experiments) == [A, B, C]
+    experiments.undo()
+    assert list(experiments) == [C, A, B]
+    with pytest.raises(IndexError, match="to=3 is out of range: 3 experiments have places 0 to 2"):
+        experiments.move(0, 3)
+    with pytest.raises(IndexError, match="there is no experiment 7: the list has 3"):
+        experiments.move(7, 0)
+
+
+def test_a_group_stands_together_and_is_switched_as_one():
+    experiments = Experiments()
+    experiments.extend([A, B, C])
+    experiments.group([0, 2], "movers")
+    assert [e.group for e in experiments.entries] == ["movers", "movers", ""]
+    assert list(experiments) == [A, C, B]
+    experiments.toggle(0)
+    experiments.toggle_group("movers")  # half of it was on
+    assert list(experiments) == [B]
+    experiments.toggle_group("movers")
+    assert list(experiments) == [A, C, B]
+    experiments.append(Experiment(SCALE, group="movers"))
+    assert list(experiments) == [A, C, SCALE, B]
+    experiments.rename_group("movers", "name movers")
+    assert {e.group for e in experiments.entries} == {"name movers", ""}
+    with pytest.raises(ValueError, match=r"unknown group 'movers'.*did you mean 'name movers'"):
+        experiments.toggle_group("movers")
+    experiments.remove_group("name movers")
+    assert list(experiments) == [B]
+    experiments.undo()
+    experiments.rename_group("name movers", "")
+    assert all(not e.group for e in experiments.entries)
+
+
+def test_what_is_moved_into_a_group_joins_it_and_out_of_it_leaves():
+    experiments = Experiments()
+    experiments.extend([A, B, C])
+    experiments.group([0, 1], "g")
+    experiments.move(2, 1)
+    assert [(i, e.group) for i, e in zip([A, C, B], experiments.entries, strict=True)] == [(A, "g"), (C, "g"), (B, "g")]
+    experiments.append(SCALE)
+    experiments.move(0, 3)
+    assert [e.group for e in experiments.entries] == ["g", "g", "", ""]
+    experiments.move(1, 0)  # within
+    assert [e.group for e in experiments.entries] == ["g", "g", "", ""]
+
+
+def test_a_name_stands_for_what_an_experiment_does():
+    experiments = Experiments()
+    experiments.append(A)
+    experiments.rename(0, "S-inhibition")
+    assert experiments.entries == (Experiment(A, name="S-inhibition"),)
+    assert repr(experiments.entries[0]) == "iw.Experiment(iw.Ablate('z', layer=0, head=0), name='S-inhibition')"
+    with pytest.raises(TypeError, match="name=3"):
+        experiments.rename(0, 3)
+    with pytest.raises(TypeError, match="an intervention is needed"):
+        Experiment("z")

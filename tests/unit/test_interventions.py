@@ -280,6 +280,7 @@ def test_arrays_are_compared_by_content_and_cannot_be_changed():
         (lambda: iw.Ablate("pattern", how="mean"), ValueError, "to zero only"),
         (lambda: iw.Patch("z", layer=0), ValueError, "needs source"),
         (lambda: iw.Steer("resid_pre", np.ones((2, 3)), layer=0), ValueError, "one vector"),
+        (lambda: iw.Steer("resid_pre", [], layer=0), ValueError, r"shape \(0,\) holds nothing"),
         (lambda: iw.Ablate("z", layer="1"), TypeError, "layer='1'"),
     ],
 )
@@ -326,5 +327,5 @@ def test_an_array_for_every_position_acts_alike_in_a_sweep_that_shares_a_prefix(
         other = (*PROMPT[:6], 9, 30)
         values = session.run(other, capture="resid_post")["resid_post"].sel(layer=1).values
         rows = [[iw.Patch("resid_post", layer=1, source=source)] for source in (values, other)]
-        result = session.sweep(PROMPT, rows, lambda x: x[:, 7], prefix=session.prefix(PROMPT, 6)).values
+        result = session.sweep(PROMPT, rows, lambda x: x[:, 7], prefix=6).values
         assert result[0] == pytest.approx(result[1], abs=1e-5)

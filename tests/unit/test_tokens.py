@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from interpwidgets.tokens import align, display, tokenize
+from interpwidgets.demo_model import demo_model_path
+from interpwidgets.tokens import align, display, tokenize, visible
 from tests.tiny_tokenizers import VOCABULARY, byte_level, sentence_piece
 
 
@@ -32,9 +40,17 @@ def test_runs_of_spaces_keep_their_number(bytes_tokenizer):
     assert strings(bytes_tokenizer, "   the") == ["␣", "␣", "␣the"]
 
 
-def test_a_character_split_over_tokens_shows_its_bytes(bytes_tokenizer):
-    assert strings(bytes_tokenizer, "€") == ["⟨E2⟩", "⟨82⟩", "⟨AC⟩"]
-    assert strings(bytes_tokenizer, "a🙂") == ["a", "⟨F0⟩", "⟨9F⟩", "⟨99⟩", "⟨82⟩"]
+def test_a_character_split_over_tokens_stands_in_each_with_its_part(bytes_tokenizer):
+    assert strings(bytes_tokenizer, "€") == ["⟨€ 1/3⟩", "⟨€ 2/3⟩", "⟨€ 3/3⟩"]
+    assert strings(bytes_tokenizer, "a🙂é") == ["a", *(f"⟨🙂 {i}/4⟩" for i in range(1, 5)), "⟨é 1/2⟩", "⟨é 2/2⟩"]
+
+
+def test_bytes_of_no_character_are_shown_as_bytes(bytes_tokenizer):
+    euro = bytes_tokenizer("€")["input_ids"]
+    the = bytes_tokenizer("the")["input_ids"]
+    assert display(bytes_tokenizer, euro[:2]) == ["⟨E2⟩", "⟨82⟩"]
+    assert display(bytes_tokenizer, [*euro[:2], *the, euro[2]]) == ["⟨E2⟩", "⟨82⟩", "the", "⟨AC⟩"]
+    assert display(bytes_tokenizer, [euro[0], *euro]) == ["⟨E2⟩", "⟨€ 1/3⟩", "⟨€ 2/3⟩", "⟨€ 3/3⟩"]
 
 
 def test_special_tokens_are_shown_and_marked():
@@ -49,7 +65,7 @@ def test_markup_in_a_prompt_stays_text(bytes_tokenizer):
 
 def test_sentence_piece_spaces_and_bytes(pieces_tokenizer):
     assert strings(pieces_tokenizer, "the cats") == ["␣the", "␣cat", "s"]
-    assert strings(pieces_tokenizer, "s €") == ["␣", "s", "␣", "⟨E2⟩", "⟨82⟩", "⟨AC⟩"]
+    assert strings(pieces_tokenizer, "s €") == ["␣", "s", "␣", "⟨€ 1/3⟩", "⟨€ 2/3⟩", "⟨€ 3/3⟩"]
 
 
 def test_sentence_piece_byte_that_is_a_character_shows_it(pieces_tokenizer):
@@ -67,8 +83,76 @@ def test_equal_tokens_stay_distinct_positions(bytes_tokenizer):
     assert len(tokens) == len(tokens.ids) == 3
 
 
+CORPUS = [
+    "the cat sat on the mat",
+    "der Käse für München",
+    "猫は猫である",
+    "القط على السجادة",
+    "🙂👍🏽 done\n\tnext",
+] * 20
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Tokenizers of three kinds, trained on a few sentences; how each writes the text that it reads."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet))
+    pieces = Tokenizer(models.Unigram([("<unk>", 0.0)], unk_id=0, byte_fallback=True))
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    pieces.decoder = decoders.Sequence(steps)
+    fallback = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces.train_from_iterator(
+        CORPUS, trainers.UnigramTrainer(vocab_size=340, special_tokens=fallback, unk_token="<unk>")
+    )
+    learnt = json.loads(pieces.to_str())
+    learnt["model"]["byte_fallback"] = True
+    learnt["added_tokens"] = [token for token in learnt["added_tokens"] if token["id"] == 0]
+    pieces = Tokenizer.from_str(json.dumps(learnt))
+    words = Tokenizer(models.WordPiece({}, unk_token="[UNK]"))
+    words.pre_tokenizer, words.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    words.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=120, special_tokens=["[UNK]"]))
+    made = {name: PreTrainedTokenizerFast(tokenizer_object=t) for name, t in (("bytes", bpe), ("words", words))}
+    return made | {"pieces": PreTrainedTokenizerFast(tokenizer_object=pieces, unk_token="<unk>")}
+
+
+def text_of(shown):
+    """The characters that display strings stand for: of those in parts, the first part's."""
+    joined = re.sub(r"⟨(◌?.) (\d+)/\d+⟩", lambda m: m[1] if m[2] == "1" else "", "".join(shown), flags=re.DOTALL)
+    return joined.replace("◌", "")
+
+
+@given(text=st.text(alphabet=st.sampled_from("the catKäü猫はالقط🙂👍🏽\u0301€\n\t ǅ"), min_size=1, max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_every_character_is_shown_once_and_nothing_is_trimmed(trained, text):
+    expected = visible(text).replace("◌", "")
+    of_bytes, of_pieces = (tokenize(trained[name], text, None, 500).strings for name in ("bytes", "pieces"))
+    assert text_of(of_bytes) == expected
+    # SentencePiece sets a space before a text that has none.
+    assert text_of(of_pieces) == ("" if text.startswith(" ") else "␣") + expected
+
+
+def test_the_demo_tokenizer_shows_every_character():
+    tokenizer = AutoTokenizer.from_pretrained(demo_model_path())
+    text = "naïve  the the\n日本語 שלום 👩🏽‍🚀 €5 ﷽ x\u0301"
+    tokens = tokenize(tokenizer, text, None, len(tokenizer))
+    joiner = "⟨E2 80 8D⟩"  # draws nothing, and is cut: its bytes
+    assert text_of(tokens.strings).replace("⟩⟨", " ") == visible(text).replace("◌", "")
+    assert joiner in visible(text)
+    assert [s for s in tokens.strings if "1/" in s]  # some are cut
+
+
+def test_word_pieces_keep_their_mark_and_unknown_words_are_themselves(trained):
+    tokens = tokenize(trained["words"], "the mats ☃", None, 500).strings
+    assert tokens[0] == "the"
+    assert tokens[-1] == "[UNK]"
+    assert any(piece.startswith("##") for piece in tokens)
+
+
 def test_every_byte_has_its_own_string(bytes_tokenizer):
-    shown = display(bytes_tokenizer, range(3, 3 + 256))
+    shown = [display(bytes_tokenizer, [i])[0] for i in range(3, 3 + 256)]
     assert len(set(shown)) == 256
     assert all(text.isprintable() and text.strip() for text in shown)
     assert shown[bytes_tokenizer.convert_tokens_to_ids("Ā") - 3] == "⟨00⟩"

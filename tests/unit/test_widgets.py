@@ -147,6 +147,37 @@ def test_experiments_reach_linked_widgets_only(session, attention, lens):
     assert apart._experiments == []
 
 
+def test_the_strip_edits_the_list_that_acts(session, attention):
+    session.interventions.extend([iw.Scale("mlp_out", 0.5, layer=1), iw.Ablate("z", layer=2, head=1)])
+    click(attention, "set_strength", index=0, value=-2)
+    click(attention, "move", index=0, to=1)
+    click(attention, "group", indices=[0, 1], name="pair")
+    click(attention, "rename", index=1, name="flip")
+    assert session.interventions.entries == (
+        iw.Experiment(iw.Ablate("z", layer=2, head=1), group="pair"),
+        iw.Experiment(iw.Scale("mlp_out", -2.0, layer=1), group="pair", name="flip"),
+    )
+    sent = attention._experiments[1]
+    assert (sent["label"], sent["name"], sent["group"]) == ("mlp_out L1 × -2", "flip", "pair")
+    assert sent["strength"] == {"value": -2.0, "before": "mlp_out L1 ×", "after": ""}
+    attention.wait(30)
+    expected = session.run(PROMPT, interventions=list(session.interventions)).logits[-1]
+    shown = session.ask(session.tokenize(PROMPT), (), tuple(session.interventions)).prediction
+    assert np.allclose(shown, expected, atol=1e-5)
+    click(attention, "toggle_group", group="pair")
+    assert list(session.interventions) == []
+    namespace = {"iw": iw, "session": session}
+    code = attention.code().split("widget =")[0]
+    before = session.interventions.entries
+    session.interventions.clear()
+    exec(code, namespace)
+    assert session.interventions.entries == before
+    click(attention, "set_strength", index=0, value=1)
+    assert "no strength to set" in attention._status["error"]["text"]
+    click(attention, "move", index="0", to=1)
+    assert "index='0': a whole number is needed" in attention._status["error"]["text"]
+
+
 def test_an_experiment_that_changes_nothing_says_so(session, attention):
     session.interventions.append(iw.Scale("z", 1.0, layer=2))
     attention.wait(30)

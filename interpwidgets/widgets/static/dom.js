@@ -110,7 +110,8 @@ export function dropdown({ label, options, onChoose, hidden = false }) {
 }
 
 /**
- * Rebuild part of the document without losing the keyboard's place: focus returns to the element with the same `data-key`.
+ * Rebuild part of the document without losing the keyboard's place: focus returns to the element with the same `data-key`,
+ * "kind index", or to the last of its kind.
  * @param {Element} container
  * @param {() => void} rebuild
  */
@@ -120,5 +121,7 @@ export function keepFocus(container, rebuild) {
   rebuild();
   if (!held) return;
   const keyed = /** @type {HTMLElement[]} */ ([...container.querySelectorAll("[data-key]")]);
-  (keyed.find((element) => element.dataset.key === held) ?? keyed[keyed.length - 1])?.focus();
+  const kind = held.split(" ")[0];
+  const alike = keyed.filter((element) => element.dataset.key?.split(" ")[0] === kind);
+  (keyed.find((element) => element.dataset.key === held) ?? alike[alike.length - 1] ?? keyed[keyed.length - 1])?.focus();
 }

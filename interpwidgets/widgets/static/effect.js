@@ -4,12 +4,23 @@
  * @typedef {{site: string, layer: number, head: number | null, position: number | null}} PatchCell null: all of them
  * @typedef {{id: number, site: string, layer: number | null, dims: string[], values: import("./wire.js").Decoded, clean: number,
  *   corrupted: number, baseline: number, direction: "denoise" | "noise", metric: string, units: string, gap_is_zero: boolean,
- *   labels: {position?: string[], corrupted?: string[]}}} Sweep `values` (row, column): the raw metric of each patched run, NaN where
- *   it has not run yet; `layer` is set when the rows are that layer's heads
+ *   labels: {position?: string[], corrupted?: string[]}, estimate?: import("./wire.js").Decoded | null, doubt?: string, stopped?: boolean}} Sweep
+ *   `values` (row, column): the raw metric of each patched run, NaN where it has not run yet, for which `estimate` stands until then; `doubt`
+ *   says where the estimate is far off; `layer` is set when the rows are that layer's heads
  */
 
 /** @type {Record<string, string>} */
 export const METRIC_NAMES = { logit_diff: "logit difference", log_probability: "log-probability", probability: "probability", kl: "KL from the clean run" };
+
+/** @param {Sweep} sweep @param {number} index @returns {boolean} whether the cell shows an estimate: it has not run */
+export function isEstimate({ values, estimate }, index) {
+  return Number.isNaN(values.data[index]) && !!estimate && !Number.isNaN(estimate.data[index]);
+}
+
+/** @param {Sweep} sweep @param {number} index @returns {number} the raw metric that the cell shows, NaN if nothing is known of it */
+export function valueAt(sweep, index) {
+  return isEstimate(sweep, index) ? /** @type {import("./wire.js").Decoded} */ (sweep.estimate).data[index] : sweep.values.data[index];
+}
 
 /**
  * What a patch did, in the metric's units or as a share of the gap between the clean and the corrupted run.
@@ -22,14 +33,16 @@ export function effectOf({ clean, corrupted, baseline }, value, share) {
 }
 
 /**
- * The value at the ends of the palette: the whole gap, so that colours hold still while a map fills; more if an effect is larger.
+ * The value at the ends of the palette: the whole gap, so that colours hold still while a map fills; more if an effect is larger. Estimates
+ * do not count, for they may be far off, and the colours would change when they go; unless there is no gap.
  * @param {Sweep[]} sweeps maps that share one scale @param {boolean} share
  */
 export function effectBound(sweeps, share) {
   let most = 0;
   for (const sweep of sweeps) {
     most = Math.max(most, share ? 1 : Math.abs(sweep.clean - sweep.corrupted));
-    for (const value of sweep.values.data) {
+    for (let index = 0; index < sweep.values.data.length; index++) {
+      const value = sweep.gap_is_zero ? valueAt(sweep, index) : sweep.values.data[index];
       const size = Math.abs(effectOf(sweep, value, share));
       if (size > most && size < Infinity) most = size;
     }
@@ -38,11 +51,11 @@ export function effectBound(sweeps, share) {
 }
 
 /** @param {Sweep} sweep @returns {number} the row with the largest effect known so far */
-export function strongestRow({ values, baseline }) {
+export function strongestRow(sweep) {
   let [most, row] = [-1, 0];
-  values.data.forEach((value, index) => {
-    const size = Math.abs(value - baseline);
-    if (size > most) [most, row] = [size, Math.floor(index / values.shape[1])];
+  sweep.values.data.forEach((_, index) => {
+    const size = Math.abs(valueAt(sweep, index) - sweep.baseline);
+    if (size > most) [most, row] = [size, Math.floor(index / sweep.values.shape[1])];
   });
   return row;
 }

@@ -1,5 +1,5 @@
 // A patching map as cells: colours, numbers, labels, what has not run and what is chosen.
-import { effectOf, placeOf, writeShort } from "./effect.js";
+import { effectOf, isEstimate, placeOf, valueAt, writeShort } from "./effect.js";
 import { divergingColour } from "./matrix.js";
 
 /**
@@ -16,7 +16,7 @@ import { divergingColour } from "./matrix.js";
 export function effectCells(sweep, { colours, bound, share, chosen, upward = false, describe }) {
   const { values, dims, labels } = sweep;
   const [rows, cols] = values.shape;
-  const effect = (/** @type {number} */ row, /** @type {number} */ col) => effectOf(sweep, values.data[row * cols + col], share);
+  const effect = (/** @type {number} */ row, /** @type {number} */ col) => effectOf(sweep, valueAt(sweep, row * cols + col), share);
   const [clean, corrupted] = [labels.position ?? [], labels.corrupted ?? []];
   const numbered = (/** @type {number} */ count, /** @type {string} */ dim) =>
     Array.from({ length: count }, (_, index) => ({ text: `${dim === "layer" ? "L" : dim === "head" ? "H" : ""}${index}` }));
@@ -34,21 +34,24 @@ export function effectCells(sweep, { colours, bound, share, chosen, upward = fal
     },
     text(row, col, letters) {
       const value = effect(row, col);
-      return Math.abs(value) >= 0.05 * bound && bound >= 0.1 ? writeShort(value, letters) : "";
+      const telling = Math.abs(value) >= 0.05 * bound && bound >= 0.1 && !isEstimate(sweep, row * cols + col);
+      return telling ? writeShort(value, letters) : "";
     },
   };
 }
 
 /** @param {Sweep} sweep @param {string} colour @returns {Mark[]} one mark for each run of cells that have not run: thousands would be slow to draw */
-function hatches({ values }, colour) {
-  const [rows, cols] = values.shape;
+export function hatches(sweep, colour) {
+  const [rows, cols] = sweep.values.shape;
+  /** @type {(index: number) => Mark["kind"] | null} */
+  const kindOf = (index) => (isEstimate(sweep, index) ? "estimate" : Number.isNaN(sweep.values.data[index]) ? "hatch" : null);
   /** @type {Mark[]} */
   const marks = [];
   for (let row = 0; row < rows; row++) {
-    for (let col = 0, from = 0; col <= cols; col++) {
-      if (col < cols && Number.isNaN(values.data[row * cols + col])) continue;
-      if (col > from) marks.push({ row, col: from, span: col - from, kind: "hatch", colour });
-      from = col + 1;
+    for (let col = 0, from = 0; from < cols; from = col) {
+      const kind = kindOf(row * cols + from);
+      for (col = from + 1; col < cols && kindOf(row * cols + col) === kind; col++);
+      if (kind) marks.push({ row, col: from, span: col - from, kind, ...(kind === "hatch" ? { colour } : {}) });
     }
   }
   return marks;

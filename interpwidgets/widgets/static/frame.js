@@ -1,5 +1,6 @@
 // The frame of every widget: header, prompt, experiments, body, status; theme, errors and the link to the kernel.
-import { h, fill, attribute, coalesce, keepFocus } from "./dom.js";
+import { h, fill, attribute, coalesce } from "./dom.js";
+import { createExperiments } from "./experiments.js";
 import { connect } from "./wire.js";
 import { followTheme, readPalette } from "./color.js";
 
@@ -23,7 +24,7 @@ export function createFrame(host, { name, onTheme }) {
   const live = h("div", { class: "iw-hidden", "aria-live": "polite", role: "status" });
   const prompts = h("div", { class: "iw-prompts" });
   const body = h("div", { class: "iw-body" });
-  const parts = [header(wire), prompts, experiments(wire), alerts(wire)];
+  const parts = [header(wire), prompts, createExperiments(wire, signal), alerts(wire)];
   const foot = statusLine(wire, (text) => fill(live, text));
   const root = h("div", { class: `iw-root iw-${name}`, role: "figure" },
     ...parts.map((part) => ("el" in part ? part.el : part)), body, foot.el, live);
@@ -152,28 +153,6 @@ function header(wire) {
 }
 
 /** @param {import("./wire.js").Wire} wire */
-function experiments(wire) {
-  const list = h("div", { class: "iw-chips", role: "list", "aria-label": "Experiments" });
-  return {
-    el: h("div", { class: "iw-row" }, h("span", { class: "iw-row__label" }, "experiments"), list),
-    update() {
-      /** @type {{label: string, code: string, on: boolean, note: string}[]} */
-      const all = wire.model.get("_experiments") ?? [];
-      const apart = wire.model.get("linked") === false ? h("span", { class: "iw-hint" }, "detached: other widgets' experiments do not act here") : null;
-      keepFocus(list, () => fill(list, ...all.map((experiment, index) =>
-        h("span", { class: "iw-chip", role: "listitem", "data-on": experiment.on ? "true" : "false" },
-          h("button", { type: "button", class: "iw-chip__name", title: experiment.code, "aria-pressed": experiment.on ? "true" : "false",
-            "data-key": `toggle ${index}`, onclick: () => wire.request("toggle", { index }) }, experiment.label),
-          experiment.note ? h("span", { class: "iw-chip__note" }, experiment.note) : null,
-          h("button", { type: "button", class: "iw-chip__remove", "aria-label": `Remove ${experiment.label}`, "data-key": `remove ${index}`,
-            onclick: () => wire.request("remove", { index }) }, "×"))),
-        all.length > 1 ? h("button", { type: "button", class: "iw-button", "data-key": "clear", onclick: () => wire.request("clear") }, "Remove all") : null,
-        all.length ? null : h("span", { class: "iw-hint" }, "none: this is the model as it is"), apart));
-    },
-  };
-}
-
-/** @param {import("./wire.js").Wire} wire */
 function alerts(wire) {
   const el = h("div", { class: "iw-alerts" });
   let shown = "";
@@ -221,9 +200,10 @@ function statusLine(wire, announce) {
       const words = gone ? "no kernel"
         : running ? [status.state === "queued" ? "queued" : "running", counted ? `${status.done} of ${status.total}` : "", status.message].filter(Boolean).join(" · ")
         : status.error ? "failed: the picture is from the run before"
-        : status.state === "cancelled" ? "stopped: the picture is from the run before"
+        : status.state === "cancelled" ? `stopped: ${status.message || "the picture is from the run before"}`
         : [time, status.message].filter(Boolean).join(" · ");
       fill(text, words);
+      attribute(text, "title", status.detail || null);
       if (waited && !pending) announce(words);
       waited = pending;
     },

@@ -9,7 +9,7 @@ import { elide } from "./tokens.js";
  * @typedef {import("./color.js").Palette} Palette
  * @typedef {{text: string, title?: string, strong?: boolean, warn?: boolean, faint?: boolean, index?: number}} Label `warn`: differs from another prompt's; `index`: a column's number,
  *   written small between its label and its cells (with `labelsOnTop`)
- * @typedef {{row: number, col: number, kind: "selected" | "ring" | "cross" | "hatch" | "corner" | "shade", colour?: string, span?: number}} Mark
+ * @typedef {{row: number, col: number, kind: "selected" | "ring" | "cross" | "hatch" | "estimate" | "corner" | "shade", colour?: string, span?: number}} Mark
  *   `colour` in place of the kind's own; `span`: columns, 1 if not given
  * @typedef {{rows: number, cols: number, colour: (row: number, col: number) => Rgb | null, text?: (row: number, col: number, letters: number) => string,
  *   rowLabels: Label[], colLabels: Label[], rowTitle: string, colTitle: string, marks?: Mark[],
@@ -190,7 +190,7 @@ export function createMatrix(spec) {
     context.textBaseline = "middle";
     /** @param {Label} label @param {boolean} on */
     const style = (label, on) => {
-      context.fillStyle = on || label.strong ? colours.accent : label.warn ? colours.warn : label.faint ? colours.faint : colours.fg;
+      context.fillStyle = on || label.strong ? colours.accent : label.warn ? colours.warn : label.faint ? colours.mute : colours.fg;
       context.font = (on ? "600 " : "") + labelFont();
     };
     context.textAlign = "right";
@@ -219,7 +219,7 @@ export function createMatrix(spec) {
       context.restore();
       if (!numbers()) return;
       context.font = `${NUMBER_SIZE}px ${colours.ui}`;
-      context.fillStyle = on ? colours.accent : colours.faint;
+      context.fillStyle = on ? colours.accent : colours.mute;
       context.textAlign = "center";
       context.fillText(String(label.index), x, top - 6);
     });
@@ -348,16 +348,14 @@ export function drawMark(context, box, kind, colours) {
     context.strokeRect(x + 0.5, y + 0.5, width - 1, height - 1);
   } else if (kind === "hatch") {
     context.clip();
-    context.strokeStyle = colours.faint;
-    context.lineWidth = 1;
-    context.beginPath();
-    // In steps of the page, not of the cell: neighbouring hatched cells join into one area.
-    const from = Math.floor((x + y) / 4) * 4;
-    for (let sum = from; sum < x + y + width + height; sum += 4) {
-      context.moveTo(sum - y, y);
-      context.lineTo(sum - y - height, y + height);
-    }
-    context.stroke();
+    drawHatch(context, box, colours.faint, 4);
+  } else if (kind === "estimate") {
+    context.clip();
+    // A light line beside a dark one: one of them shows on whatever colour the cell has.
+    context.globalAlpha = 0.65;
+    drawHatch(context, box, colours.halo, 6);
+    context.globalAlpha = 0.22;
+    drawHatch(context, box, colours.fg, 6, 1);
   } else if (kind === "cross") {
     const inset = Math.max(1, Math.min(width, height) * 0.22);
     for (const [colour, line] of /** @type {[string, number][]} */ ([[colours.halo, 3.5], [colours.warn, 1.75]])) {
@@ -384,6 +382,22 @@ export function drawMark(context, box, kind, colours) {
     context.fill();
   }
   context.restore();
+}
+
+/**
+ * Slanted lines, in steps of the page and not of the cell: neighbouring hatched cells join into one area.
+ * @param {CanvasRenderingContext2D} context @param {import("./surface.js").Box} box @param {string} colour
+ * @param {number} step pixels from line to line @param {number} [shift] to the right
+ */
+function drawHatch(context, { x, y, width, height }, colour, step, shift = 0) {
+  context.strokeStyle = colour;
+  context.lineWidth = 1;
+  context.beginPath();
+  for (let sum = Math.floor((x + y) / step) * step + shift; sum < x + y + width + height + shift; sum += step) {
+    context.moveTo(sum - y, y);
+    context.lineTo(sum - y - height, y + height);
+  }
+  context.stroke();
 }
 
 /**

@@ -2,7 +2,7 @@
 import { h, fill, attribute, coalesce } from "./dom.js";
 import { decode } from "./wire.js";
 import { legend } from "./color.js";
-import { cellName, cellOf, countUnknown, effectBound, effectOf, effectWords, METRIC_NAMES, sameCell, strongestRow, writeNumber } from "./effect.js";
+import { cellName, cellOf, countUnknown, effectBound, effectOf, effectWords, isEstimate, METRIC_NAMES, sameCell, strongestRow, valueAt, writeNumber } from "./effect.js";
 import { effectCells, emptySweep } from "./effect_map.js";
 import { createFrame } from "./frame.js";
 import { createMatrix } from "./matrix.js";
@@ -163,7 +163,8 @@ function render(host) {
   /** @param {Sweep} grid @param {HTMLElement} line @param {Cell | null} cell */
   function point(grid, line, cell) {
     attribute(line, "data-idle", cell ? null : "true");
-    fill(line, cell ? sentence(grid, cell.row, cell.col) : "Point at a cell for its value. A click, or Enter, runs that patch; with Shift it joins those chosen before.");
+    const hint = grid.doubt ? h("span", { class: "iw-patching__doubt" }, grid.doubt) : "Point at a cell for its value. A click, or Enter, runs that patch; with Shift it joins those chosen before.";
+    fill(line, cell ? sentence(grid, cell.row, cell.col) : hint);
     const at = cell && grid.dims[1] === "position" ? [cell.col] : [];
     // The map and its inset share the prompts: the one that is left alone does not wipe what the other points at.
     if (cell || !(map.active() ?? inset.active())) SIDES.forEach((side) => prompts[side].highlight(at));
@@ -174,8 +175,10 @@ function render(host) {
     const [clean, corrupted] = [grid.labels.position?.[col], grid.labels.corrupted?.[col]];
     const tokens = cell.position === null || clean === undefined ? "" : clean === corrupted ? ` ${clean}` : ` clean ${clean}, corrupted ${corrupted}`;
     const where = `${cellName(cell)}${tokens}${cell.position === null ? ", all positions" : ""}`;
-    const value = grid.values.data[row * grid.values.shape[1] + col];
+    const index = row * grid.values.shape[1] + col;
+    const value = valueAt(grid, index);
     if (Number.isNaN(value)) return `${where}: not run yet`;
+    if (isEstimate(grid, index)) return `${where}: estimate ${effectWords(grid, effectOf(grid, value, share(grid)), share(grid))}\nby attribution patching; has not run yet`;
     const units = grid.units ? ` ${grid.units}` : "";
     return `${where}: ${effectWords(grid, effectOf(grid, value, share(grid)), share(grid))}\n` +
       `patched ${METRIC_NAMES[grid.metric] ?? grid.metric} ${writeNumber(value)}${units} · clean ${writeNumber(grid.clean)} · corrupted ${writeNumber(grid.corrupted)}`;
@@ -196,7 +199,8 @@ function render(host) {
     const status = wire.status();
     const running = wire.pending() && wire.connected();
     const own = asking === "patch" || asking === "drill";
-    const stale = !own && (running ? (sweep?.id ?? 0) < Math.max(status.id, Number(model.get("_request")?.id ?? 0)) : wire.failed() || !wire.connected());
+    const kept = status.state === "cancelled" && sweep?.stopped;
+    const stale = !own && !kept && (running ? (sweep?.id ?? 0) < Math.max(status.id, Number(model.get("_request")?.id ?? 0)) : wire.failed() || !wire.connected());
     for (const element of [holder, insetHolder]) element.classList.toggle("iw-veil", stale);
     attribute(filling, "data-on", running && !own && status.total > 0 ? "true" : "false");
     filling.style.setProperty("--iw-share", String(status.total > 0 ? status.done / status.total : 0));
@@ -222,14 +226,14 @@ function render(host) {
     map.update(`${grid.site} patching effect, ${grid.dims.join(" by ")}`, effectCells(grid, { ...style, upward: true, describe: describe(grid) }));
     const unknown = sweep ? countUnknown(sweep) : 0;
     const count = grid.values.data.length;
-    fill(mapCaption, h("b", {}, grid.site), `, ${grid.dims.join(" by ")}${unknown ? `: ${count - unknown} of ${count} cells` : ""}`);
+    fill(mapCaption, h("b", {}, grid.site), `, ${grid.dims.join(" by ")}${unknown ? `: ${count - unknown} of ${count} cells${grid.stopped ? ", stopped" : ""}` : ""}`);
     const name = METRIC_NAMES[grid.metric] ?? grid.metric;
     const end = String(Number(bound.toPrecision(bound < 10 ? 3 : 4)));
     scale.update({
       kind: "div", ticks: [{ at: 0, text: `−${end}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${end}` }],
       unit: !share(grid) ? `change in ${name}${grid.units ? `, ${grid.units}` : ""}`
         : grid.direction === "denoise" ? "share of the clean–corrupted gap: 1 = all restored" : "share of the clean–corrupted gap: −1 = all lost",
-      note: unknown || !sweep ? "hatched: not run yet" : undefined,
+      note: unknown && grid.estimate ? "hatched: estimate (attribution patching)" : unknown || !sweep ? "hatched: not run yet" : undefined,
     });
     warning.hidden = !sweep?.gap_is_zero;
     fill(warning, sweep?.gap_is_zero ? `Clean and corrupted score the same (${name} ${writeNumber(sweep.clean)}${sweep.units ? ` ${sweep.units}` : ""}): with no gap to divide by, raw changes are shown. Are these the prompts${grid.metric === "kl" ? "" : " and tokens"} you mean?` : "");
@@ -271,7 +275,7 @@ function render(host) {
   /** @param {any} result @returns {Sweep | null} */
   const decoded = (result) => {
     const values = decode(result?.values);
-    return values && { ...result, values };
+    return values && { ...result, values, estimate: decode(result.estimate) };
   };
   follow("_sweep", (result) => {
     const next = decoded(result);

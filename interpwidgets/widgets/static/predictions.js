@@ -55,7 +55,7 @@ export function predictionTable({ label, size = 10, onRow }) {
       fill(head, h("th", { scope: "col" }, of), ...columns.map((column) => h("th", { scope: "col" }, column.label)));
       const lines = rows.map((row) => {
         const token = onRow
-          ? h("button", { type: "button", class: "iw-table__token", title: `${row.text} · id ${row.id}`, "data-key": row.id, onclick: () => onRow(row) }, elide(row.text, 16))
+          ? h("button", { type: "button", class: "iw-table__token iw-table__token--target", title: `${row.text} · id ${row.id}`, "data-key": row.id, onclick: () => onRow(row) }, elide(row.text, 16))
           : h("span", { class: "iw-table__token", title: `${row.text} · id ${row.id}` }, elide(row.text, 16));
         return h("tr", {}, h("th", { scope: "row" }, token), ...columns.map((column) => {
           const share = row[column.key];
@@ -63,7 +63,8 @@ export function predictionTable({ label, size = 10, onRow }) {
           return h("td", {}, h("span", { class: "iw-table__cell" }, share === null || share === undefined ? h("span", { class: "iw-bar--none" }) : bar, h("span", { class: "iw-table__number" }, percent(share))));
         }));
       });
-      while (lines.length < size) lines.push(h("tr", { "aria-hidden": "true" }, h("th", {}, "\u00a0"), ...columns.map(() => h("td"))));
+      const blank = () => h("span", { class: `iw-table__token${onRow ? " iw-table__token--target" : ""}` }, "\u00a0");
+      while (lines.length < size) lines.push(h("tr", { "aria-hidden": "true" }, h("th", {}, blank()), ...columns.map(() => h("td"))));
       fill(body, ...lines);
       fill(note, remark);
     },

@@ -5,7 +5,7 @@
  * @typedef {{get(name: string): any, set(name: string, value: any): void, save_changes(): void,
  *   on(event: string, handler: () => void): void, off(event: string, handler: () => void): void}} Model
  * @typedef {{id: number, state: "idle" | "queued" | "running" | "error" | "cancelled" | "closed", done: number, total: number,
- *   message: string, ms: number, error: null | {title: string, text: string, hint: string}}} Status
+ *   message: string, detail?: string, ms: number, error: null | {title: string, text: string, hint: string}}} Status
  * @typedef {{view?: DataView | ArrayBuffer | ArrayBufferView | string, dtype: "uint8" | "float32" | "int32", shape: number[], triangle?: boolean}} WireArray
  *   `triangle`: of the last two axes only what is not above the diagonal was sent
  * @typedef {{data: Uint8Array | Float32Array | Int32Array, shape: number[]}} Decoded

@@ -10,6 +10,7 @@ from tests.browser.harness.mounting import IDLE
 from tests.browser.harness.states import attention, tokens, wire
 
 CLEAN, CORRUPTED = 4.352, -4.773
+DOUBT = "Norms are not linear: estimates in L0 to L24 add up to 0.29 to 0.6 of the gap instead of 1."
 SITES = ["resid_pre", "resid_mid", "attn_out", "mlp_out", "z", "q", "k", "v"]
 
 
@@ -37,13 +38,17 @@ def sweep(
     heads: int = 9,
     *,
     known: float = 1.0,
+    estimated: bool = False,
     layer: int | None = None,
     number: int = 1,
     metric: str = "logit_diff",
     units: str = "logits",
     **changes: Any,
 ) -> dict[str, Any]:
-    """`_sweep` (or `_drill`, with `layer`), of which a share `known` has run, later layers first."""
+    """`_sweep` (or `_drill`, with `layer`), of which a share `known` has run, later layers first.
+
+    The rest has an estimate if it is `estimated`.
+    """
     words = [token["text"] for token in tokens(length)]
     differing = min(10, length - 1)
     other = [*words[:differing], "␣Sam" if length < 11 else "␣John", *words[differing + 1 :]]
@@ -51,6 +56,7 @@ def sweep(
     dims = ["head", "position"] if layer is not None else ["layer", "head"] if by_head else ["layer", "position"]
     rows, columns = (heads, length) if layer is not None else (layers, heads if by_head else length)
     values = CORRUPTED + (CLEAN - CORRUPTED) * effects(site, rows, columns, differing)
+    estimate = wire((values * 0.8 + 0.2 * CORRUPTED).astype(np.float32)) if estimated else None
     values.reshape(-1)[: round((1 - known) * values.size)] = np.nan
     return {
         "id": number,
@@ -58,6 +64,9 @@ def sweep(
         "layer": layer,
         "dims": dims,
         "values": wire(values.astype(np.float32)),
+        "estimate": estimate,
+        "doubt": DOUBT if estimated and site.startswith("resid") else "",
+        "stopped": False,
         "clean": CLEAN,
         "corrupted": CORRUPTED,
         "baseline": CORRUPTED,

@@ -99,6 +99,11 @@ def detail(
     }  # fmt: skip
 
 
+def experiment(label: str, code: str = "", **changes: Any) -> dict[str, Any]:
+    """One experiment as it travels."""
+    return {"label": label, "code": code, "on": True, "note": "", "name": "", "group": "", "strength": None} | changes
+
+
 def attention(
     length: int = 15,
     layers: int = 30,
@@ -130,7 +135,7 @@ def attention(
         "cut": [[layer, head, length - 1, min(length - 1, 4)]] if changed else [],
     }  # fmt: skip
     code = f"iw.Ablate('z', layer={layer}, head={head})"
-    ablation = {"label": f"z L{layer}H{head} → 0", "code": code, "on": True, "note": ""}
+    ablation = experiment(f"z L{layer}H{head} → 0", code)
     rows = [
         {"id": 300 + i, "text": text, "baseline": before, "now": after if changed else None}
         for i, (text, before, after) in enumerate(_NEXT)

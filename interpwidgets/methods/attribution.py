@@ -1,0 +1,185 @@
+"""Attribution patching: what each patch of a sweep would do, to first order, from one backward pass.
+
+Sources: Nanda 2023, "Attribution patching: activation patching at industrial scale"; Syed, Rager & Conmy 2310.10348
+(edge attribution patching); Hanna, Pezzelle & Belinkov 2403.17806 (EAP-IG); Sundararajan, Taly & Yan 1703.01365
+(integrated gradients); where it misleads, Kramár et al. 2403.00745 (AtP*).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from ..engine.interventions import Intervention, Patch
+from ..engine.names import unknown
+from ..engine.sites import SITES, Index, Site, parse_name
+from ..engine.sweep import Prefix
+from ..session import Session
+from ..tokens import Tokens
+from .cells import Cell, Grid, grid
+from .patching import Task, TokenWarning, label, patching_task, runs_of, shared_positions, sources, unpatched
+
+_OFF = 0.25  # of the gap; a layer whose effects add up to less or more than that is not to be trusted
+
+
+def attribution_sweep(
+    session: Session,
+    clean: Any,
+    corrupted: Any,
+    site: str = "resid_pre",
+    answer: int | str | None = None,
+    foil: int | str | None = None,
+    metric: str = "logit_diff",
+    direction: Literal["denoise", "noise"] = "denoise",
+    normalize: bool = True,
+    *,
+    steps: int = 1,
+    layer: int | None = None,
+    head: int | None = None,
+    by_position: bool = False,
+    neurons: int | Sequence[int] | None = None,
+    interventions: tuple[Intervention, ...] = (),
+    answer_position: int | None = None,
+) -> xr.DataArray:
+    """What `patch_sweep` with these arguments gives, estimated to first order: the same map, axes and units.
+
+    The effect of a patch is taken as (source - base) · gradient of the metric, where the base run is the one that is
+    patched and the source the one that is read: two forward passes and one backward for all cells. `steps=1` takes the
+    gradient of the base run (attribution patching). More take the mean of the gradients of `steps` runs whose token
+    embeddings lie between the two, at the middles of equal parts of the way (EAP-IG): as many forward and backward
+    passes, and effects of inputs that add up to the gap as `steps` grows.
+
+    It is far off where the metric is far from linear in the patch: the stream of early layers, whose norms are not
+    linear and of which a patch replaces nearly everything; MLP 0; queries and keys of heads whose attention is
+    saturated, which have no gradient. `attrs` has `approximate=True`, `method` and `steps`.
+
+    Raises NoGradient where autograd cannot follow the model (weights in integers, kernels without a backward),
+    NotEnoughMemory if the activations that it would keep are more than the session's budget; else as `patch_sweep`.
+    """
+    site, named = parse_name(site)
+    layer = named if layer is None else layer
+    if direction not in ("denoise", "noise"):
+        raise unknown("direction", direction, ("denoise", "noise"))
+    task = patching_task(
+        session, clean, corrupted, answer, foil, metric, interventions, sources(session, site), answer_position
+    )
+    if task.hint:
+        warnings.warn(task.hint, TokenWarning, stacklevel=2)
+    if isinstance(neurons, int):
+        neurons = top_neurons(session, task, site, layer, neurons, direction)
+    where = grid(session, site, task.clean, layer=layer, head=head, by_position=by_position, neurons=neurons)
+    data = label(task, where, direction, estimate_grid(session, task, where, direction, steps), normalize)
+    method = "attribution patching" if steps == 1 else "attribution patching with integrated gradients"
+    return data.assign_attrs(approximate=True, method=method, steps=steps)
+
+
+def estimate_grid(session: Session, task: Task, where: Grid, direction: str, steps: int = 1) -> np.ndarray:
+    """What `run_grid` gives, estimated: the raw metric of each cell's patched run; NaN where there is no such cell."""
+    layers = sorted({cell.layer for cell in where.cells if cell is not None})
+    of_entries = any(cell is not None and cell.entry is not None for cell in where.cells)
+    effects = attribution(session, task, where.site, direction, layer=tuple(layers), steps=steps)
+    # (position, [head,] width), or without the width
+    tables = {i: (x if of_entries else x.sum(-1)).double().cpu().numpy() for i, x in effects.items()}
+
+    def effect(cell: Cell | None) -> float:
+        if cell is None:
+            return np.nan
+        table = tables[cell.layer] if cell.entry is None else tables[cell.layer][..., cell.entry]
+        table = table if cell.head is None else table[:, cell.head]
+        return table.sum() if cell.position is None else table[cell.position]
+
+    return unpatched(task, direction) + np.array([effect(cell) for cell in where.cells], float).reshape(where.shape)
+
+
+def doubt(task: Task, where: Grid, direction: str, estimate: np.ndarray) -> str:
+    """Which estimates of a map are known to be far off, and why, in a sentence; empty if none is.
+
+    Of the residual stream that is measured: to patch a whole layer of it is to run the other prompt, so that effects
+    that were linear would add up to the whole gap.
+    """
+    base = SITES[where.site].base
+    if base in ("q", "k"):
+        return "Where attention is saturated it has no gradient: effects may be missed."
+    if base == "mlp_out" and where.dims[0] == "layer" and where.coords["layer"][0] == 0:
+        return "MLP 0 acts as part of the embedding, far from linear: do not trust its row."
+    if not base.startswith("resid_") or task.gap_is_zero:
+        return ""
+    sign = 1 if direction == "denoise" else -1
+    shares = (estimate - unpatched(task, direction)).sum(1) / (sign * task.gap)  # (layer,)
+    off = np.flatnonzero(np.abs(shares - 1) > _OFF)
+    if not len(off):
+        return ""
+    first, last = (where.coords["layer"][i] for i in (off[0], off[-1]))
+    low, high = shares[off].min(), shares[off].max()
+    sums = f"{low:.2g}" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g}"
+    rows = f"L{first}" if first == last else f"L{first} to L{last}"
+    return f"Norms are not linear: estimates in {rows} add up to {sums} of the gap instead of 1."
+
+
+def attribution(
+    session: Session, task: Task, site: str, direction: str, *, layer: Index = None, steps: int = 1
+) -> dict[int, Tensor]:
+    """To first order, what patching each entry alone would add to the metric: (position, [head,] width) by layer.
+
+    (source - base) times the base run's gradient, or the mean of gradients between the two (see `attribution_sweep`).
+    Raises ValueError for `steps` that are not 1 or more.
+    """
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(f"steps={steps!r}: a whole number of gradients is needed, 1 or more")
+    base, source = runs_of(task, direction)
+    old, new = session.ask_all((base, source), (Site(site),), task.interventions)
+    prefix = _prefix(session, task, base)
+    total: dict[int, Tensor] = {}
+    for between in _between(session, task, base, source, steps):
+        found = session.gradients(
+            base, site, task.measure, (*task.interventions, *between), layer=layer,
+            answer_position=task.answer_position, prefix=prefix,
+        )  # fmt: skip
+        total = {i: g.float() + total.get(i, 0.0) for i, g in found.items()}
+    change = {i: new.tensor(site, i).float() - old.tensor(site, i).float() for i in total}
+    return {i: change[i].to(g.device) * g / steps for i, g in total.items()}
+
+
+def top_neurons(session: Session, task: Task, site: str, layer: int | None, count: int, direction: str) -> list[int]:
+    """The neurons of the largest attribution over all positions, largest first."""
+    if site != "mlp_post" or layer is None:
+        raise ValueError(f"neurons={count} are chosen from one layer of 'mlp_post': give that site and layer=...")
+    (effects,) = attribution(session, task, site, direction, layer=layer).values()
+    size = effects.sum(0).abs()  # (neuron,)
+    return size.topk(min(max(count, 1), len(size))).indices.tolist()
+
+
+def _prefix(session: Session, task: Task, base: Tokens) -> Prefix | None:
+    """Keys and values of the positions that both runs share: their gradients are of no use."""
+    shares = session.causal and session.checked.one_pass
+    length = min(shared_positions(task), task.answer_position) if shares else 0
+    return session.prefix(base, length, task.interventions) if length else None
+
+
+def _between(session: Session, task: Task, base: Tokens, source: Tokens, steps: int) -> list[tuple[Intervention, ...]]:
+    """What brings the base run to each place on the way to the source run, at the embedding of tokens."""
+    if steps == 1:
+        return [()]
+    sites = ["embed"]
+    if base.source is not None and source.source is not None and base.source.ids != source.source.ids:
+        if len(base.source) != len(source.source):
+            raise ValueError(
+                f"steps={steps}: what lies between two sources needs as many tokens in both; that of the run that is "
+                f"patched has {len(base.source)}, the other {len(source.source)}"
+            )
+        sites.append("encoder.embed")
+    ends = [session.ask_all((base, source), (Site(site),), task.interventions) for site in sites]
+    values = [[run.tensor(site, None).float().cpu() for run in runs] for site, runs in zip(sites, ends, strict=True)]
+    return [
+        tuple(
+            Patch(site, source=torch.lerp(old, new, (step + 0.5) / steps).numpy())
+            for site, (old, new) in zip(sites, values, strict=True)
+        )
+        for step in range(steps)
+    ]

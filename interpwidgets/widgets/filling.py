@@ -1,0 +1,115 @@
+"""A patching map while it fills: an estimate of all cells, exact ones over it, and what is left if it is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..engine.gradient import NoGradient
+from ..engine.memory import NotEnoughMemory
+from ..engine.plan import Plan
+from ..engine.sweep import Progress
+from ..methods.attribution import doubt, estimate_grid
+from ..methods.cells import RESIDUAL_SITES, Grid, grid
+from ..methods.patching import METRICS, Patches, Task, patch_rows, plan_patches, run_grid, unpatched
+from ..session import Session
+from .base import Wire, to_wire
+
+_WORTH = 6.0  # forward passes: three are what the estimate costs at most, and three more a person would wait for
+
+
+@dataclass
+class Filling:
+    """The map of a site, (layer, position) or (layer, head); with a `layer`, of that layer's heads (head, position)."""
+
+    session: Session
+    ask: Callable[[], Task]
+    site: str
+    direction: str
+    layer: int | None
+    estimates: bool
+    """Whether an estimate is wanted first."""
+    task: Task | None = None
+    plan: Plan | None = None
+    estimate: np.ndarray | None = None
+    """The raw metric of each cell's patched run, to first order; None if there was none, or none is needed any more."""
+    doubt: str = ""
+    note: str = ""
+    """Why there is no estimate, where one was wanted."""
+    values: np.ndarray | None = None
+    """The raw metric of each cell's patched run, NaN where it has not run."""
+    _begun: bool = field(default=False, init=False)
+
+    def run(self, show: Callable[[], None], show_part: Callable[[], None], progress: Progress) -> None:
+        """Compute the map; `show` is called once the plan and the estimate are known, `show_part` after each pass."""
+        self.task = task = self.ask()
+        where = grid(self.session, self.site, task.clean, layer=self.layer)
+        patches = patch_rows(self.session, task, where, self.direction)
+        self.plan = plan_patches(self.session, task, patches)
+        if self.estimates and self.plan.forwards > _WORTH:
+            self._estimate(task, where, patches)
+        show()
+
+        def part(values: np.ndarray) -> None:
+            self.values, self._begun = values, True
+            show_part()
+
+        change = None if self.estimate is None else np.abs(self.estimate - unpatched(task, self.direction))
+        priority = None if change is None else np.nan_to_num(change)
+        self.values = run_grid(
+            self.session, task, where, self.direction, patches=patches, priority=priority, progress=progress,
+            partial=part,
+        )  # fmt: skip
+        self.estimate = None
+
+    def _estimate(self, task: Task, where: Grid, patches: Patches) -> None:
+        try:
+            self.estimate = estimate_grid(self.session, task, where, self.direction)
+        except (NoGradient, NotEnoughMemory) as error:
+            self.note = f"no estimate first: {error}"
+            return
+        self.doubt = doubt(task, where, self.direction, self.estimate)
+        known = [bool(cell and not row) for cell, row in zip(where.cells, patches.rows, strict=True)]
+        self.values = np.where(np.array(known).reshape(where.shape), unpatched(task, self.direction), np.nan)
+        self._begun = True
+
+    def left(self, name: str, number: int) -> Wire:
+        """What stays on the screen of a run that was stopped, as the trait `name`; nothing if it had shown nothing."""
+        if not self._begun or self.values is None:
+            return {}
+        known = int(np.isfinite(self.values).sum())
+        rest = "" if self.estimate is None else ", the hatched ones are estimates"
+        stopped = f"{known} of {self.values.size} cells are exact{rest}"
+        return {name: self.to_wire(number) | {"stopped": True}, "message": stopped}
+
+    def to_wire(self, number: int) -> Wire:
+        """The map as the front end draws it."""
+        task, plan = self.task, self.plan
+        assert task is not None
+        assert plan is not None
+        over = "position" if self.site in RESIDUAL_SITES else "head"
+        return {
+            "id": number,
+            "site": self.site,
+            "layer": self.layer,
+            "dims": ["layer", over] if self.layer is None else ["head", "position"],
+            "values": to_wire(self.values),
+            "estimate": to_wire(self.estimate),
+            "doubt": self.doubt if self.estimate is not None else "",
+            "stopped": False,
+            "clean": task.clean_value,
+            "corrupted": task.corrupted_value,
+            "baseline": unpatched(task, self.direction),
+            "direction": self.direction,
+            "metric": task.metric,
+            "units": METRICS[task.metric],
+            "gap_is_zero": task.gap_is_zero,
+            "labels": {"position": list(task.clean.strings), "corrupted": list(task.corrupted.strings)},
+        }
+
+    def cost(self) -> dict[str, str]:
+        """What the sweep computes, for the status line: in short, and in full."""
+        assert self.plan is not None
+        return {"message": f"≈ {self.plan.forwards:.3g} forward passes", "detail": str(self.plan)}

@@ -1,0 +1,252 @@
+// The experiments as a strip of chips: each switched, renamed, moved, grouped, removed, its strength typed in place.
+import { h, fill, attribute, keepFocus } from "./dom.js";
+
+/**
+ * @typedef {{label: string, name: string, group: string, code: string, on: boolean, note: string,
+ *   strength: {value: number, before: string, after: string} | null}} Experiment
+ * @typedef {{group: string, members: number[]}} Cluster
+ * @typedef {{kind: "name", index: number} | {kind: "group", group: string}} Editing what is being renamed
+ */
+
+const DRAG = 6; // pixels before a press is a drag
+const HELP = "click: switch on or off · F2: rename · Shift+← →: move · Delete: remove";
+
+/**
+ * Experiments in a row that share a group; one alone is a cluster without a name.
+ * @param {Experiment[]} all
+ * @returns {Cluster[]}
+ */
+export function clusters(all) {
+  /** @type {Cluster[]} */
+  const found = [];
+  all.forEach(({ group }, index) => {
+    const last = found[found.length - 1];
+    if (group && last?.group === group) last.members.push(index);
+    else found.push({ group, members: [index] });
+  });
+  return found;
+}
+
+/**
+ * The indices and the name of the group that an experiment makes with the one before it.
+ * @param {Experiment[]} all
+ * @param {number} index at least 1
+ * @returns {{indices: number[], name: string}}
+ */
+export function joined(all, index) {
+  const before = all[index - 1].group;
+  const taken = new Set(all.map((experiment) => experiment.group));
+  let number = 1;
+  while (taken.has(`group ${number}`)) number += 1;
+  const own = all.flatMap((experiment, i) => (before && experiment.group === before ? [i] : []));
+  return { indices: [...(before ? own : [index - 1]), index], name: before || `group ${number}` };
+}
+
+/**
+ * @param {import("./wire.js").Wire} wire
+ * @param {AbortSignal} signal
+ */
+export function createExperiments(wire, signal) {
+  const list = h("div", { class: "iw-chips" });
+  let shown = "";
+  /** @type {Editing | null} */
+  let editing = null;
+  /** @type {string | null} the chip or group whose menu is open */
+  let open = null;
+  /** @returns {Experiment[]} */
+  const all = () => wire.model.get("_experiments") ?? [];
+
+  // What is pressed elsewhere must stay in place until it is released: only the menu goes.
+  const outside = (/** @type {Event} */ event) => {
+    const menu = list.querySelector("[data-open='true']");
+    if (!menu || event.composedPath().includes(menu)) return;
+    open = null;
+    attribute(menu, "data-open", null);
+    menu.querySelector("[aria-expanded]")?.setAttribute("aria-expanded", "false");
+    menu.querySelector("[role='menu']")?.remove();
+  };
+  document.addEventListener("pointerdown", outside, { signal });
+
+  /** @param {string | null} menu */
+  function show(menu) {
+    open = menu;
+    draw(true);
+  }
+  /** @param {string} name */
+  function commit(name) {
+    const what = editing;
+    editing = null;
+    draw(true);
+    if (what?.kind === "name") wire.request("rename", { index: what.index, name });
+    else if (what && name) wire.request("rename_group", { group: what.group, name });
+  }
+  /** @param {string} value @param {string} label @param {string} key */
+  function nameInput(value, label, key) {
+    const input = h("input", {
+      class: "iw-chip__input", type: "text", value, size: Math.max(6, value.length), "aria-label": label, "data-key": key,
+      onblur: () => editing && commit(input.value.trim()),
+      onkeydown: (/** @type {KeyboardEvent} */ event) => {
+        if (event.key !== "Enter" && event.key !== "Escape") return;
+        event.preventDefault(); // or Enter would press what gets the focus next
+        if (event.key === "Enter") return commit(input.value.trim());
+        editing = null;
+        draw(true);
+      },
+    });
+    return input;
+  }
+  /**
+   * A button that opens a short list of further actions.
+   * @param {string} key @param {string} label @param {[text: string, act: () => void][]} actions
+   */
+  function menu(key, label, actions) {
+    const items = open === key ? actions.map(([text, act]) =>
+      h("button", { type: "button", class: "iw-menu__item", role: "menuitem", "data-key": `${key} ${text}`, onclick: () => {
+        open = null;
+        act();
+        draw(true);
+      } }, text)) : [];
+    const step = (/** @type {KeyboardEvent} */ event) => {
+      const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (event.key === "Escape") show(null);
+      if (!by) return;
+      event.preventDefault();
+      const at = items.findIndex((item) => item === event.target);
+      items[(at + by + items.length) % items.length].focus();
+    };
+    return h("span", { class: "iw-menu", "data-open": open === key ? "true" : null },
+      h("button", { type: "button", class: "iw-chip__more", "aria-label": `More for ${label}`, "aria-haspopup": "menu", "aria-expanded": open === key ? "true" : "false",
+        "data-key": key, onclick: () => show(open === key ? null : key),
+        onkeydown: (/** @type {KeyboardEvent} */ event) => {
+          if (event.key === "Escape") show(null);
+          else if (event.key === "ArrowDown" && open === key) {
+            event.preventDefault();
+            items[0]?.focus();
+          }
+        } }, "⋯"),
+      items.length ? h("div", { class: "iw-menu__list", role: "menu", "aria-label": label, onkeydown: step }, ...items) : null);
+  }
+  /** @param {number} index @param {number} to */
+  function move(index, to) {
+    if (to >= 0 && to < all().length && to !== index) wire.request("move", { index, to });
+  }
+  /** @param {KeyboardEvent} event @param {number} index */
+  function keyOnChip(event, index) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "F2") rename(index);
+    else if (event.key === "Delete") wire.request("remove", { index });
+    else if (event.shiftKey && event.key === "ArrowLeft") move(index, index - 1);
+    else if (event.shiftKey && event.key === "ArrowRight") move(index, index + 1);
+    else return;
+    event.preventDefault();
+  }
+  /** @param {number} index */
+  function rename(index) {
+    editing = { kind: "name", index };
+    draw(true);
+  }
+  /** A chip is dragged to the place of another; the click that ends a drag does nothing. @param {HTMLElement} handle @param {number} index */
+  function draggable(handle, index) {
+    let dragged = false;
+    handle.onpointerdown = (down) => {
+      dragged = false;
+      const end = new AbortController();
+      const target = (/** @type {PointerEvent} */ event) => {
+        const root = /** @type {Document | ShadowRoot} */ (list.getRootNode());
+        const chip = root.elementFromPoint(event.clientX, event.clientY)?.closest("[data-index]");
+        return chip && list.contains(chip) ? /** @type {HTMLElement} */ (chip) : null;
+      };
+      const mark = (/** @type {Element | null} */ on) => list.querySelectorAll("[data-index]").forEach((chip) => attribute(chip, "data-drop", chip === on));
+      const options = { signal: AbortSignal.any([end.signal, signal]) };
+      window.addEventListener("pointermove", (event) => {
+        dragged ||= Math.hypot(event.clientX - down.clientX, event.clientY - down.clientY) > DRAG;
+        if (dragged) mark(target(event));
+      }, options);
+      window.addEventListener("pointercancel", () => end.abort(), options);
+      window.addEventListener("pointerup", (event) => {
+        end.abort();
+        const on = dragged ? target(event) : null;
+        mark(null);
+        if (on) move(index, Number(on.dataset.index));
+      }, options);
+    };
+    return () => dragged;
+  }
+  /** @param {Experiment} experiment @param {number} index */
+  function chip(experiment, index) {
+    const { strength, label } = experiment;
+    const called = experiment.name || label;
+    const inPlace = strength && !experiment.name;
+    const name = h("button", { type: "button", class: "iw-chip__name", title: `${experiment.code}\n${HELP}`, "aria-pressed": experiment.on ? "true" : "false",
+      "aria-label": called, "data-key": `toggle ${index}`, onkeydown: (/** @type {KeyboardEvent} */ event) => keyOnChip(event, index) },
+      inPlace ? strength.before : called);
+    const wasDragged = draggable(name, index);
+    name.onclick = () => wasDragged() || wire.request("toggle", { index });
+    const number = strength && h("input", { type: "number", step: "any", class: "iw-chip__strength", value: strength.value, "aria-label": `strength of ${called}`,
+      "data-key": `strength ${index}`, style: `width: ${Math.max(4, String(strength.value).length + 3)}ch`, onchange: () => {
+        if (number && Number.isFinite(number.valueAsNumber)) wire.request("set_strength", { index, value: number.valueAsNumber });
+      } });
+    return h("span", { class: "iw-chip", role: "listitem", "data-on": experiment.on ? "true" : "false", "data-index": index },
+      editing?.kind === "name" && editing.index === index ? nameInput(experiment.name || label, `name of ${label}`, `toggle ${index}`) : name,
+      number, inPlace && strength.after ? h("span", { class: "iw-chip__after" }, strength.after) : null,
+      experiment.note ? h("span", { class: "iw-chip__note" }, experiment.note) : null,
+      menu(`menu ${index}`, called, actions(experiment, index)),
+      h("button", { type: "button", class: "iw-chip__remove", "aria-label": `Remove ${called}`, "data-key": `remove ${index}`,
+        onclick: () => wire.request("remove", { index }) }, "×"));
+  }
+  /** @param {Experiment} experiment @param {number} index @returns {[string, () => void][]} */
+  function actions(experiment, index) {
+    const count = all().length;
+    /** @type {[string, () => void, unknown][]} */
+    const every = [
+      ["Rename", () => rename(index), true],
+      ["Move earlier", () => move(index, index - 1), index > 0],
+      ["Move later", () => move(index, index + 1), index < count - 1],
+      ["Group with the one before", () => wire.request("group", joined(all(), index)), index > 0 && (!experiment.group || all()[index - 1].group !== experiment.group)],
+      ["Take out of its group", () => wire.request("group", { indices: [index], name: "" }), experiment.group],
+    ];
+    return every.filter(([, , fits]) => fits).map(([text, act]) => [text, act]);
+  }
+  /** @param {Cluster} cluster */
+  function grouped({ group, members }) {
+    const chips = members.map((index) => chip(all()[index], index));
+    if (!group) return chips;
+    const on = members.some((index) => all()[index].on);
+    const head = editing?.kind === "group" && editing.group === group
+      ? nameInput(group, `name of ${group}`, `group ${group}`)
+      : h("button", { type: "button", class: "iw-chip__name iw-group__name", "aria-pressed": on ? "true" : "false", title: "Switch the whole group",
+        "data-key": `group ${group}`, onclick: () => wire.request("toggle_group", { group }) }, group);
+    return [h("span", { class: "iw-group", role: "listitem", "data-on": on ? "true" : "false" }, head,
+      menu(`group menu ${group}`, group, [
+        ["Rename", () => { editing = { kind: "group", group }; }],
+        ["Take apart", () => wire.request("rename_group", { group, name: "" })],
+        ["Remove all of it", () => wire.request("remove_group", { group })],
+      ]),
+      h("span", { class: "iw-group__chips", role: "list", "aria-label": group }, ...chips))];
+  }
+  /** @param {boolean} [anew] */
+  function draw(anew = false) {
+    const experiments = all();
+    const apart = wire.model.get("linked") === false;
+    const key = JSON.stringify([experiments, apart]);
+    // What has not changed stays: somebody may be typing in it.
+    if (key === shown && !anew) return;
+    shown = key;
+    keepFocus(list, () => fill(list,
+      experiments.length ? h("div", { class: "iw-chips__list", role: "list", "aria-label": "Experiments" }, ...clusters(experiments).flatMap(grouped)) : null,
+      experiments.length > 1 ? h("button", { type: "button", class: "iw-button", "data-key": "clear", onclick: () => wire.request("clear") }, "Remove all") : null,
+      experiments.length ? null : h("span", { class: "iw-hint" }, "none: this is the model as it is"),
+      apart ? h("span", { class: "iw-hint" }, "detached: other widgets' experiments do not act here") : null));
+    const opened = list.querySelector(".iw-menu__list");
+    if (opened) attribute(opened, "data-side", opened.getBoundingClientRect().right > list.getBoundingClientRect().right ? "end" : null);
+    const input = editing && list.querySelector(".iw-chip__input");
+    if (input instanceof HTMLInputElement) {
+      input.focus();
+      input.select();
+    }
+  }
+  return {
+    el: h("div", { class: "iw-row" }, h("span", { class: "iw-row__label" }, "experiments"), list),
+    update: () => draw(),
+  };
+}

@@ -1,0 +1,49 @@
+"""axe-core finds nothing in any widget: in both themes, wide and narrow, with experiments, errors and open panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.harness import lens, patching, states
+from tests.browser.harness.mounting import mount
+from tests.browser.test_modules_experiments import ALL
+
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+# The page around a widget is the host's: its landmarks, headings and title.
+NOT_OURS = {"region", "landmark-one-main", "page-has-heading-one", "document-title", "html-has-lang", "heading-order"}
+
+
+STATES: dict[str, Callable[[], dict[str, Any]]] = {
+    "attention_pattern.js": lambda: states.attention(changed=True) | {"_experiments": ALL},
+    "logit_lens.js": lens.lens,
+    "patching_heatmap.js": patching.patching,
+}
+
+
+def violations(page: Page) -> list[str]:
+    found = Axe().run(page, context="main", options=RULES).response["violations"]
+    return [
+        f"{v['id']} ({v['impact']}): {node['html'][:200]} {node['failureSummary']}"
+        for v in found if v["id"] not in NOT_OURS for node in v["nodes"]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [420, 1200])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("entry", STATES)
+def test_axe_finds_nothing(page: Page, entry: str, dark: bool, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 1000})
+    error = {"title": "This cannot be run", "text": "position 7 is out of range", "hint": "remove it"}
+    mounted = mount(page, entry, STATES[entry]())
+    mounted.theme(dark)
+    assert violations(page) == []
+    page.get_by_role("button", name="Code").click()
+    page.locator(".iw-check__summary").click()
+    mounted.push(_status={"id": 1, "state": "error", "done": 0, "total": 0, "message": "", "ms": 0, "error": error})
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert violations(page) == []

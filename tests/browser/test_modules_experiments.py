@@ -1,0 +1,153 @@
+"""The strip of experiments: what each chip can do, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.harness import states
+from tests.browser.harness.mounting import Mounted, mount
+
+ALL = [
+    states.experiment("z L9H6 → 0", "iw.Ablate('z', layer=9, head=6)"),
+    states.experiment("z L9H9 → 0", group="name movers"),
+    states.experiment("z L10H0 → mean", group="name movers", on=False),
+    states.experiment("mlp_out L0 × 0.5", strength={"value": 0.5, "before": "mlp_out L0 ×", "after": ""}),
+    states.experiment("resid_post L6 + 4 · direction", name="towards Paris", strength={
+        "value": 4, "before": "resid_post L6 +", "after": " · direction",
+    }),
+]  # fmt: skip
+
+
+def show(page: Page, experiments: list[dict[str, Any]] = ALL) -> Mounted:
+    return mount(page, "attention_pattern.js", states.attention(changed=True) | {"_experiments": experiments})
+
+
+def strip(page: Page) -> Locator:
+    return page.get_by_role("list", name="Experiments")
+
+
+def asked(mounted: Mounted) -> dict[str, Any]:
+    return {name: value for name, value in mounted.requests()[-1].items() if name != "id"}
+
+
+def test_chips_show_names_strengths_and_groups(page: Page) -> None:
+    show(page)
+    expect(strip(page).get_by_role("button", name="towards Paris", exact=True)).to_be_visible()
+    expect(page.get_by_role("spinbutton", name="strength of mlp_out L0 × 0.5")).to_have_value("0.5")
+    group = page.get_by_role("list", name="name movers")
+    expect(group.get_by_role("listitem")).to_have_count(2)
+    expect(group.get_by_role("button", name="z L10H0 → mean", exact=True)).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_strength_is_typed_in_place_and_survives_other_changes(page: Page) -> None:
+    mounted = show(page)
+    number = page.get_by_role("spinbutton", name="strength of mlp_out L0 × 0.5")
+    number.fill("-1.25")
+    mounted.push(_status={"id": 1, "state": "running", "done": 1, "total": 3, "message": "", "ms": 0, "error": None})
+    expect(number).to_have_value("-1.25")  # what goes on meanwhile does not take the text away
+    number.press("Enter")
+    assert asked(mounted) == {"op": "set_strength", "index": 3, "value": -1.25}
+
+
+def test_an_experiment_is_renamed_by_f2_and_escape_keeps_the_name(page: Page) -> None:
+    mounted = show(page)
+    chip = strip(page).get_by_role("button", name="z L9H6 → 0", exact=True)
+    chip.focus()
+    page.keyboard.press("F2")
+    typed = page.get_by_role("textbox", name="name of z L9H6 → 0")
+    expect(typed).to_be_focused()
+    typed.fill("never sent")
+    typed.press("Escape")
+    expect(chip).to_be_visible()
+    assert mounted.requests() == []
+    chip.focus()
+    page.keyboard.press("F2")
+    page.keyboard.type("duplicate token head")
+    page.keyboard.press("Enter")
+    assert asked(mounted) == {"op": "rename", "index": 0, "name": "duplicate token head"}
+    expect(chip).to_be_focused()
+
+
+def test_chips_are_moved_by_keys_and_by_dragging(page: Page) -> None:
+    mounted = show(page)
+    chip = strip(page).get_by_role("button", name="z L9H6 → 0", exact=True)
+    chip.focus()
+    page.keyboard.press("Shift+ArrowLeft")  # the first has no place before
+    assert mounted.requests() == []
+    page.keyboard.press("Shift+ArrowRight")
+    assert asked(mounted) == {"op": "move", "index": 0, "to": 1}
+    target = strip(page).get_by_role("button", name="towards Paris", exact=True)
+    start, end = chip.bounding_box(), target.bounding_box()
+    assert start
+    assert end
+    page.mouse.move(start["x"] + 8, start["y"] + 8)
+    page.mouse.down()
+    page.mouse.move(end["x"] + 8, end["y"] + 8, steps=5)
+    page.mouse.up()
+    assert [request["op"] for request in mounted.requests()] == ["move", "move"]  # the drag's click switches nothing
+    assert asked(mounted) == {"op": "move", "index": 0, "to": 4}
+    chip.focus()
+    page.keyboard.press("Delete")
+    assert asked(mounted) == {"op": "remove", "index": 0}
+
+
+@pytest.mark.parametrize(
+    ("chip", "action", "request_sent"),
+    [
+        ("mlp_out L0 × 0.5", "Move earlier", {"op": "move", "index": 3, "to": 2}),
+        ("mlp_out L0 × 0.5", "Group with the one before", {"op": "group", "indices": [1, 2, 3], "name": "name movers"}),
+        ("towards Paris", "Group with the one before", {"op": "group", "indices": [3, 4], "name": "group 1"}),
+        ("z L9H9 → 0", "Take out of its group", {"op": "group", "indices": [1], "name": ""}),
+        ("name movers", "Take apart", {"op": "rename_group", "group": "name movers", "name": ""}),
+        ("name movers", "Remove all of it", {"op": "remove_group", "group": "name movers"}),
+    ],
+)
+def test_the_menu_does_what_it_says(page: Page, chip: str, action: str, request_sent: dict[str, Any]) -> None:
+    mounted = show(page)
+    more = strip(page).get_by_role("button", name=f"More for {chip}", exact=True)
+    more.click()
+    page.get_by_role("menuitem", name=action).click()
+    assert asked(mounted) == request_sent
+    expect(page.get_by_role("menu")).to_have_count(0)
+
+
+def test_the_menu_by_keyboard(page: Page) -> None:
+    show(page)
+    more = strip(page).get_by_role("button", name="More for z L9H6 → 0", exact=True)
+    more.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("menuitem", name="Rename")).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(page.get_by_role("menuitem", name="Move later")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("menu")).to_have_count(0)
+    more.click()
+    page.locator(".iw-header__title").click()
+    expect(page.get_by_role("menu")).to_have_count(0)
+
+
+def test_the_menu_of_the_last_chip_stays_inside_a_narrow_widget(page: Page) -> None:
+    page.set_viewport_size({"width": 420, "height": 800})
+    show(page)
+    for experiment in ("towards Paris", "z L9H6 → 0", "z L10H0 → mean"):
+        strip(page).get_by_role("button", name=f"More for {experiment}", exact=True).click()
+        box, root = page.get_by_role("menu").bounding_box(), page.locator(".iw-root").bounding_box()
+        assert box
+        assert root
+        assert root["x"] <= box["x"]
+        assert box["x"] + box["width"] <= root["x"] + root["width"]
+
+
+def test_a_group_is_switched_and_renamed_as_one(page: Page) -> None:
+    mounted = show(page)
+    strip(page).get_by_role("button", name="name movers", exact=True).click()
+    assert asked(mounted) == {"op": "toggle_group", "group": "name movers"}
+    strip(page).get_by_role("button", name="More for name movers", exact=True).click()
+    page.get_by_role("menuitem", name="Rename").click()
+    page.get_by_role("textbox", name="name of name movers").fill("movers")
+    page.keyboard.press("Enter")
+    assert asked(mounted) == {"op": "rename_group", "group": "name movers", "name": "movers"}
