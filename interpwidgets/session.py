@@ -340,9 +340,11 @@ class Session:
                 runs = [run for each in together for run in self._forward(each, *asked, base)]
                 # Another thread may have edited the model in the middle of the run.
                 keep = weights is not None and weights == self.engine.version()
+                # Part of a kept run costs few blocks: a large one must not push whole runs out.
+                part = base is not None and base.until < self.engine.architecture.n_layers - 1
                 for run in runs:
                     found[run.tokens.prompt] = run
-                    if keep:
+                    if keep and not (part and run.nbytes > self._results.budget // 16):
                         key = run.tokens.prompt, interventions, weights, sites, reduce, all_logits, base is not None
                         self._results.put(key, run, run.nbytes)
         return [self._answer(tokens, found[tokens.prompt], sites, reduce) for tokens in prompts]

@@ -222,6 +222,7 @@ class AttentionPattern(LiveWidget):
         if all(run.holds(site, self.layer) for run in (self._baseline, self._now) if run is not None):
             self._held = cast(tuple[Run, Run], (self._baseline, self._now))
         elif self._running() or self._held is None or not self._held[0].holds(site, self.layer):
+            self._held = None  # or two layers' weights would be held while the new ones are computed
             self.refresh()
             return
         for name, value in self._detail_to_wire().items():
