@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from .engine.bins import Bins
 from .engine.interventions import Intervention
 from .engine.sites import Index, Site, resolve
 from .tokens import Tokens
@@ -21,7 +22,8 @@ class Run:
 
     `tokens`: what was run. `logits`: DataArray (position, token). `run["z"]`, or `run[site]` for what was asked for
     as a `Site`: DataArray with the site's dimensions. `idle`: which of the `interventions` changed nothing, by
-    index. `answer_position`: where `prediction` is read (see `Session.answer_position`).
+    index. `answer_position`: where `prediction` is read (see `Session.answer_position`). `reduced`: patterns' bins,
+    (head, bin, bin) of each layer.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class Run:
         idle: tuple[int, ...],
         n_heads: dict[tuple[str, str], int],
         answer_position: int | None,
+        reduced: dict[Bins, dict[int, Tensor]],
     ) -> None:
         self.tokens = tokens
         self.interventions = interventions
         self.idle = idle
         self._logits = logits
         self.captured = captured
+        self.reduced = reduced
         self._n_heads = n_heads  # of each stack, and kind that `SiteInfo.heads` names
         self.answer_position = answer_position
 
@@ -86,7 +90,8 @@ class Run:
 
     def tensors(self) -> list[Tensor]:
         """Everything that the run holds."""
-        return [self._logits, *(t for values in self.captured.values() for t in values.values())]
+        captured = [t for values in self.captured.values() for t in values.values()]
+        return [self._logits, *captured, *(t for values in self.reduced.values() for t in values.values())]
 
     @property
     def nbytes(self) -> int:

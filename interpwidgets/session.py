@@ -6,7 +6,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from .engine.architecture import UnsupportedModel
+from .engine.bins import Bins
 from .engine.cache import Cache
 from .engine.check import Check, check
 from .engine.edits import Read, compile_edits
 from .engine.engine import Engine
 from .engine.executor import Executor
 from .engine.finite import NotFinite, require_finite, require_finite_anywhere
-from .engine.forward import Edit, ForwardPass
+from .engine.forward import Edit, Enough, ForwardPass
 from .engine.gradient import gradients
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
@@ -291,15 +292,17 @@ class Session:
         sites: tuple[Site, ...] = (),
         interventions: tuple[Intervention, ...] = (),
         *,
+        reduce: tuple[Bins, ...] = (),
         all_logits: bool = False,
         resume: bool = True,
     ) -> Run:
         """`run` for one prompt that is already tokenised, answered from the cache where it can be.
 
-        Unless `all_logits` is set, the run may hold the logits of the last position only. `resume`: it may go on from a
-        kept run at the block where they differ, and so be off from a pass of its own by rounding.
+        `reduce`: patterns of which bins are kept, and not the whole. Unless `all_logits` is set, the run may hold the
+        logits of the last position only. `resume`: it may go on from a kept run at the block where they differ, or run
+        only the blocks of which a kept run lacks what is asked for, and so be off from a pass of its own by rounding.
         """
-        return self.ask_all([tokens], sites, interventions, all_logits=all_logits, resume=resume)[0]
+        return self.ask_all([tokens], sites, interventions, reduce=reduce, all_logits=all_logits, resume=resume)[0]
 
     def ask_all(
         self,
@@ -307,6 +310,7 @@ class Session:
         sites: tuple[Site, ...] = (),
         interventions: tuple[Intervention, ...] = (),
         *,
+        reduce: tuple[Bins, ...] = (),
         all_logits: bool = False,
         resume: bool = True,
     ) -> list[Run]:
@@ -321,7 +325,7 @@ class Session:
                     asked = (tokens.prompt, interventions, weights)
                     if key[:3] != asked or (all_logits and len(run._logits) < len(tokens)) or (key[-1] and not resume):
                         return False
-                    return all(any(covers(have, site) for have in run.captured) for site in sites)
+                    return not self._lacking(run, sites, reduce)
 
                 return self._results.find(suits) if weights is not None else None
 
@@ -331,33 +335,50 @@ class Session:
             together = [missing] if not self.engine.has_encoder else [[tokens] for tokens in missing]
             if missing:
                 alone = resume and len(missing) == 1
-                base = self._base(missing[0], sites, interventions, weights) if alone else None
-                runs = [r for each in together for r in self._forward(each, sites, interventions, all_logits, base)]
+                base = self._base(missing[0], sites, reduce, interventions, all_logits, weights) if alone else None
+                asked = sites, reduce, interventions, all_logits
+                runs = [run for each in together for run in self._forward(each, *asked, base)]
                 # Another thread may have edited the model in the middle of the run.
                 keep = weights is not None and weights == self.engine.version()
+                # Part of a kept run costs few blocks: a large one must not push whole runs out.
+                part = base is not None and base.until < self.engine.architecture.n_layers - 1
                 for run in runs:
                     found[run.tokens.prompt] = run
-                    if keep:
-                        key = run.tokens.prompt, interventions, weights, sites, all_logits, base is not None
+                    if keep and not (part and run.nbytes > self._results.budget // 16):
+                        key = run.tokens.prompt, interventions, weights, sites, reduce, all_logits, base is not None
                         self._results.put(key, run, run.nbytes)
-        return [self._answer(tokens, found[tokens.prompt], sites) for tokens in prompts]
+        return [self._answer(tokens, found[tokens.prompt], sites, reduce) for tokens in prompts]
 
     def _base(
-        self, tokens: Tokens, sites: tuple[Site, ...], interventions: tuple[Intervention, ...], weights: int | None
-    ) -> tuple[int, Run] | None:
-        """A kept run that this one has the most blocks in common with, and how many these are."""
-        best: tuple[int, Run] | None = None
+        self,
+        tokens: Tokens,
+        sites: tuple[Site, ...],
+        reduce: tuple[Bins, ...],
+        interventions: tuple[Intervention, ...],
+        all_logits: bool,
+        weights: int | None,
+    ) -> _Base | None:
+        """The kept run from which this one has the fewest blocks to compute."""
         if not self.engine.resumes or weights is None:
             return None
-        last = self.engine.architecture.n_layers - 1
+        n_layers = self.engine.architecture.n_layers
+        best = _Base(None, 0, n_layers - 1)
         for key, run in self._results.items():
             if (key[0], key[2]) != (tokens.prompt, weights):  # type: ignore[index]
                 continue
-            blocks = min(shared_blocks(self.engine, interventions, run.interventions), last)
-            more = blocks > (best[0] if best else 0)
-            if more and self._stream(run, blocks) is not None and self._knows(run, sites, blocks):
-                best = blocks, run
-        return None if best is None or is_watched(self.engine, best[0]) else best
+            lacking = self._lacking(run, sites, reduce)
+            layers = [i for i in lacking if i is not None]
+            shared = shared_blocks(self.engine, interventions, run.interventions)
+            begin, until = min([shared, n_layers - 1, *layers]), n_layers - 1
+            answers = run.interventions == interventions and not (all_logits and len(run._logits) < len(tokens))
+            if answers and None not in lacking and not is_watched(self.engine, n_layers):
+                until = max(layers, default=until)
+            if until - begin < best.until - best.begin and (not begin or self._stream(run, begin) is not None):
+                best = _Base(run, begin, until)
+        if best.run is None or is_watched(self.engine, best.begin):
+            return None
+        self._results.find(lambda _, run: run is best.run)  # used now: others go first
+        return best
 
     def _stream(self, run: Run, block: int) -> Tensor | None:
         """What the block above gave to this one, (position, d_model), if the run holds it."""
@@ -368,29 +389,35 @@ class Session:
         left = self.engine.passes_on and block and run.holds("resid_post", block - 1)
         return run.tensor("resid_post", block - 1) if left else None
 
-    def _knows(self, run: Run, sites: tuple[Site, ...], blocks: int) -> bool:
-        """Whether a run holds what is asked for of the first blocks."""
-        above = [s for s in sites if any(i is not None and i < blocks for i in self.engine.layers(s.name, s.layer))]
-        return all(any(covers(have, site) for have in run.captured) for site in above)
+    def _lacking(self, run: Run, sites: tuple[Site, ...], reduce: tuple[Bins, ...]) -> set[int | None]:
+        """The layers of which a run does not hold all that is asked for; None is what is not of a layer."""
+        absent = (site for site in sites if not any(covers(have, site) for have in run.captured))
+        places = [(site.name, site.layer) for site in absent]
+        places += [(bins.site, None) for bins in reduce if bins not in run.reduced]
+        return {layer for site, index in places for layer in self.engine.layers(site, index)}
 
-    def _answer(self, tokens: Tokens, found: Run | None, sites: tuple[Site, ...]) -> Run:
+    def _answer(self, tokens: Tokens, found: Run | None, sites: tuple[Site, ...], reduce: tuple[Bins, ...]) -> Run:
         """A run as the answer to a prompt: the same ids may come from another text."""
         assert found is not None
         captured = {site: self._part(found, site) for site in sites}
         at = self.answer_position(tokens)
-        return Run(tokens, found.interventions, found._logits, captured, found.idle, self._n_heads(), at)
+        reduced = {bins: found.reduced[bins] for bins in reduce}
+        return Run(tokens, found.interventions, found._logits, captured, found.idle, self._n_heads(), at, reduced)
 
     def _forward(
         self,
         prompts: Sequence[Tokens],
         sites: tuple[Site, ...],
+        reduce: tuple[Bins, ...],
         interventions: tuple[Intervention, ...],
         all_logits: bool,
-        base: tuple[int, Run] | None,
+        base: _Base | None,
     ) -> list[Run]:
-        """Run the prompts in one pass; of one prompt, from the block on where it differs from a run that is known."""
-        begin, before = base or (0, None)
-        stream = None if before is None else self._stream(before, begin)
+        """Run the prompts in one pass; of one prompt, the blocks that a run does not know that is kept."""
+        last = self.engine.architecture.n_layers - 1
+        before, begin, until = (None, 0, last) if base is None else (base.run, base.begin, base.until)
+        known_blocks = begin if until == last else last + 1
+        stream = None if before is None or not begin else self._stream(before, begin)
         resume = None if stream is None else Resume(begin, stream)
         ids, source = _tensors(prompts)
         length = ids.shape[1]
@@ -398,15 +425,21 @@ class Session:
         edits = [[replace(e, row=row) for e in each if not _is_above(begin, e.layer)] for row, each in enumerate(own)]
         wanted = {site: self.engine.layers(site.name, site.layer) for site in sites}
         capture = {(site.name, layer) for site, layers in wanted.items() for layer in layers}
+        binned = {bins: [i for i in self.engine.layers(bins.site, None) if i is not None] for bins in reduce}
         forward = ForwardPass(
             self.engine, source, edits=[e for row in edits for e in row], watch=True, check=check_cancelled,
             capture={(site, layer) for site, layer in capture if not _is_above(begin, layer)}, resume=resume,
+            reduce=[(bins, i) for bins, layers in binned.items() for i in layers if i >= begin], until=until,
         )  # fmt: skip
         keep = {} if all_logits else self.engine.last_logits_only
         kept = ", ".join(f"{site.name} of {len(layers)} layers" for site, layers in wanted.items()) or "no activation"
         what = f"{length} tokens" if len(prompts) == 1 else f"{len(prompts)} prompts of {length} tokens"
         with explained(f"a run of {what} that keeps {kept}", "Keep fewer sites or layers, or run less text."):
-            logits = self.engine.run(ids, forward, use_cache=False, **keep)  # (row, position, token)
+            try:
+                logits = self.engine.run(ids, forward, use_cache=False, **keep)  # (row, position, token)
+            except Enough:
+                assert before is not None
+                logits = before._logits[None]
         # Copied, so that a run that is kept does not hold on to those beside it; one at a time, for the memory.
         part = (lambda x: x) if len(prompts) == 1 else Tensor.clone
         found = {}
@@ -420,7 +453,7 @@ class Session:
             require_finite(answer, self.engine, *_tensors([tokens]), own[row], interventions, capture)
             captured = {}
             for site, layers in wanted.items():
-                known = {} if before is None else self._part(before, site, begin)
+                known = {} if before is None else self._part(before, site, known_blocks)
                 fresh = [layer for layer in layers if layer not in known]
                 captured[site] = known | {layer: select(site, found[site.name, layer][row]) for layer in fresh}
             acted = {e.owner for e in edits[row] if float(e.changed) > 0}
@@ -428,7 +461,14 @@ class Session:
                 did = [i for at, i in enumerate(before.interventions) if at not in before.idle]
                 acted |= {e.owner for e in own[row] if _is_above(begin, e.layer) and interventions[e.owner] in did}
             idle = tuple(i for i in range(len(interventions)) if i not in acted)
-            runs.append(Run(tokens, interventions, part(logits[row]), captured, idle, self._n_heads(), at))
+            if before is not None and until < last:
+                idle = before.idle
+            reduced = {}
+            for bins, having in binned.items():
+                seen = {} if before is None else before.reduced.get(bins, {})
+                here = {i: forward.reduced[bins, i][row] for i in having if (bins, i) in forward.reduced}
+                reduced[bins] = {i: here[i] if i in here else seen[i] for i in having}
+            runs.append(Run(tokens, interventions, part(logits[row]), captured, idle, self._n_heads(), at, reduced))
         return runs
 
     def _edits(self, tokens: Tokens, interventions: Iterable[Intervention], read: Read) -> list[Edit]:
@@ -672,6 +712,15 @@ class Session:
             values = {layer: x for layer, x in values.items() if _is_above(blocks, layer)}
             layers = [layer for layer in layers if layer in values]
         return values if have == site else {layer: select(site, values[layer]) for layer in layers}
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A run that another one goes on from: its blocks from `begin` to `until` are computed, the rest is known."""
+
+    run: Run | None
+    begin: int
+    until: int
 
 
 def _is_above(block: int, layer: int | None) -> bool:

@@ -179,7 +179,9 @@ def _explicit(
     # rounds the rest to the model's dtype.
     wide = torch.float32 if eager else torch.promote_types(query.dtype, torch.float32)
     dtype = query.dtype if eager else wide
-    scores = query.to(dtype) @ key.to(dtype).transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    # In place where autograd allows it: at a thousand tokens a copy of the scores is larger than a block's weights.
+    scores = query.to(dtype) @ key.to(dtype).transpose(2, 3)
+    scores *= query.shape[-1] ** -0.5 if scaling is None else scaling
     # sdpa has no soft cap: a model that runs it computes without one, and so do we.
     softcap = kwargs.get("softcap") if eager else None
     if softcap is not None:
@@ -196,7 +198,8 @@ def _explicit(
         weights = scores.softmax(-1, dtype=wide)
     # A query that lost all of its keys attends to nothing; softmax over nothing is NaN. Other NaNs are the model's own.
     lost = scores.amax(-1, keepdim=True) == float("-inf")
-    weights = weights.masked_fill(lost, 0.0).to(dtype)
+    del scores
+    weights = (weights.masked_fill if weights.requires_grad else weights.masked_fill_)(lost, 0.0).to(dtype)
     weights = running.visit(f"{stack}pattern", layer, weights)
     return (weights @ value.to(dtype)).to(query.dtype).transpose(1, 2).contiguous(), weights
 
@@ -209,13 +212,14 @@ def _masked(scores: Tensor, attention_mask: Tensor | None, module: nn.Module, kw
         if not causal or queries == 1:
             return scores
         allowed = torch.ones(queries, keys, dtype=torch.bool, device=scores.device).tril(keys - queries)
-        return scores.masked_fill(~allowed, float("-inf"))
+        return scores.masked_fill_(~allowed, float("-inf"))
     attention_mask = attention_mask[..., :keys]
     if attention_mask.dtype == torch.bool:
-        return scores.masked_fill(~attention_mask, float("-inf"))
+        return scores.masked_fill_(~attention_mask, float("-inf"))
     # A float mask may carry a bias (ALiBi) beside its lowest value, which stands for "masked".
     lowest = torch.finfo(attention_mask.dtype).min
-    return (scores + attention_mask).masked_fill(attention_mask <= lowest, float("-inf"))
+    scores += attention_mask
+    return scores.masked_fill_(attention_mask <= lowest, float("-inf"))
 
 
 AttentionInterface.register(NAME, attention)

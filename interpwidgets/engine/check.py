@@ -17,7 +17,7 @@ from .interventions import Patch
 from .probe import Probe
 from .prompts import SourceTarget
 from .resume import Resume
-from .sites import SITES
+from .sites import SITES, Site
 from .sweep import Sweep
 from .tolerance import TOLERANCE
 
@@ -79,7 +79,7 @@ def check(session: Session) -> Check:
     places = [(stack, layer) for stack, s in engine.architecture.stacks.items() for layer in range(s.n_layers)]
     had = [(site, layer) for stack, layer in places for site in engine.sites(layer, stack)]
     capture: set[tuple[str, int | None]] = {
-        (site, layer) for site, layer in had if SITES[site].base in ("pattern", "resid_post")
+        (site, layer) for site, layer in had if SITES[site].base in ("pattern", "resid_pre", "resid_post")
     }
     forward = ForwardPass(engine, probe.source, capture=capture)
     logits = engine.run(probe.ids, forward, use_cache=False)
@@ -98,6 +98,9 @@ def check(session: Session) -> Check:
         errors["rows of attention sum to 1"] = float(over.max())
     streams = [(site, layer) for site, layer in had if SITES[site].base == "resid_pre"]
     patches = tuple(Patch(site, layer=layer, source=tokens.prompt) for site, layer in streams)
+    session.ask(
+        tokens, tuple(Site(site) for site in dict.fromkeys(site for site, _ in streams))
+    )  # all are read at once
     # Not `run`, whose warning is expected here: warning filters are the whole process', not this thread's.
     itself = session.ask(tokens, (), patches, all_logits=True)
     patched = torch.from_numpy(itself.logits.values)
@@ -111,7 +114,7 @@ def check(session: Session) -> Check:
         raise UnsupportedModel(f"{type(engine.model).__name__} failed the session's check: {failed}")
     if isinstance(on_cpu, float):
         items += (_compared(on_cpu, engine.device.type, tolerance),)
-    engine.resumes = not engine.has_encoder and _resumes(engine, plain, tolerance)
+    engine.resumes = not engine.has_encoder and _resumes(engine, forward.captured, plain, tolerance)
     # What an encoder has read would have to grow with the batch.
     return Check(items, not engine.has_encoder and _one_pass_holds(session, tolerance), on_cpu)
 
@@ -138,16 +141,18 @@ def _has_sinks(session: Session) -> bool:
     return any(hasattr(b.attention, "sinks") for b in session.engine.architecture.blocks)
 
 
-def _resumes(engine: Engine, plain: torch.Tensor, tolerance: float) -> bool:
-    """Compare passes that begin at some blocks to the plain one: blocks may have more from above than the stream."""
+def _resumes(
+    engine: Engine, known: dict[tuple[str, int | None], torch.Tensor], plain: torch.Tensor, tolerance: float
+) -> bool:
+    """Compare passes that begin at some blocks to the plain one: blocks may have more from above than the stream.
+
+    `known` are the streams of the plain one.
+    """
     n_layers, ids = engine.architecture.n_layers, engine.probe.ids
-    sites = ("resid_pre", "resid_post")
-    known = ForwardPass(engine, capture={(site, layer) for site in sites for layer in range(n_layers)})
-    engine.run(ids, known, use_cache=False)
-    pairs = [(known.captured["resid_post", i], known.captured["resid_pre", i + 1]) for i in range(n_layers - 1)]
+    pairs = [(known["resid_post", i], known["resid_pre", i + 1]) for i in range(n_layers - 1)]
     engine.passes_on = all(torch.equal(left, entered) for left, entered in pairs)
     for block in {1, n_layers // 2, n_layers // 2 + 1, n_layers - 1} & set(range(1, n_layers)):
-        late = ForwardPass(engine, resume=Resume(block, known.captured["resid_pre", block][0]))
+        late = ForwardPass(engine, resume=Resume(block, known["resid_pre", block][0]))
         try:
             logits = engine.run(ids, late, use_cache=False)
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
@@ -165,6 +170,7 @@ def _one_pass_holds(session: Session, tolerance: float) -> bool:
     ids = engine.probe.ids
     last = engine.architecture.n_layers - 1
     other = (*ids[0, :3].tolist(), *ids[0, :3].tolist())
+    session.ask(session.tokenize(other), (Site("resid_pre"), Site("resid_post")))  # both are read at once
     read = session.read(session.tokenize(ids), whole=True)
     places = [("resid_pre", layer, position) for layer in sorted({0, last // 2, last}) for position in (3, 4, 5)]
     places += [("resid_post", layer, 4) for layer in sorted({0, last})]

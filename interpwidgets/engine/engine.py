@@ -76,6 +76,7 @@ class Engine:
         self._hooks = Hooks()
         self._versions = Versions(model)
         self._modules: list[nn.Module] = []
+        self._sites: dict[tuple[int, str], list[str]] = {}
 
     def _open(self) -> None:
         if self._modules:
@@ -168,6 +169,11 @@ class Engine:
 
     def sites(self, layer: int, stack: StackName = "decoder") -> list[str]:
         """The canonical sites that this layer of a stack has."""
+        if (layer, stack) not in self._sites:
+            self._sites[layer, stack] = self._found_sites(layer, stack)
+        return self._sites[layer, stack]
+
+    def _found_sites(self, layer: int, stack: StackName) -> list[str]:
         block = self.architecture.stacks[stack].blocks[layer]
         has = {
             "attn_out": block.attn_out, "resid_mid": block.after_mid, "mlp_out": block.mlp_out,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from .context import Place
 from .sites import HEAD_SITES, SITES
 
 if TYPE_CHECKING:
+    from .bins import Bins
     from .engine import Engine
     from .resume import Resume
 
@@ -25,6 +26,10 @@ class BeforeUnembedding(Exception):
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
+
+
+class Enough(Exception):
+    """Leaves a pass in front of the first block that nothing is asked of."""
 
 
 class Cancelled(Exception):
@@ -50,7 +55,8 @@ class ForwardPass:
 
     `source` are the ids (1, position) that the encoder reads, where the model has one.
     `start` is the absolute position of the first position that is computed (those before it come from a cache).
-    `resume` says at which block to begin; nothing may be captured or edited in those above.
+    `reduce` are patterns of which only bins are kept. `resume` says at which block to begin; nothing may be captured or
+    edited in those above. `until` is the last block that is run; Enough is raised behind it.
     """
 
     def __init__(
@@ -66,10 +72,13 @@ class ForwardPass:
         watch: bool = False,
         unembed: bool = True,
         resume: Resume | None = None,
+        until: int | None = None,
+        reduce: Iterable[tuple[Bins, int]] = (),
     ) -> None:
         self.engine = engine
         self.source = source
         self.resume = resume
+        self._until = until
         self.skips = False
         self.encoded = source is None  # whether what comes next is the decoder's
         self.start = start
@@ -77,6 +86,10 @@ class ForwardPass:
         self.attending: Place | None = None
         self.captured: dict[tuple[str, int | None], Tensor] = {}  # (row, position, [head,] width) each
         self._capture = capture or set()
+        self.reduced: dict[tuple[Bins, int], Tensor] = {}  # (row, head, bin, bin) each
+        self._reduce: dict[tuple[str, int | None], list[Bins]] = {}
+        for bins, layer in reduce:
+            self._reduce.setdefault((bins.site, layer), []).append(bins)
         self._edits: dict[tuple[str, int | None], list[Edit]] = {}
         for edit in edits or []:
             self._edits.setdefault((edit.site, edit.layer), []).append(edit)
@@ -88,7 +101,7 @@ class ForwardPass:
     @property
     def listens(self) -> bool:
         """Whether anything is asked of attention that only torch's own calls show."""
-        asked = ((SITES[site], layer) for site, layer in (*self._capture, *self._edits))
+        asked = ((SITES[site], layer) for site, layer in (*self._capture, *self._edits, *self._reduce))
         return any((info.stack, layer) in self.engine.direct for info, layer in asked if info.base in HEAD_SITES)
 
     def attention_place(self, module: nn.Module) -> Place | None:
@@ -105,9 +118,12 @@ class ForwardPass:
         return 0 if self.source is None else self.source.shape[1]
 
     def wants(self, site: str, layer: int | None) -> bool:
-        return (site, layer) in self._capture or (site, layer) in self._edits
+        place = (site, layer)
+        return place in self._capture or place in self._edits or place in self._reduce
 
     def enter_block(self, layer: int, x: Tensor) -> Tensor:
+        if self._until is not None and layer > self._until:
+            raise Enough
         if self._check is not None:
             self._check()
         if self._on_block is not None:
@@ -141,6 +157,9 @@ class ForwardPass:
                 self._apply(edit, view, offset)
         if (site, layer) in self._capture:
             self.captured[site, layer] = standard(site, x, self.rows).detach().clone()
+        for bins in self._reduce.get((site, layer), ()):
+            assert layer is not None
+            self.reduced[bins, layer] = bins(standard(site, x, self.rows).detach())
         return x
 
     def _apply(self, edit: Edit, view: Tensor, offset: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 import traitlets as t
 
+from ..engine.bins import Bins
 from ..engine.interventions import Ablate, CutEdge
 from ..engine.sites import SITES, Site, StackName, on_stack
 from ..methods.predictions import compare_predictions
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..engine.architecture import Stack
 
 _THUMBNAIL = 32  # cells along the side of a head's thumbnail
+_PICTURE = 256  # cells along the side of the large picture: a longer prompt's weights come for the window in view
+_KEPT_SHARE = 8  # patterns of all layers are kept while they take no more than this part of the memory budget
 
 
 class AttentionPattern(LiveWidget):
@@ -37,6 +40,7 @@ class AttentionPattern(LiveWidget):
 
     title = "Attention pattern"
     operations = ("run", "select", "ablate", "cut")
+    from_page = ("_asked",)
     _esm = bundle("attention_pattern.js")
     _css = stylesheet("attention_pattern.css")
 
@@ -57,8 +61,17 @@ class AttentionPattern(LiveWidget):
     """Whether the rest of a row is scaled to sum to 1 after an edge is cut."""
 
     _prompt = t.Dict().tag(sync=True)
+    _baseline_overview = t.Dict().tag(sync=True)
+    """All heads of the model as it is, small."""
     _overview = t.Dict().tag(sync=True)
+    """What experiments change in it."""
+    _baseline_detail = t.Dict().tag(sync=True)
+    """The selected head of the model as it is."""
     _detail = t.Dict().tag(sync=True)
+    """What experiments change in it."""
+    _asked = t.Dict().tag(sync=True)
+    """The window of which the page wants exact weights: {version, rows: [first, end], cols: [first, end]}."""
+    _window = t.Dict().tag(sync=True)
     _predictions = t.Dict().tag(sync=True)
 
     def __init__(
@@ -75,6 +88,8 @@ class AttentionPattern(LiveWidget):
         self._tokens = session.tokenize(parse_prompt(session, prompt))
         self._baseline: Run | None = None
         self._now: Run | None = None
+        self._held: tuple[Run, Run] | None = None  # baseline and now, with all weights of the layer in view
+        self._versions = 0
         self.session = session
         stack = stack or self._stacks()[-1]
         self._check_head(layer, head, stack)
@@ -89,13 +104,15 @@ class AttentionPattern(LiveWidget):
         self.refresh()
 
     def select(self, layer: int, head: int, stack: StackName | None = None) -> None:
-        """Show this head large, of the stack that is shown or another one; nothing is run."""
+        """Show this head large, of the stack that is shown or another one.
+
+        Of a long prompt only the patterns of the layer in view are held: another one is computed from what enters it.
+        """
         self._check_head(layer, head, stack or self.stack)
         with self.session.publishing, self.hold_sync():
             self.stack = stack or self.stack
             self.layer, self.head = layer, head
-            if self._now is not None:
-                self._detail = self._detail_to_wire()
+            self._show_selected()
             self._code = self.code()
 
     def ablate(
@@ -152,25 +169,64 @@ class AttentionPattern(LiveWidget):
         tokens, acting = self._tokens, tuple(self.experiments)
 
         def compute() -> Wire:
-            shown = self._stacks()
-            patterns = tuple(Site(on_stack(stack, "pattern")) for stack in shown)
+            stacks, whole = self._stacks(), self._keeps_all()
+            patterns = tuple(Site(on_stack(stack, "pattern")) for stack in stacks) if whole else ()
+            bins = tuple(self._bins(stack) for stack in stacks)
             # The stream is kept for the next run to go on from, z so that a mean ablation needs no run of its own.
             kept = (*patterns, Site("resid_pre"))
-            baseline = self.session.ask(tokens, (*kept, *(Site(on_stack(stack, "z")) for stack in shown)))
-            now = self.session.ask(tokens, kept, acting) if acting else baseline
-            self._baseline, self._now = baseline, now
+            z = tuple(Site(on_stack(stack, "z")) for stack in stacks) if whole else ()
+            baseline = self.session.ask(tokens, (*kept, *z), reduce=bins)
+            now = self.session.ask(tokens, kept, acting, reduce=bins) if acting else baseline
+            self._baseline, self._now, self._held = baseline, now, self._with_layer(baseline, now)
             self._note_idle(acting, now.idle)
             return {
                 "_prompt": prompt_to_wire(tokens, self.session),
-                "_overview": self._overview_to_wire(),
-                "_detail": self._detail_to_wire(),
+                **self._overview_to_wire(),
+                **self._detail_to_wire(),
                 "_predictions": self._predictions_to_wire(),
             }
 
         self._submit(compute)
 
     def runs(self) -> list[Run]:
-        return [run for run in (self._baseline, self._now) if run is not None]
+        return [run for run in (self._baseline, self._now, *(self._held or ())) if run is not None]
+
+    def _bins(self, stack: StackName) -> Bins:
+        return Bins(on_stack(stack, "pattern"), _THUMBNAIL)
+
+    def _keeps_all(self) -> bool:
+        """Whether the patterns of all layers are small enough to be kept."""
+        cells = 0
+        for stack in self._stacks():
+            queries, keys = (len(tokens) for tokens in self._axes(stack))
+            cells += sum(self._of(stack).n_heads) * queries * keys
+        return cells * self.session.engine.dtype.itemsize <= self.session.memory_budget // _KEPT_SHARE
+
+    def _with_layer(self, baseline: Run, now: Run) -> tuple[Run, Run]:
+        """Both runs, or parts of them, with all weights of the layer in view."""
+        site = Site(on_stack(self.stack, "pattern"), layer=self.layer)
+
+        def part(run: Run) -> Run:
+            if run.holds(site.name, self.layer):
+                return run
+            return self.session.ask(run.tokens, (site,), run.interventions)
+
+        first = part(baseline)
+        return first, first if now is baseline else part(now)
+
+    def _show_selected(self) -> None:
+        """Show what is selected; at once if it is held."""
+        if self._now is None:
+            return
+        site = on_stack(self.stack, "pattern")
+        if all(run.holds(site, self.layer) for run in (self._baseline, self._now) if run is not None):
+            self._held = cast(tuple[Run, Run], (self._baseline, self._now))
+        elif self._running() or self._held is None or not self._held[0].holds(site, self.layer):
+            self._held = None  # or two layers' weights would be held while the new ones are computed
+            self.refresh()
+            return
+        for name, value in self._detail_to_wire().items():
+            self._set_result(name, value)
 
     def _stacks(self) -> list[StackName]:
         """The stacks of which any layer shows its pattern; a model without an encoder is one."""
@@ -222,7 +278,9 @@ class AttentionPattern(LiveWidget):
             self.layer = min(self.layer, a.n_layers - 1)
             self.head = min(self.head, max(a.n_heads) - 1)
             if self._now is not None:
-                self._overview, self._detail = self._overview_to_wire(), self._detail_to_wire()
+                for name, value in self._overview_to_wire().items():
+                    self._set_result(name, value)
+                self._show_selected()
             self._code = self.code()
 
     @t.validate("layer", "head")
@@ -235,7 +293,7 @@ class AttentionPattern(LiveWidget):
         return value
 
     def _release(self) -> None:
-        self._baseline = self._now = None
+        self._baseline = self._now = self._held = None
 
     def _changed(self) -> bool:
         return self._now is not self._baseline
@@ -244,33 +302,67 @@ class AttentionPattern(LiveWidget):
         assert self._now is not None
         assert self._baseline is not None
         stack: StackName = self.stack
-        a, site = self._of(stack), on_stack(stack, "pattern")
-        edges, key_edges = (_edges(len(tokens)) for tokens in self._axes(stack))
-        shape = (a.n_layers, max(a.n_heads), len(edges) - 1, len(key_edges) - 1)
-        now, baseline = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-        changed = np.zeros(shape[:2], np.float32)
-        present = [site in self.session.engine.sites(layer, stack) for layer in range(a.n_layers)]
-        for layer in (i for i, there in enumerate(present) if there):
-            here, before = _pattern(self._now, stack, layer), _pattern(self._baseline, stack, layer)
-            now[layer, : len(here)] = _thumbnails(here, edges, key_edges)
-            if self._changed():
-                baseline[layer, : len(here)] = _thumbnails(before, edges, key_edges)
-                changed[layer, : len(here)] = np.abs(here - before).max((1, 2))
-        return {
+        a, bins, causal = self._of(stack), self._bins(stack), self._is_causal(stack)
+        edges, key_edges = (bins.edges(len(tokens)) for tokens in self._axes(stack))
+        here, before = (self._thumbnails(run) for run in (self._now, self._baseline))
+        changed, exact = self._changes()
+        first = next((layer for layer in range(a.n_layers) if changed[layer].any()), a.n_layers)
+        baseline = {
             "id": self._result_id(),
             "stack": stack,
             "stacks": self._stacks(),
-            "causal": self._is_causal(stack),
+            "causal": causal,
             "rests": self._rests(stack),
             "edges": edges,
             "key_edges": key_edges,
-            "present": present,
-            "now": to_wire(now),
-            "baseline": to_wire(baseline) if self._changed() else None,
+            "present": [bins.site in self.session.engine.sites(layer, stack) for layer in range(a.n_layers)],
+            "weights": to_wire(before, triangle=causal),
+        }
+        overview = {
+            "id": self._result_id(),
+            "stack": stack,
+            "acts": self._changed(),
+            "first": first,
+            "now": to_wire(here[first:], triangle=causal) if first < a.n_layers else None,
             "changed": to_wire(changed) if self._changed() else None,
+            "exact": exact,
             "ablated": self._single_ablations(),
             "cut": self._single_cuts(),
         }
+        return {"_baseline_overview": baseline, "_overview": overview}
+
+    def _thumbnails(self, run: Run) -> np.ndarray:
+        """The largest weight of each bin in 255ths, (layer, head, query bin, key bin)."""
+        a = self._of(self.stack)
+        reduced = run.reduced[self._bins(self.stack)]
+        shape = next(iter(reduced.values())).shape[1:]
+        found = np.zeros((a.n_layers, max(a.n_heads), *shape), np.uint8)
+        for layer, weights in reduced.items():
+            found[layer, : len(weights)] = _in_255ths(weights.float().cpu().numpy())
+        return found
+
+    def _changes(self) -> tuple[np.ndarray, bool]:
+        """How much the weights of each head differ at most from the baseline's, (layer, head), and whether it is exact.
+
+        Where whole patterns are not held, it is the largest difference of any two bins' largest weights: no more than
+        the largest difference of two weights.
+        """
+        assert self._now is not None
+        assert self._baseline is not None
+        a, bins = self._of(self.stack), self._bins(self.stack)
+        exact = True
+        changed = np.zeros((a.n_layers, max(a.n_heads)), np.float32)
+        for layer, binned in self._now.reduced[bins].items():
+            if binned is self._baseline.reduced[bins][layer]:
+                continue
+            if self._now.holds(bins.site, layer) and self._baseline.holds(bins.site, layer):
+                heads = [run.tensor(bins.site, layer).float() for run in (self._now, self._baseline)]
+                most = (heads[0] - heads[1]).abs().amax((0, 2))
+            else:
+                most = (binned.float() - self._baseline.reduced[bins][layer].float()).abs().amax((1, 2))
+                exact = exact and all(len(tokens) <= bins.most for tokens in self._axes(self.stack))
+            changed[layer, : len(most)] = most.cpu().numpy()
+        return changed, exact
 
     def _single_cuts(self) -> list[list[int]]:
         """Acting cuts of one edge of one head of this stack, as clicks make them."""
@@ -285,19 +377,65 @@ class AttentionPattern(LiveWidget):
         return [[i.layer, i.head, i.how] for i in ablations if isinstance(i.layer, int) and isinstance(i.head, int)]
 
     def _detail_to_wire(self) -> Wire:
-        assert self._now is not None
-        assert self._baseline is not None
-        a = self._of(self.stack)
+        a, causal = self._of(self.stack), self._is_causal(self.stack)
         group = a.n_heads[self.layer] // max(1, a.n_kv_heads[self.layer])
-        return {
+        before, here = self._shown()
+        place = {
             "id": self._result_id(),
             "stack": self.stack,
             "layer": self.layer,
             "head": self.head,
-            "kv_head": self.head // max(1, group),
-            "now": to_wire(self._shown(self._now)),
-            "baseline": to_wire(self._shown(self._baseline)) if self._changed() else None,
         }
+        bins = Bins(on_stack(self.stack, "pattern"), _PICTURE)
+        sides = [len(tokens) for tokens in self._axes(self.stack)]
+        coarse = max(sides) > _PICTURE
+        same = np.array_equal(here, before)
+        baseline = place | {
+            "kv_head": self.head // max(1, group),
+            "edges": bins.edges(sides[0]) if coarse else None,
+            "key_edges": bins.edges(sides[1]) if coarse else None,
+            "weights": to_wire(_in_255ths(bins.of(before)) if coarse else before, triangle=causal),
+        }
+        now, difference, bound = here, None, 0.0
+        if coarse and not same:
+            now = _in_255ths(bins.of(here))
+            rise, fall = bins.of(here - before), bins.of(before - here)
+            bound = float(max(rise.max(), fall.max()))
+            signed = np.where(rise >= fall, rise, -fall) / bound
+            difference = np.rint(127 * signed + 127).astype(np.uint8)
+        detail = place | {
+            "acts": self._changed(),
+            "now": None if same else to_wire(now, triangle=causal),
+            "difference": to_wire(difference, triangle=causal),
+            "bound": bound,
+        }
+        if detail | {"id": 0, "version": 0} != self._detail | {"id": 0, "version": 0}:
+            self._versions += 1
+        return {"_baseline_detail": baseline, "_detail": detail | {"version": self._versions}}
+
+    @t.validate("_asked")
+    def _two_ranges(self, proposal: Any) -> Wire:
+        for name in ("rows", "cols"):
+            window = proposal["value"].get(name)
+            pair = isinstance(window, list | tuple) and len(window) == 2 and all(type(place) is int for place in window)
+            if not pair or not 0 <= window[0] < window[1]:
+                raise t.TraitError(f"{name}={window!r}: a window is [first, end], two whole numbers in rising order")
+        return cast(Wire, proposal["value"])
+
+    @t.observe("_asked")
+    def _on_asked(self, change: Any) -> None:
+        asked = change["new"]
+        with self.session.publishing:
+            # Of a picture that is gone, or has been replaced: the page asks again once it has the new one.
+            place = (self.stack, self.layer, self.head, asked.get("version"))
+            if self._held is None or place != tuple(self._detail.get(k) for k in ("stack", "layer", "head", "version")):
+                return
+            rows, cols = slice(*asked["rows"]), slice(*asked["cols"])
+            before, here = (weights[rows, cols] for weights in self._shown())
+            if before.shape != (rows.stop - rows.start, cols.stop - cols.start):
+                raise ValueError(f"there are no weights at queries {asked['rows']}, keys {asked['cols']}")
+            same = self._detail["now"] is None
+            self._window = asked | {"baseline": to_wire(before), "now": None if same else to_wire(here)}
 
     def _predictions_to_wire(self) -> Wire:
         assert self._now is not None
@@ -321,12 +459,11 @@ class AttentionPattern(LiveWidget):
         self.wait()
         from .figures import heatmap
 
-        assert self._now is not None
-        assert self._baseline is not None
-        weights = self._shown(self._baseline if self.view == "baseline" else self._now).copy()
+        before, here = self._shown()
+        weights = (before if self.view == "baseline" else here).copy()
         difference = self.view == "difference" and self._changed()
         if difference:
-            weights -= self._shown(self._baseline)
+            weights -= before
         self._blank_masked(weights)
         queries, keys = self._axes(self.stack)
         return heatmap(
@@ -335,10 +472,10 @@ class AttentionPattern(LiveWidget):
         )  # fmt: skip
 
     def _static_picture(self) -> str:
-        if self._now is None or not self._predictions:
+        if self._held is None or not self._predictions:
             return "<div>The model is still running.</div>"
         first = 1 if self.hide_bos and self._rests(self.stack) else 0
-        weights = self._shown(self._now)[first:, first:].copy()
+        weights = self._shown()[1][first:, first:].copy()
         self._blank_masked(weights)
         queries, keys = (tokens.strings[first:] for tokens in self._axes(self.stack))
         hidden = ", position 0 hidden" if first else ""
@@ -353,30 +490,16 @@ class AttentionPattern(LiveWidget):
         if self._is_causal(self.stack):
             weights[np.triu_indices(len(weights), 1)] = np.nan
 
-    def _shown(self, run: Run) -> np.ndarray:
-        """The selected head's weights, (query, key)."""
-        return _pattern(run, self.stack, self.layer)[self.head]
+    def _shown(self) -> tuple[np.ndarray, np.ndarray]:
+        """The selected head's weights in the model as it is and now, (query, key) each."""
+        assert self._held is not None
+        site = on_stack(self.stack, "pattern")
+        before, here = (run.tensor(site, self.layer)[:, self.head].float().cpu().numpy() for run in self._held)
+        return before, here
 
     def _head_name(self) -> str:
         return ("" if self.stack == "decoder" else f"{self.stack} ") + f"L{self.layer}H{self.head}"
 
 
-def _pattern(run: Run, stack: StackName, layer: int) -> np.ndarray:
-    """(head, query, key) weights of one layer."""
-    return run.tensor(on_stack(stack, "pattern"), layer).float().cpu().numpy().transpose(1, 0, 2)
-
-
-def _edges(length: int) -> list[int]:
-    """Bin edges over positions: position 0 alone, the rest in at most `_THUMBNAIL - 1` bins."""
-    if length <= _THUMBNAIL:
-        return list(range(length + 1))
-    return [0, *np.linspace(1, length, _THUMBNAIL).round().astype(int).tolist()]
-
-
-def _thumbnails(weights: np.ndarray, edges: list[int], key_edges: list[int]) -> np.ndarray:
-    """(head, query, key) weights as (head, bin, bin) bytes: the largest of each bin, so that no spike is lost."""
-    largest = weights
-    for axis, starts in ((1, edges[:-1]), (2, key_edges[:-1])):
-        if len(starts) < weights.shape[axis]:
-            largest = np.maximum.reduceat(largest, starts, axis=axis)
-    return np.rint(255 * largest.clip(0, 1)).astype(np.uint8)
+def _in_255ths(weights: np.ndarray) -> np.ndarray:
+    return np.rint(255 * weights.clip(0, 1)).astype(np.uint8)

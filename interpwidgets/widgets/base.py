@@ -44,13 +44,20 @@ _OF_EXPERIMENTS = ("move", "rename", "set_strength", "group", "rename_group", "t
 Wire = dict[str, Any]
 
 
-def to_wire(array: np.ndarray | None) -> Wire | None:
-    """An array as the front end decodes it: bytes, dtype and shape; floats as float32, ints as int32."""
+def to_wire(array: np.ndarray | None, *, triangle: bool = False) -> Wire | None:
+    """An array as the front end decodes it: bytes, dtype and shape; floats as float32, ints as int32.
+
+    `triangle`: of its last two axes, which are of one length, only what is not above the diagonal travels.
+    """
     if array is None:
         return None
     kind = {"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype)
+    shape = list(array.shape)
+    if triangle:
+        rows, columns = np.tril_indices(shape[-1])
+        array = array[..., rows, columns]
     array = np.ascontiguousarray(array, dtype=kind)
-    return {"view": memoryview(array.tobytes()), "dtype": str(array.dtype), "shape": list(array.shape)}
+    return {"view": memoryview(array.tobytes()), "dtype": str(array.dtype), "shape": shape, "triangle": triangle}
 
 
 class LiveWidget(anywidget.AnyWidget):
@@ -63,6 +70,8 @@ class LiveWidget(anywidget.AnyWidget):
     title: ClassVar[str]
     operations: ClassVar[tuple[str, ...]] = ()
     """Public methods that the front end may call, beside those of the history."""
+    from_page: ClassVar[tuple[str, ...]] = ()
+    """Of the traits whose names begin with _, those that the front end may set, beside those of every widget."""
     priority: ClassVar[int] = 0
     """Of several waiting jobs of a session, the lowest runs first: quick views before long sweeps."""
 
@@ -237,7 +246,8 @@ class LiveWidget(anywidget.AnyWidget):
 
     def _may_come_from_page(self, name: str) -> bool:
         trait = self.traits().get(name)
-        return trait is not None and not trait.read_only and (not name.startswith("_") or name in _FROM_PAGE)
+        own = not name.startswith("_") or name in (*_FROM_PAGE, *self.from_page)
+        return trait is not None and not trait.read_only and own
 
     def _on_request(self, change: Any) -> None:
         request = dict(change["new"])
@@ -342,9 +352,15 @@ class LiveWidget(anywidget.AnyWidget):
             message, detail = results.pop("message", ""), results.pop("detail", "")
             self._header = _header(self.session)
             for name, value in results.items():
-                self.set_trait(name, value)
+                self._set_result(name, value)
             self._code = self.code()
             self._tell("running" if self._running() else "idle", ms=milliseconds, message=message, detail=detail)
+
+    def _set_result(self, name: str, value: Any) -> None:
+        """Set a trait of results, unless it would say again what it says: only what has changed travels."""
+        shown = getattr(self, name)
+        if not (isinstance(value, dict) and isinstance(shown, dict) and value | {"id": 0} == shown | {"id": 0}):
+            self.set_trait(name, value)
 
     def _publish_part(self, results: Callable[[], Wire]) -> None:
         """Publish what is known so far, at most ten times a second."""

@@ -16,7 +16,7 @@ import torch
 
 import interpwidgets as iw
 
-from . import compare, drawing, machine, memory, plot, preview, report, scaling, startup, wire
+from . import compare, drawing, frames, machine, memory, plot, preview, report, scaling, startup, wire
 from .workloads import DEMO, DemoPrompts, Pair, model_of, random_pair, workloads
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def _rest(results: report.Results, parts: list[str] | tuple[str, ...], quick: bo
         if "drawing" in parts:
             _say("drawing")
             lengths = (15,) if quick else drawing.LENGTHS
+            results.frames = frames.frames(runs=5 if quick else 30)
             results.drawn = drawing.drawings(session, [pair_of(n).clean for n in lengths], runs=1 if quick else 3)
 
 

@@ -21,7 +21,7 @@ from .workloads import DemoPrompts
 LENGTHS = (15, 256, 1024)
 DIFFERING = 16  # tokens that follow the first one that differs: the rest is shared
 SWEEPS = ("resid_pre sweep", "z sweep")
-WORKLOADS = ("lens", "pattern", *SWEEPS)
+WORKLOADS = ("lens", "pattern", "AttentionPattern", *SWEEPS)
 BUDGET = 512 * 2**20
 STATUS = Path("/proc/self/status")
 
@@ -76,6 +76,12 @@ def measure(length: int, workload: str) -> Peak:
         iw.logit_lens(session, pair.clean)
     elif workload == "pattern":
         session.run(pair.clean, capture="pattern")
+    elif workload == "AttentionPattern":
+        widget = iw.AttentionPattern(session, pair.clean)
+        widget.ablate(3, 1)
+        widget.wait()
+        widget.select(20, 2)
+        widget.wait()
     else:
         iw.patch_sweep(session, pair.clean, pair.corrupted, workload.split()[0], answer=pair.answer, foil=pair.foil)
     return Peak(length, workload, resident("VmHWM") - before, session.memory().results, BUDGET)

@@ -29,6 +29,7 @@ class Results:
     modules: dict[str, tuple[int, int]] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     drawn: list[Drawn] = field(default_factory=list)
+    frames: dict[str, float] = field(default_factory=dict)
     previews: list[Preview] = field(default_factory=list)
 
 
@@ -44,6 +45,10 @@ def page(results: Results, plot: str = "") -> str:
         ("From a fresh process", _table(("step", "seconds"), [(k, f"{v:.2f}") for k, v in results.startup.items()])),
         ("On the wire", _wire(results)),
         ("Drawing one layer's patterns", _drawing(results.drawn)),
+        (
+            "Drawing 30 x 9 thumbnails of 128 x 128",
+            _table(("frame", "milliseconds"), [(what, f"{t:.1f}") for what, t in results.frames.items()]),
+        ),
         ("Estimates beside exact maps", _table(*preview.table(results.previews))),
     ]
     text = "# Benchmarks\n\nWritten by `make bench`; what each figure means is said in the modules of this folder.\n"
@@ -126,11 +131,13 @@ def _wire(results: Results) -> list[str]:
     found = {(s.widget, s.what, s.length): s for s in results.sent}
     clicks = list(dict.fromkeys((s.widget, s.what) for s in results.sent))
     head = ("bytes (seconds)", *(f"{n} tokens" for n in lengths))
-    rows = [(f"{w}: {what}", *(_message(found[w, what, n]) for n in lengths)) for w, what in clicks]
+    rows = [(f"{w}: {what}", *(_message(found.get((w, what, n))) for n in lengths)) for w, what in clicks]
     return [*_table(("widget", "bytes of JavaScript", "of CSS"), modules), "", *_table(head, rows)] if modules else []
 
 
-def _message(sent: Sent) -> str:
+def _message(sent: Sent | None) -> str:
+    if sent is None:
+        return ""
     return f"{sent.size:,}" + (f" ({sent.seconds:.2g})" if sent.seconds else "")
 
 

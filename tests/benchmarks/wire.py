@@ -23,6 +23,7 @@ LENGTHS = (15, 128, 512, 1024)
 DIFFERING = 16
 """Tokens that follow the first one that differs, in the pairs."""
 
+_WINDOW, _ELSEWHERE = "window", "elsewhere"  # clicks that are no request of the widget's
 Click = tuple[str, str, dict[str, Any]]
 """What is done, the request's op, and its arguments."""
 
@@ -73,7 +74,7 @@ def clicks(session: iw.Session, pair_of: Callable[[int], Pair], lengths: Sequenc
     found = []
     for length in lengths:
         pair = pair_of(length)
-        layer = session.model.config.num_hidden_layers // 2
+        layer = _middle(session)
         cell = {"site": "resid_pre", "layer": layer, "position": length - 1}
         token = {"position": length - 1, "token": pair.foil}
         moved = {"source": [layer, length - 1], "target": [1, length - 2]}
@@ -83,15 +84,26 @@ def clicks(session: iw.Session, pair_of: Callable[[int], Pair], lengths: Sequenc
                 [
                     ("select a head", "select", {"layer": layer, "head": 1}),
                     ("ablate a head", "ablate", {"layer": layer, "head": 1}),
+                    ("select a later head", "select", {"layer": layer + 1, "head": 0}),
+                    ("ablate a second head", "ablate", {"layer": layer - 1, "head": 1}),
+                    *([("exact window of 128 x 64", _WINDOW, {})] if length > 256 else []),
                 ],
             ),
             (
                 lambda pair=pair: iw.LogitLens(session, pair.clean),
-                [("replace a token", "replace", token), ("transplant a state", "transplant_cells", moved)],
+                [
+                    ("transplant a state", "transplant_cells", moved),
+                    ("ablate a head elsewhere", _ELSEWHERE, {}),
+                    ("replace a token", "replace", token),
+                ],
             ),
             (
                 lambda pair=pair: iw.PatchingHeatmap(session, clean=pair.clean, corrupted=pair.corrupted),
-                [("patch a cell", "patch", {"cells": [cell]}), ("another site", "set", {"site": "attn_out"})],
+                [
+                    ("patch a cell", "patch", {"cells": [cell]}),
+                    ("ablate a head elsewhere", _ELSEWHERE, {}),
+                    ("another site", "set", {"site": "attn_out"}),
+                ],
             ),
         ]
         for make, asked in makers:
@@ -113,19 +125,28 @@ def _clicks_of(make: Callable[[], LiveWidget], asked: list[Click], length: int) 
         ]
         for number, (what, operation, arguments) in enumerate(asked, start=1):
             before, start = _bytes(sent), time.perf_counter()
-            _request(widget, number, operation, arguments)
+            _act(widget, number, operation, arguments)
             widget.wait()
             found.append(Sent(kind, what, length, _bytes(sent) - before, time.perf_counter() - start))
         widget.close()
     return found
 
 
+def _middle(session: iw.Session) -> int:
+    return session.engine.architecture.n_layers // 2
+
+
 def _bytes(sent: list[tuple[str, int]]) -> int:
     return sum(size for _, size in sent)
 
 
-def _request(widget: LiveWidget, number: int, operation: str, arguments: dict[str, Any]) -> None:
-    """A click, as the page sends it."""
-    request = {"id": number, "op": operation, **arguments}
-    content = {"data": {"method": "update", "state": {"_request": request}, "buffer_paths": []}}
+def _act(widget: LiveWidget, number: int, operation: str, arguments: dict[str, Any]) -> None:
+    """A click, as the page sends it; or an experiment that another widget made."""
+    if operation == _ELSEWHERE:
+        widget.session.interventions.append(iw.Ablate("z", layer=_middle(widget.session), head=1))
+        return
+    state = {"_request": {"id": number, "op": operation, **arguments}}
+    if operation == _WINDOW:
+        state = {"_asked": {"version": widget._detail["version"], "rows": [100, 228], "cols": [50, 114]}}
+    content = {"data": {"method": "update", "state": state, "buffer_paths": []}}
     widget._handle_msg({"content": content, "buffers": []})

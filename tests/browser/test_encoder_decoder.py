@@ -85,9 +85,8 @@ def test_the_choice_of_attention_asks_for_the_stack(page: Page, widget: iw.Atten
     choice.get_by_role("button", name="Encoder").click()
     assert mounted.sent("stack") == ["encoder"]
     widget.stack = "encoder"
-    mounted.push(
-        **{k: v for k, v in state_of(widget).items() if k in ("stack", "layer", "head", "_overview", "_detail")}
-    )
+    names = ("stack", "layer", "head", "_baseline_overview", "_overview", "_baseline_detail", "_detail")
+    mounted.push(**{name: value for name, value in state_of(widget).items() if name in names})
     grid = page.get_by_role("grid", name="encoder L1H1 attention pattern")
     length = len(widget.session.tokenize(PROMPT).source or ())
     expect(grid).to_have_attribute("aria-rowcount", str(length - 1))  # <s> is hidden

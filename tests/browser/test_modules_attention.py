@@ -182,7 +182,77 @@ def test_cleanup_works_where_the_host_gives_no_signal(page: Page) -> None:
     assert page.evaluate("() => harness.model.count()") == 0
 
 
-@pytest.mark.parametrize("shape", [(3, 30, 9), (15, 2, 2), (200, 12, 12), (14, 80, 64)], ids=str)
+LONG = 400
+
+
+def windows(mounted: Mounted, weights: Any, baseline: Any = None) -> None:
+    """Answer what the page asked for last with exact weights."""
+    asked = mounted.sent("_asked")[-1]
+    rows, cols = slice(*asked["rows"]), slice(*asked["cols"])
+    sent = {"now": None, "baseline": states.wire(weights[rows, cols])}
+    mounted.push(_window=asked | sent)
+    mounted.settle()
+
+
+def test_a_long_prompt_is_shown_whole_and_a_bins_largest_weight_is_fetched_when_pointed_at(page: Page) -> None:
+    weights = states.patterns(4, 3, LONG)[1, 1]
+    mounted = show(page, length=LONG, layers=4, heads=3, selected=(1, 1))
+    edges = states.bin_edges(LONG, 256)
+    grid = page.get_by_role("grid", name=PATTERN)
+    expect(grid).to_have_attribute("aria-rowcount", str(len(edges) - 1))
+    key(mounted, PATTERN, *["PageDown"] * 10, *["PageDown"] * 5, *["ArrowRight"] * 3)
+    (top, bottom), (left, right) = edges[150:152], edges[3:5]
+    place = f"queries {top}–{bottom - 1} → keys {left}–{right - 1}"
+    if bottom - top == 1 or right - left == 1:
+        pytest.skip("a bin of one position")
+    assert spoken(mounted, PATTERN).startswith(f"{place}: largest about ")
+    page.wait_for_function("() => harness.model.sent.some((message) => '_asked' in message)")
+    assert mounted.sent("_asked")[-1] == {"version": 1, "rows": [top, bottom], "cols": [left, right]}
+    windows(mounted, weights)
+    block = weights[top:bottom, left:right]
+    expect(page.locator(".iw-readout")).to_contain_text(f"{place}, largest: query ")
+    expect(page.locator(".iw-readout")).to_contain_text(f"{block.max():.4f}")
+
+
+def test_a_click_zooms_in_there_and_exact_weights_replace_coarse_ones_in_place(page: Page) -> None:
+    weights = states.patterns(4, 3, LONG)[1, 1]
+    mounted = show(page, length=LONG, layers=4, heads=3, selected=(1, 1))
+    edges = states.bin_edges(LONG, 256)
+    key(mounted, PATTERN, *["PageDown"] * 20, *["PageDown"] * 5, *["ArrowRight"] * 3, "Enter")
+    assert mounted.requests() == []  # no edge is cut by a click on several
+    row = edges[min(250, len(edges) - 2)]
+    assert spoken(mounted, PATTERN).startswith(f"query {row} ")
+    assert "about" in spoken(mounted, PATTERN)
+    page.wait_for_function("() => harness.model.sent.some((message) => '_asked' in message)")
+    page.wait_for_timeout(150)
+    rows, cols = (mounted.sent("_asked")[-1][name] for name in ("rows", "cols"))
+    assert rows[0] <= row < rows[1]
+    assert (rows[1] - rows[0]) * (cols[1] - cols[0]) < LONG * LONG / 4
+    before = page.locator(".iw-surface__scroller").last.evaluate("(s) => [s.scrollTop, s.scrollLeft]")
+    windows(mounted, weights)
+    assert spoken(mounted, PATTERN).endswith(f": {weights[row, edges[3]]:.4f}")
+    assert page.locator(".iw-surface__scroller").last.evaluate("(s) => [s.scrollTop, s.scrollLeft]") == before
+    asked = len(mounted.sent("_asked"))
+    key(mounted, PATTERN, "ArrowUp", "ArrowRight")
+    page.wait_for_timeout(150)
+    assert len(mounted.sent("_asked")) == asked  # what is there is not asked for again
+    page.get_by_role("button", name="Whole").click()
+    mounted.settle()
+    expect(page.get_by_role("grid", name=PATTERN)).to_have_attribute("aria-rowcount", str(len(edges) - 1))
+
+
+def test_a_window_of_another_picture_is_not_taken(page: Page) -> None:
+    mounted = show(page, length=LONG, layers=4, heads=3, selected=(1, 1))
+    key(mounted, PATTERN, *["PageDown"] * 15, "Enter")
+    page.wait_for_function("() => harness.model.sent.some((message) => '_asked' in message)")
+    page.wait_for_timeout(150)
+    asked = mounted.sent("_asked")[-1]
+    ones = states.patterns(1, 1, LONG)[0, 0] * 0 + 0.7654
+    mounted.push(_window=asked | {"version": 99, "now": None, "baseline": states.wire(ones)})
+    assert "0.7654" not in spoken(mounted, PATTERN)
+
+
+@pytest.mark.parametrize("shape", [(3, 30, 9), (15, 2, 2), (200, 12, 12), (14, 80, 64), (300, 12, 12)], ids=str)
 def test_nothing_sticks_out_at_any_width(page: Page, shape: tuple[int, int, int]) -> None:
     length, layers, heads = shape
     mounted = show(page, length=length, layers=layers, heads=heads, changed=True)
@@ -193,10 +263,10 @@ def test_nothing_sticks_out_at_any_width(page: Page, shape: tuple[int, int, int]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize(("width", "length"), [(420, 15), (900, 3), (900, 15), (1500, 60)])
+@pytest.mark.parametrize(("width", "length"), [(420, 15), (900, 3), (900, 15), (1500, 60), (700, 512), (1500, 512)])
 def test_pictures_to_look_at(page: Page, dark: bool, width: int, length: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    mounted = show(page, length=length, changed=length == 15)
+    mounted = show(page, length=length, changed=length in (15, 512))
     if dark:
         mounted.theme(dark=True)
     mounted.screenshot(f"attention-{width}-{length}-{'dark' if dark else 'light'}")

@@ -11,6 +11,7 @@ import numpy as np
 
 import interpwidgets as iw
 from interpwidgets.session import NoEffectWarning
+from tests.sent import array, head
 
 from .state import CORRUPTED, LONG, PROMPT, count_hooks, state_of
 from .user import User, pair
@@ -28,10 +29,6 @@ def click(widget, op: str, **arguments) -> int:
     number = int(widget._status["id"]) + 1
     send(widget, {"_request": {"id": number, "op": op, **arguments}})
     return number
-
-
-def array(wire: dict) -> np.ndarray:
-    return np.frombuffer(wire["view"], wire["dtype"]).reshape(wire["shape"])
 
 
 def widgets_of(session) -> list:
@@ -90,7 +87,7 @@ def shows_the_model(session, widgets, twin) -> None:
         pattern = iw.attention_patterns(fresh, PROMPT).sel(layer=1, head=2)
         read = iw.logit_lens(fresh, PROMPT)
         swept = iw.patch_sweep(fresh, PROMPT, CORRUPTED, answer=7, foil=11, normalize=False)
-    assert np.allclose(array(attention._detail["now"]), pattern, atol=1e-6)
+    assert np.allclose(head(attention), pattern, atol=1e-6)
     assert np.allclose(array(lens._grid["p"]), read["top_probability"], atol=1e-6)
     assert np.allclose(array(heatmap._sweep["values"]), swept, atol=1e-4)
 

@@ -76,7 +76,7 @@ def test_a_hidden_widget_that_is_shown_again_answers_as_before():
         assert figure.data[0].z.shape == (8, 8)
         widget._view_count = 1
         widget.wait(LONG)
-        assert widget._detail["now"] == picture["now"]
+        assert widget._detail is picture
         click(widget, "select", layer=2, head=0)
         assert widget._detail["layer"] == 2
 

@@ -11,8 +11,9 @@ from torch import nn
 
 import interpwidgets as iw
 from tests.models import tiny
+from tests.sent import array
 
-from .clicking import array, click
+from .clicking import click
 from .state import CORRUPTED, LONG, PROMPT
 
 

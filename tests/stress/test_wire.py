@@ -13,8 +13,9 @@ from traitlets import TraitError
 
 import interpwidgets as iw
 from tests.models import tiny
+from tests.sent import head
 
-from .clicking import array, click, send, shows_the_model, widgets_of
+from .clicking import click, send, shows_the_model, widgets_of
 from .state import LONG, PROMPT
 from .wire import GOOD, PRIVATE, fuzz
 
@@ -220,7 +221,7 @@ def test_repeated_and_stale_requests_do_no_harm(session, widgets):
     send(attention, {"_request": {"id": number + 1, "op": "run", "prompt": list(PROMPT)}})
     attention.wait(LONG)
     assert attention._status["id"] == number + 1
-    assert np.array_equal(array(attention._detail["now"]), iw.attention_patterns(session, PROMPT).sel(layer=1, head=2))
+    assert np.array_equal(head(attention), iw.attention_patterns(session, PROMPT).sel(layer=1, head=2))
 
 
 def test_a_widget_that_cannot_be_made_leaves_nothing_behind(session):

@@ -52,10 +52,11 @@ HISTORY = [
 SETTINGS: dict[str, Any] = {
     "layer": 2, "head": 1, "view": "difference", "how": "mean", "renormalize": False, "hide_bos": False,
     "metric": "probability", "cell": [1, 1], "tracked": [3], "site": "z", "direction": "noise", "normalize": False,
-    "_view_count": 1,
+    "_view_count": 1, "_asked": {"version": 1, "rows": [0, 2], "cols": [0, 2]},
 }  # fmt: skip
 OURS = (
-    "_status", "_experiments", "_history", "_code", "_header", "_overview", "_detail", "_grid", "_sweep", "_task",
+    "_status", "_experiments", "_history", "_code", "_header", "_baseline_overview", "_overview", "_baseline_detail",
+    "_detail", "_window", "_grid", "_sweep", "_task",
     "linked", "_esm", "_title", "_prompt", "_prompts", "_sites", "_model_name", "no_such_trait",
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ from transformers import (
 import interpwidgets as iw
 from interpwidgets.engine.sites import SITES
 from tests.models import ENCODER_DECODERS, encoder_decoder
+from tests.sent import head, thumbnails
 from tests.tiny_tokenizers import VOCABULARY, byte_level
 
 SOURCE, TARGET = (5, 17, 3, 44, 9), (7, 8, 11)
@@ -391,10 +392,6 @@ def test_load_opens_a_folder_with_both(tmp_path):
         assert session.run(iw.SourceTarget("the", "the")).tokens.strings == ("<pad>", "the")
 
 
-def array(wire):
-    return np.frombuffer(wire["view"], wire["dtype"]).reshape(wire["shape"])
-
-
 @pytest.fixture
 def widget(one):
     one.interventions.clear()
@@ -414,10 +411,10 @@ def test_each_stack_is_shown_without_another_run(one, widget):
         widget.select(1, 1, stack)
         assert not ran
         assert (widget._overview["stack"], widget._detail["stack"]) == (stack, stack)
-        assert close(array(widget._detail["now"]), expected.sel(layer=1, head=1))
-        assert np.abs(array(widget._overview["now"]) / 255 - expected.values).max() <= 0.5 / 255 + 1e-6
-        assert widget._overview["causal"] == (prefix == "")
-        assert [widget._overview[e][-1] for e in ("edges", "key_edges")] == [
+        assert close(head(widget), expected.sel(layer=1, head=1))
+        assert np.abs(thumbnails(widget) / 255 - expected.values).max() <= 0.5 / 255 + 1e-6
+        assert widget._baseline_overview["causal"] == (prefix == "")
+        assert [widget._baseline_overview[e][-1] for e in ("edges", "key_edges")] == [
             expected.sizes[d] for d in ("query", "key")
         ]
         assert widget.figure().data[0].z.shape == tuple(expected.sizes[d] for d in ("query", "key"))
@@ -445,7 +442,7 @@ def test_clicks_act_in_the_stack_that_is_shown(one, widget):
     assert (widget._overview["cut"], widget._overview["ablated"]) == ([[1, 1, 3, 4]], [[0, 1, "zero"]])
     assert [e["label"] for e in widget._experiments] == ["cross L1H1 cut 3 → 4", "cross.z L0H1 → 0"]
     run = one.run(PROMPT, "cross.pattern", acting)
-    assert close(array(widget._detail["now"]), run["cross.pattern"].sel(layer=1, head=1))
+    assert close(head(widget), run["cross.pattern"].sel(layer=1, head=1))
     probability = torch.from_numpy(run.logits.values[-1]).softmax(-1)
     assert all(row["now"] == pytest.approx(float(probability[row["id"]])) for row in widget._predictions["rows"])
     widget.stack = "decoder"
@@ -479,7 +476,7 @@ def test_an_encoder_that_shows_no_pattern_is_not_offered():
     with iw.Session(model.eval()) as session:
         widget = iw.AttentionPattern(session, PROMPT)
         widget.wait(30)
-        assert widget._overview["stacks"] == ["decoder", "cross"]
+        assert widget._baseline_overview["stacks"] == ["decoder", "cross"]
         with pytest.raises(ValueError, match="shows no attention in stack 'encoder': it has 'decoder', 'cross'"):
             widget.select(0, 0, "encoder")
 
@@ -496,7 +493,7 @@ def test_a_model_without_an_encoder_has_one_stack():
     with iw.Session(tiny("llama")) as session:
         widget = iw.AttentionPattern(session, [5, 6, 7])
         widget.wait(30)
-        assert widget._overview["stacks"] == ["decoder"]
+        assert widget._baseline_overview["stacks"] == ["decoder"]
         with pytest.raises(ValueError, match="shows no attention in stack 'cross'"):
             iw.AttentionPattern(session, [5, 6, 7], stack="cross")
 
@@ -518,7 +515,7 @@ def test_code_and_static_frame_are_of_the_stack(one, widget):
     widget.select(1, 1, "cross")
     rebuilt = eval(widget.code(), {"iw": iw, "session": one})
     rebuilt.wait(30)
-    assert array(rebuilt._detail["now"]).shape == (4, 5)
+    assert head(rebuilt).shape == (4, 5)
     rebuilt.close()
     assert "attention of cross L1H1, query (row) to key (column)" in widget.static_frame()
 

@@ -10,6 +10,7 @@ import torch
 
 import interpwidgets as iw
 from tests.models import tiny
+from tests.sent import array, head, thumbnails
 
 PROMPT = [5, 17, 3, 44, 17, 60, 8, 91]
 CORRUPTED = [5, 17, 3, 21, 17, 60, 9, 91]
@@ -50,35 +51,31 @@ def click(widget, op, **arguments):
     return request["id"]
 
 
-def array(wire):
-    return np.frombuffer(wire["view"], wire["dtype"]).reshape(wire["shape"])
-
-
 def test_detail_is_the_selected_heads_pattern(session, attention):
     expected = iw.attention_patterns(session, PROMPT)
-    assert np.array_equal(array(attention._detail["now"]), expected.sel(layer=1, head=2))
+    assert np.array_equal(head(attention), expected.sel(layer=1, head=2))
     click(attention, "select", layer=3, head=1)
     assert (attention.layer, attention.head) == (3, 1)
-    assert np.array_equal(array(attention._detail["now"]), expected.sel(layer=3, head=1))
+    assert np.array_equal(head(attention), expected.sel(layer=3, head=1))
 
 
 def test_overview_holds_every_heads_pattern_in_bytes(session, attention):
     expected = iw.attention_patterns(session, PROMPT).values
-    assert np.abs(array(attention._overview["now"]) / 255 - expected).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(thumbnails(attention) / 255 - expected).max() <= 0.5 / 255 + 1e-6
 
 
 def test_thumbnails_of_a_long_prompt_lose_no_spike(session):
     prompt = [int(i) for i in torch.randint(3, 97, (60,), generator=torch.Generator().manual_seed(0))]
     widget = iw.AttentionPattern(session, prompt)
     widget.wait(30)
-    edges = widget._overview["edges"]
-    thumbnails = array(widget._overview["now"])
+    edges = widget._baseline_overview["edges"]
+    small = thumbnails(widget)
     pattern = iw.attention_patterns(session, prompt).values
     assert edges[:2] == [0, 1]
     assert edges[-1] == 60
-    assert thumbnails.shape[-1] == 32
-    assert np.abs(thumbnails.max((2, 3)) / 255 - pattern.max((2, 3))).max() <= 0.5 / 255 + 1e-6
-    assert np.array_equal(thumbnails[..., 0], np.rint(255 * np.maximum.reduceat(pattern[..., 0], edges[:-1], axis=2)))
+    assert small.shape[-1] == len(edges) - 1 <= 32
+    assert np.abs(small.max((2, 3)) / 255 - pattern.max((2, 3))).max() <= 0.5 / 255 + 1e-6
+    assert np.array_equal(small[..., 0], np.rint(255 * np.maximum.reduceat(pattern[..., 0], edges[:-1], axis=2)))
 
 
 def test_ablating_by_click_equals_ablating_in_python(session, attention):
@@ -96,18 +93,18 @@ def test_ablating_by_click_equals_ablating_in_python(session, attention):
     click(attention, "ablate", layer=1, head=2, how="mean")
     attention.wait(30)
     assert len(session.interventions) == 0
-    assert attention._overview["baseline"] is None
+    assert attention._overview["now"] is None
 
 
 def test_cutting_an_edge_and_undoing_it(session, attention):
     click(attention, "cut", layer=1, head=2, query=6, key=3, renormalize=False)
     attention.wait(30)
     assert list(session.interventions) == [iw.CutEdge(layer=1, head=2, query=6, key=3, renormalize=False)]
-    assert array(attention._detail["now"])[6, 3] == 0
+    assert head(attention)[6, 3] == 0
     assert attention._overview["cut"] == [[1, 2, 6, 3]]
     click(attention, "undo")
     attention.wait(30)
-    assert array(attention._detail["now"])[6, 3] > 0
+    assert head(attention)[6, 3] > 0
     assert attention._history == {"undo": False, "redo": True}
 
 
@@ -339,10 +336,10 @@ def test_the_code_of_a_view_rebuilds_it(request, session, kind):
         again = eval(last, names) if kind != "heatmap" else exec(last, names) or names["widget"]
         again.wait(30)
         assert again.code() == code
-        for name in ("_detail", "_grid", "_sweep"):
+        for name in ("_baseline_detail", "_grid", "_sweep"):
             if hasattr(widget, name):
                 mine, its = getattr(widget, name), getattr(again, name)
-                key = {"_detail": "now", "_grid": "p", "_sweep": "values"}[name]
+                key = {"_baseline_detail": "weights", "_grid": "p", "_sweep": "values"}[name]
                 assert np.allclose(array(mine[key]), array(its[key]), atol=1e-5)
 
 

@@ -1,24 +1,23 @@
 // AttentionPattern: all heads at a glance, one head large, what the model predicts; ablate a head, cut an edge.
 import { h, fill, attribute, coalesce, choice, dropdown } from "./dom.js";
-import { decode } from "./wire.js";
 import { colourAt, legend, rootTicks } from "./color.js";
 import { createFrame } from "./frame.js";
 import { createHeadGrid } from "./heads.js";
 import { createMatrix, divergingColour, widestCell } from "./matrix.js";
 import { answerCaption, predictionOf, predictionTable } from "./predictions.js";
 import { promptPair } from "./prompt.js";
+import { binOf, detailOf, overviewOf } from "./weights.js";
 
 /**
- * @typedef {import("./wire.js").Decoded} Decoded
- * @typedef {"decoder" | "encoder" | "cross"} Stack whose attention: "cross" is from the decoder to the encoder
- * @typedef {{id: number, stack: Stack, stacks: Stack[], causal: boolean, rests: boolean, edges: number[], key_edges: number[], present: boolean[],
- *   now: Decoded, baseline: Decoded | null, changed: Decoded | null, ablated: [number, number, string][],
- *   cut: [number, number, number, number][]}} Overview of one stack; arrays are (layer, head, query bin, key bin) with 255 for a weight of 1;
- *   `changed` is (layer, head); `rests`: heads rest on position 0, which may be hidden
- * @typedef {{id: number, stack: Stack, layer: number, head: number, kv_head: number, now: Decoded, baseline: Decoded | null}} Detail (query, key)
+ * @typedef {import("./weights.js").Head} Head
  * @typedef {{id: number, rows: import("./predictions.js").Row[], note: string}} Predictions
- * @typedef {{layer: number, head: number}} Head
+ * @typedef {"whole" | "cells" | "values"} Zoom of a long prompt: bins on one screen, single cells, and cells wide enough for their weights
  */
+
+/** Pixels of a cell at each zoom; of a bin at most. */
+const CELL = { whole: 3, cells: 10, values: 30 };
+/** Milliseconds that the view or the pointer rests before weights are asked for. */
+const REST = 60;
 
 export default { render };
 
@@ -27,10 +26,14 @@ function render(host) {
   const frame = createFrame(host, { name: "attention", onTheme: () => redraw() });
   const { wire, signal } = frame;
   const { model } = wire;
-  /** @type {Overview | null} */
+  /** @type {import("./weights.js").Overview | null} */
   let overview = null;
-  /** @type {Detail | null} */
+  /** @type {import("./weights.js").Detail | null} */
   let detail = null;
+  /** @type {Zoom} */
+  let zoom = "whole";
+  let resting = 0;
+  signal.addEventListener("abort", () => clearTimeout(resting));
   /** @type {Predictions | null} */
   let predicted = null;
   /** @type {Head} */
@@ -61,9 +64,10 @@ function render(host) {
     maxLabel: 88,
     palette: frame.palette,
     maxHeight: 760,
-    cellWidth: () => [6, widestCell(keys() - hidden())],
+    cellWidth: () => (binned() ? [1, CELL.whole] : isLong() ? [CELL[zoom], CELL[zoom]] : [6, widestCell(keys() - hidden())]),
     onPoint: (cell) => point(cell),
-    onActivate: (cell) => cut(cell.row + hidden(), cell.col + hidden()),
+    onActivate: (cell) => (binned() ? closer(cell) : cut(cell.row + hidden(), cell.col + hidden())),
+    onView: ({ top, bottom, left, right }) => isLong() && !binned() && want([top + hidden(), bottom + hidden()], [left + hidden(), right + hidden()]),
   });
   const table = predictionTable({ label: "Predictions" });
 
@@ -75,6 +79,15 @@ function render(host) {
       { value: "baseline", text: "Baseline", title: "The model as it is" },
     ],
     onChoose: (value) => wire.set("view", value),
+  });
+  const zooms = choice({
+    label: "Zoom",
+    options: [
+      { value: "whole", text: "Whole", title: "The whole pattern: each cell is the largest weight of several positions; a click zooms in there" },
+      { value: "cells", text: "Cells", title: "A cell for each pair of tokens" },
+      { value: "values", text: "Values", title: "Cells with their weights written in" },
+    ],
+    onChoose: (value) => magnify(/** @type {Zoom} */ (value)),
   });
   const stacks = choice({
     label: "Whose attention",
@@ -99,7 +112,7 @@ function render(host) {
     h("section", { class: "iw-attention__heads", "aria-label": "All heads" },
       h("div", { class: "iw-controls" }, stacks.el, views.el, sink, headLegend.el), headCaption, h("div", { class: "iw-veil" }, heads.el)),
     h("section", { class: "iw-attention__head", "aria-label": "Selected head" },
-      h("div", { class: "iw-controls" }, matrixCaption, h("span", { class: "iw-attention__ablate" }, knock, how.el), rest.el),
+      h("div", { class: "iw-controls" }, matrixCaption, zooms.el, h("span", { class: "iw-attention__ablate" }, knock, how.el), rest.el),
       readout, h("div", { class: "iw-veil" }, matrix.el), matrixLegend.el),
     h("section", { class: "iw-attention__next iw-veil", "aria-label": "Predictions" }, tableCaption, table.el));
 
@@ -110,14 +123,28 @@ function render(host) {
   const read = (/** @type {boolean} */ ofSource) => /** @type {import("./tokens.js").Token[]} */ ((ofSource ? model.get("_prompt")?.source : model.get("_prompt"))?.tokens ?? []);
   const queryTokens = () => read(stack() === "encoder");
   const keyTokens = () => read(stack() !== "decoder");
+  /** Whether no query of a row sees a key of a column. @param {number} row @param {number} col */
+  const isBlank = (row, col) => masked(positions(0, row)[1] - 1, positions(1, col)[0]);
   const word = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ position) => tokens[position]?.text ?? String(position);
   const causal = () => overview?.causal ?? true;
+  const isLong = () => !!detail?.coarse;
+  const binned = () => isLong() && zoom === "whole";
+  const sized = () => !!detail && detail.queries === queries() && detail.keys === keys();
+  /** Where the rows and columns of bins begin, position 0 among them. */
+  const edges = () => (sized() && detail ? [detail.edges, detail.keyEdges] : [overview?.edges ?? [0], overview?.key_edges ?? [0]]);
+  /** Which positions a row or column stands for. @param {0 | 1} axis @param {number} index @returns {[number, number]} first and end */
+  const positions = (axis, index) => {
+    const at = index + hidden();
+    return binned() ? [edges()[axis][at] ?? 0, edges()[axis][at + 1] ?? 1] : [at, at + 1];
+  };
   const masked = (/** @type {number} */ query, /** @type {number} */ key) => causal() && key > query;
   const name = () => `${stack() === "decoder" ? "" : `${stack()} `}L${selected.layer}H${selected.head}`;
   const isAblated = () => !!overview?.ablated.some(([layer, head]) => layer === selected.layer && head === selected.head);
   const isCut = (/** @type {number} */ query, /** @type {number} */ key) =>
     !!overview?.cut.some(([layer, head, from, to]) => layer === selected.layer && head === selected.head && from === query && to === key);
-  const view = () => (overview?.baseline ? /** @type {string} */ (model.get("view")) : "now");
+  const view = () => /** @type {"now" | "difference" | "baseline"} */ (overview?.acts ? model.get("view") : "now");
+  /** What has come of the selected head; nothing while it is on its way. */
+  const current = () => (detail && sized() && detail.stack === stack() && detail.layer === selected.layer && detail.head === selected.head ? detail : null);
 
   /** @param {Head} head */
   function select(head) {
@@ -140,52 +167,101 @@ function render(host) {
    * @param {number | null} position
    */
   function hover(row, axis, position) {
-    matrix.emphasise(position === null || position < hidden() || !axis ? null : position - hidden(), axis ?? "both");
+    const at = position === null || position < hidden() || !axis ? null : binned() ? binOf(edges()[axis === "columns" ? 1 : 0])[position] - hidden() : position - hidden();
+    matrix.emphasise(at, axis ?? "both");
     row.highlight(position === null ? [] : [position]);
   }
   /** @param {import("./matrix.js").Cell | null} cell */
   function point(cell) {
     attribute(readout, "data-idle", cell ? null : "true");
     if (!cell) {
-      fill(readout, "Point at a cell for its weight. A click, or Enter, cuts that edge and runs the model.");
+      fill(readout, binned() ? "Point at a cell for its largest weight. A click, or Enter, zooms in there." : "Point at a cell for its weight. A click, or Enter, cuts that edge and runs the model.");
       light([], []);
       return;
     }
-    const [query, key] = [cell.row + hidden(), cell.col + hidden()];
-    fill(readout, sentence(query, key));
-    light([query], [key]);
+    const [rows, cols] = [positions(0, cell.row), positions(1, cell.col)];
+    fill(readout, describe(cell.row, cell.col));
+    light(range(rows), range(cols));
+    if (binned() && !isBlank(cell.row, cell.col)) want(rows, cols);
   }
   /** Point at the cell's tokens. @param {number[]} query @param {number[]} key */
   function light(query, key) {
     prompt.highlight(stack() === "encoder" ? [] : query, stack() === "decoder" ? key : []);
     prompt.source.highlight(stack() === "encoder" ? query : [], stack() === "decoder" ? [] : key);
   }
-  /** @param {number} query @param {number} key */
-  function sentence(query, key) {
-    const edge = `query ${query} ${word(queryTokens(), query)} → key ${key} ${word(keyTokens(), key)}`;
-    if (masked(query, key)) return `${edge}: masked, a query cannot look ahead`;
-    const { now, baseline, exact } = weights();
-    const digits = exact ? 4 : 2;
-    const before = baseline ? ` (baseline ${baseline(query, key).toFixed(digits)})` : "";
-    return `${edge}: ${exact ? "" : "about "}${now(query, key).toFixed(digits)}${before}${isCut(query, key) ? " · cut" : ""}`;
+  /** Zoom in on the positions of a bin. @param {import("./surface.js").Cell} cell */
+  function closer({ row, col }) {
+    if (!isBlank(row, col)) magnify("cells", { row, col });
+  }
+  /** @param {Zoom} next @param {import("./surface.js").Cell} [at] what is to be in the middle */
+  function magnify(next, at = matrix.cursor()) {
+    const [[query], [key]] = [positions(0, at.row), positions(1, at.col)];
+    zoom = next;
+    const [row, col] = [query, key].map((position, axis) => (binned() ? binOf(edges()[axis])[position] : position) - hidden());
+    matrix.lookAt({ row, col });
+    redraw();
+  }
+  /**
+   * Ask for exact weights, once the view or the pointer rests.
+   * @param {[number, number]} rows @param {[number, number]} cols positions, first and end
+   */
+  function want(rows, cols) {
+    clearTimeout(resting);
+    const head = current();
+    if (!head?.coarse || hasAll(head, rows, cols)) return;
+    resting = window.setTimeout(() => {
+      if (head === current() && !hasAll(head, rows, cols)) wire.set("_asked", { version: head.version, rows, cols });
+    }, REST);
   }
 
-  /** The selected head's weights: exact when they have come, until then read off the thumbnail. */
-  function weights() {
-    const width = keys();
-    if (detail && detail.stack === stack() && detail.layer === selected.layer && detail.head === selected.head && detail.now.shape[0] === queries() && detail.now.shape[1] === width) {
-      const at = (/** @type {Decoded} */ array) => (/** @type {number} */ query, /** @type {number} */ key) => array.data[query * width + key];
-      return { exact: true, now: at(detail.now), baseline: detail.baseline ? at(detail.baseline) : null };
+  /** What a cell says. @param {number} row @param {number} col */
+  function describe(row, col) {
+    const [rows, cols] = [positions(0, row), positions(1, col)];
+    if (rows[1] - rows[0] === 1 && cols[1] - cols[0] === 1) return sentence(rows[0], cols[0], row, col);
+    const place = `${span("query", "queries", rows)} → ${span("key", "keys", cols)}`;
+    if (isBlank(row, col)) return `${place}: masked, a query cannot look ahead`;
+    const shown = view();
+    const head = current();
+    const most = shown === "difference" ? "largest difference" : "largest";
+    if (!head || !hasAll(head, rows, cols)) return `${place}: ${most} about ${signed(weightsOf(shown)(row, col), 2)}`;
+    let found = [rows[0], cols[0]];
+    for (const query of range(rows)) for (const key of range(cols)) if (Math.abs(head.exact[shown](query, key)) > Math.abs(head.exact[shown](found[0], found[1]))) found = [query, key];
+    return `${place}, ${most}: ${sentence(found[0], found[1], row, col)}`;
+  }
+  /** @param {number} query @param {number} key @param {number} row @param {number} col the cell that they are in */
+  function sentence(query, key, row, col) {
+    const edge = `query ${query} ${word(queryTokens(), query)} → key ${key} ${word(keyTokens(), key)}`;
+    if (masked(query, key)) return `${edge}: masked, a query cannot look ahead`;
+    const head = current();
+    const exact = !!head?.has(query, key);
+    const read = (/** @type {"now" | "baseline"} */ kind) => (exact && head ? head.exact[kind](query, key).toFixed(4) : weightsOf(kind)(row, col).toFixed(2));
+    const before = overview?.acts ? ` (baseline ${read("baseline")})` : "";
+    const among = exact || !head ? "" : ", the largest of its bin";
+    return `${edge}: ${exact ? "" : "about "}${read("now")}${among}${before}${isCut(query, key) ? " · cut" : ""}`;
+  }
+
+  /** The weights that cells are drawn by: exact if they have come, else the largest of each bin. @param {"now" | "baseline" | "difference"} kind @returns {(row: number, col: number) => number} */
+  function weightsOf(kind) {
+    const [first, head] = [hidden(), current()];
+    if (head) {
+      if (binned()) return (row, col) => head.binned[kind](row + first, col + first);
+      if (!head.coarse) return (row, col) => head.exact[kind](row + first, col + first);
+      const [rowBin, colBin] = [binOf(head.edges), binOf(head.keyEdges)];
+      return (row, col) => (head.has(row + first, col + first) ? head.exact[kind](row + first, col + first) : head.binned[kind](rowBin[row + first], colBin[col + first]));
     }
-    if (!overview) return { exact: false, now: () => 0, baseline: null };
-    const [queryBin, keyBin] = [binOf(overview.edges), binOf(overview.key_edges)];
-    const at = (/** @type {Decoded} */ array) => (/** @type {number} */ query, /** @type {number} */ key) => binned(array, selected.layer, selected.head, queryBin[query], keyBin[key]);
-    return { exact: false, now: at(overview.now), baseline: overview.baseline ? at(overview.baseline) : null };
+    if (!overview) return () => 0;
+    const { now, baseline } = overview;
+    const [rowBin, colBin] = [binOf(overview.edges), binOf(overview.key_edges)];
+    const { layer, head: index } = selected;
+    return (row, col) => {
+      const [query, key] = [rowBin[positions(0, row)[0]], colBin[positions(1, col)[0]]];
+      return kind === "difference" ? now(layer, index, query, key) - baseline(layer, index, query, key) : (kind === "now" ? now : baseline)(layer, index, query, key);
+    };
   }
 
   function draw() {
     const shown = view();
-    const none = overview?.baseline ? undefined : "No experiment is on: nothing differs from the baseline";
+    const none = overview?.acts ? undefined : "No experiment is on: nothing differs from the baseline";
     views.update(/** @type {"now"} */ (shown), { difference: none, baseline: none });
     const unseen = overview && !overview.stacks.includes("encoder") ? "This encoder's attention shows no pattern" : undefined;
     stacks.el.hidden = (overview?.stacks.length ?? 1) < 2;
@@ -197,6 +273,8 @@ function render(host) {
     rest.update(String(model.get("renormalize") ?? true));
     fill(knock, isAblated() ? `Restore ${name()}` : `Ablate ${name()}`);
     how.el.hidden = isAblated();
+    zooms.el.hidden = !isLong();
+    zooms.update(zoom);
     prompt.update(model.get("_prompt") ?? {});
     drawHeads(shown);
     drawMatrix(shown);
@@ -213,16 +291,13 @@ function render(host) {
       headLegend.update({ kind: "seq", ticks: rootTicks(1, false), unit: "attention weight, square-root scale" });
       return;
     }
-    const { now, baseline, changed, present } = overview;
-    const [layers, count, bins, keyBins] = now.shape;
-    const difference = shown === "difference" && !!baseline;
+    const { now, baseline, changed, present, layers, heads: count, bins, keyBins } = overview;
+    const difference = shown === "difference";
     const skip = Math.min(hidden(), bins - 1);
     const bound = difference ? Math.max(0.01, largest(changed?.data ?? [])) : null;
-    const shownArray = shown === "baseline" && baseline ? baseline : now;
-    const value = (/** @type {number} */ layer, /** @type {number} */ head, /** @type {number} */ query, /** @type {number} */ key) =>
-      binned(shownArray, layer, head, query, key) - (difference && baseline ? binned(baseline, layer, head, query, key) : 0);
+    /** @type {import("./weights.js").Read} */
+    const value = difference ? (layer, head, query, key) => now(layer, head, query, key) - baseline(layer, head, query, key) : shown === "baseline" ? baseline : now;
     const change = (/** @type {number} */ layer, /** @type {number} */ head) => changed?.data[layer * count + head] ?? 0;
-    const together = (/** @type {number} */ positions, /** @type {number} */ into) => Math.ceil((positions - 1) / Math.max(1, into - 1));
     const binning = bins < queries() || keyBins < keys() ? `, largest of each ${together(queries(), bins)} × ${together(keys(), keyBins)} positions` : "";
     heads.update({
       version: `${version} ${shown} ${frame.root.dataset.iwTheme}`,
@@ -233,7 +308,7 @@ function render(host) {
         if (!present[layer]) return `L${layer} has no attention pattern`;
         let most = 0;
         for (let query = skip; query < bins; query++) for (let key = skip; key < keyBins && !masked(query, key); key++) most = Math.max(most, Math.abs(value(layer, head, query, key)));
-        const by = change(layer, head) ? ` · changed by up to ${change(layer, head).toFixed(2)}` : "";
+        const by = change(layer, head) ? ` · changed by ${overview?.exact ? "up to" : "at least"} ${change(layer, head).toFixed(2)}` : "";
         return `L${layer} H${head} · ${difference ? "largest difference" : "max"} ${most.toFixed(2)}${by}`;
       },
     });
@@ -242,44 +317,56 @@ function render(host) {
     headLegend.update({ kind: bound ? "div" : "seq", ticks: rootTicks(bound ?? 1, !!bound), unit: `${bound ? "now − baseline" : "attention weight"}, square-root scale` });
   }
 
-  /** @param {string} shown */
-  function drawMatrix(shown) {
-    const { exact, now, baseline } = weights();
-    const first = hidden();
-    const [rows, cols] = [Math.max(0, queries() - first), Math.max(0, keys() - first)];
-    const difference = shown === "difference" && !!baseline;
-    /** @param {number} query @param {number} key */
-    const value = (query, key) => (difference && baseline ? now(query, key) - baseline(query, key) : shown === "baseline" && baseline ? baseline(query, key) : now(query, key));
+  /** The largest weight, or difference, of what is drawn. @param {boolean} difference @param {number} rows @param {number} cols */
+  function extent(difference, rows, cols) {
+    const [first, head] = [hidden(), current()];
+    const kinds = /** @type {("now" | "baseline" | "difference")[]} */ (difference ? ["difference"] : ["now", "baseline"]);
+    // Single cells of a long prompt are many, and no larger than their bins.
+    const bins = head?.coarse ? [head.edges, head.keyEdges].map((edges) => edges.length - 1 - first) : [rows, cols];
+    const blank = head?.coarse ? masked : isBlank;
     let most = 0;
-    for (let query = first; query < first + rows; query++) {
-      for (let key = first; key < first + cols && !masked(query, key); key++) {
-        most = Math.max(most, difference ? Math.abs(value(query, key)) : Math.max(now(query, key), baseline?.(query, key) ?? 0));
-      }
+    for (const kind of kinds) {
+      const read = head?.coarse ? (/** @type {number} */ row, /** @type {number} */ col) => head.binned[kind](row + first, col + first) : weightsOf(kind);
+      for (let row = 0; row < bins[0]; row++) for (let col = 0; col < bins[1] && !blank(row, col); col++) most = Math.max(most, Math.abs(read(row, col)));
     }
-    const bound = Math.max(difference ? 0.01 : 0.001, most);
+    return most;
+  }
+
+  /** @param {"now" | "difference" | "baseline"} shown */
+  function drawMatrix(shown) {
+    const first = hidden();
+    const ends = binned() ? edges().map((starts) => starts.length - 1) : [queries(), keys()];
+    const [rows, cols] = ends.map((end) => Math.max(0, end - first));
+    const difference = shown === "difference";
+    const value = weightsOf(shown);
+    const bound = Math.max(difference ? 0.01 : 0.001, extent(difference, rows, cols));
     const colours = frame.palette();
-    const labels = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ length) =>
-      Array.from({ length }, (_, index) => ({ text: word(tokens, index + first), faint: tokens[index + first]?.special }));
-    frame.root.style.setProperty("--iw-natural", `${Math.max(420, widestCell(cols) * cols + 96)}px`);
+    const labels = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ length, /** @type {0 | 1} */ axis) =>
+      Array.from({ length }, (_, index) => (binned() ? { text: String(positions(axis, index)[0]) } : { text: word(tokens, index + first), faint: tokens[index + first]?.special }));
+    const head = current();
+    frame.root.style.setProperty("--iw-natural", `${isLong() ? 260 * CELL.whole + 96 : Math.max(420, widestCell(cols) * cols + 96)}px`);
     matrix.update(`${name()} attention pattern`, {
-      rows, cols, rowLabels: labels(queryTokens(), rows), colLabels: labels(keyTokens(), cols), rowTitle: "query ↓", colTitle: "key →",
+      rows, cols, rowLabels: labels(queryTokens(), rows, 0), colLabels: labels(keyTokens(), cols, 1), rowTitle: "query ↓", colTitle: "key →",
       colour(row, col) {
-        if (masked(row, col)) return null;
-        const weight = value(row + first, col + first);
+        if (isBlank(row, col)) return null;
+        const weight = value(row, col);
         return difference ? divergingColour(colours, weight, bound) : colourAt(colours.sequential, weight / bound);
       },
       text(row, col, letters) {
-        const weight = value(row + first, col + first);
-        if (masked(row, col) || Math.abs(weight) < bound * 0.05 || isCut(row + first, col + first)) return "";
+        if (!head?.has(row + first, col + first) || masked(row, col) || isCut(row + first, col + first)) return "";
+        const weight = value(row, col);
+        if (Math.abs(weight) < bound * 0.05) return "";
         const written = [3, 2, 1].map((digits) => weight.toFixed(digits).replace(/^(-?)0\./, "$1.")).slice(bound < 0.1 ? 0 : 1).find((number) => number.length <= letters);
         return written && Number(written) ? written.replace("-", "−") : "";
       },
       marks: (overview?.cut ?? []).filter(([layer, head]) => layer === selected.layer && head === selected.head)
-        .map(([, , query, key]) => ({ row: query - first, col: key - first, kind: /** @type {"cross"} */ ("cross") })).filter(({ row, col }) => row >= 0 && col >= 0),
-      describe: (row, col) => sentence(row + first, col + first),
+        .map(([, , query, key]) => [query, key].map((position, axis) => (binned() ? binOf(edges()[axis])[position] : position) - first))
+        .filter(([row, col]) => row >= 0 && col >= 0).map(([row, col]) => ({ row, col, kind: /** @type {"cross"} */ ("cross") })),
+      describe,
     });
-    const shared = detail?.kv_head !== undefined && exact && model.get("_header")?.kv_heads !== model.get("_header")?.heads ? `, key/value head ${detail.kv_head}` : "";
-    fill(matrixCaption, h("b", {}, name()), shared, isAblated() ? " · ablated" : "", exact || !overview ? "" : " · preview");
+    const shared = head && model.get("_header")?.kv_heads !== model.get("_header")?.heads ? `, key/value head ${head.kv_head}` : "";
+    const each = binned() && head ? ` · a cell is the largest of ${together(queries(), head.edges.length - 1)} × ${together(keys(), head.keyEdges.length - 1)}` : "";
+    fill(matrixCaption, h("b", {}, name()), shared, isAblated() ? " · ablated" : "", head || !overview ? each : " · preview");
     matrixLegend.update({
       kind: difference ? "div" : "seq",
       ticks: difference ? [{ at: 0, text: `−${bound.toFixed(2)}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${bound.toFixed(2)}` }]
@@ -296,16 +383,23 @@ function render(host) {
     selected = { layer: model.get("layer"), head: model.get("head") };
     redraw();
   });
-  wire.results("_overview", (/** @type {any} */ result) => {
-    const now = decode(result.now);
-    version += 1;
-    overview = now && { ...result, now, baseline: decode(result.baseline), changed: decode(result.changed) };
-    redraw();
-  });
-  wire.results("_detail", (/** @type {any} */ result) => {
-    const now = decode(result.now);
-    detail = now && { ...result, now, baseline: decode(result.baseline) };
-    redraw();
+  // What belongs together comes in one message, but not in one event.
+  for (const part of ["_baseline_overview", "_overview"]) {
+    wire.results(part, () => {
+      version += 1;
+      overview = overviewOf(model.get("_baseline_overview"), model.get("_overview"));
+      redraw();
+    });
+  }
+  for (const part of ["_baseline_detail", "_detail"]) {
+    wire.results(part, () => {
+      detail = detailOf(model.get("_baseline_detail"), model.get("_detail")) ?? detail;
+      detail?.take(model.get("_window"));
+      redraw();
+    });
+  }
+  wire.on("_window", () => {
+    if (detail?.take(model.get("_window"))) redraw();
   });
   wire.results("_predictions", (/** @type {Predictions} */ result) => {
     predicted = result;
@@ -315,17 +409,29 @@ function render(host) {
   return frame.dispose;
 }
 
-/** @param {Decoded} array @param {number} layer @param {number} head @param {number} query @param {number} key */
-function binned(array, layer, head, query, key) {
-  const [, heads, bins, keyBins] = array.shape;
-  return array.data[((layer * heads + head) * bins + query) * keyBins + key] / 255;
+/** @param {import("./weights.js").Detail} head @param {[number, number]} rows @param {[number, number]} cols @returns {boolean} whether all exact weights there have come */
+function hasAll(head, rows, cols) {
+  return range(rows).every((query) => range(cols).every((key) => head.has(query, key)));
 }
 
-/** The bin of each position. @param {number[]} edges */
-function binOf(edges) {
-  const bins = new Uint16Array(edges[edges.length - 1]);
-  for (let bin = 0; bin + 1 < edges.length; bin++) bins.fill(bin, edges[bin], edges[bin + 1]);
-  return bins;
+/** @param {[number, number]} range @returns {number[]} */
+function range([first, end]) {
+  return Array.from({ length: end - first }, (_, index) => first + index);
+}
+
+/** @param {string} one @param {string} several @param {[number, number]} range */
+function span(one, several, [first, end]) {
+  return end - first === 1 ? `${one} ${first}` : `${several} ${first}–${end - 1}`;
+}
+
+/** @param {number} value @param {number} digits */
+function signed(value, digits) {
+  return value.toFixed(digits).replace("-", "−");
+}
+
+/** How many positions go into a bin. @param {number} positions @param {number} bins */
+function together(positions, bins) {
+  return Math.ceil((positions - 1) / Math.max(1, bins - 1));
 }
 
 /** @param {ArrayLike<number>} values */

@@ -26,7 +26,11 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
   /** @type {Heads | null} */
   let data = null;
   let pitch = 12;
+  let updates = 0;
   const atlas = document.createElement("canvas");
+  /** All thumbnails at their size on the page: what a frame shows while only the pointer or the view moves. */
+  const sheet = document.createElement("canvas");
+  let drawn = "";
   const tile = () => pitch - (pitch >= 18 ? 2 : 1);
   /** @param {Cell} cell */
   const boxOf = ({ row, col }) => ({ x: LEFT + col * pitch, y: TOP + row * pitch, width: tile(), height: tile() });
@@ -84,14 +88,25 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
     context.rect(LEFT - 2, TOP - 2, view.width, view.height);
     context.clip();
     context.translate(-view.left, -view.top);
-    for (let col = 0; col < (data?.layers ?? 24); col++) {
-      if (LEFT + (col + 1) * pitch < view.left || LEFT + col * pitch > view.left + view.width) continue;
-      for (let row = 0; row < (data?.heads ?? 8); row++) drawTile(context, { row, col }, colours);
-    }
+    drawSheet(colours);
+    const scale = devicePixelRatio;
+    context.drawImage(sheet, view.left * scale, view.top * scale, view.width * scale, view.height * scale, view.left, view.top, view.width, view.height);
     if (data) drawRing(context, grown(boxOf({ row: data.selected.head, col: data.selected.layer })), colours);
     if (active && data && (active.row !== data.selected.head || active.col !== data.selected.layer)) drawMark(context, grown(boxOf(active)), "ring", colours);
     context.restore();
     drawAxes(context, view, active, colours);
+  }
+
+  /** @param {Palette} colours */
+  function drawSheet(colours) {
+    const now = `${updates} ${pitch} ${devicePixelRatio}`;
+    if (drawn === now) return;
+    drawn = now;
+    const { layers, heads } = data ?? { layers: 24, heads: 8 };
+    [sheet.width, sheet.height] = [LEFT + layers * pitch + 2, TOP + heads * pitch + 2].map((side) => Math.ceil(side * devicePixelRatio));
+    const context = /** @type {CanvasRenderingContext2D} */ (sheet.getContext("2d"));
+    context.scale(devicePixelRatio, devicePixelRatio);
+    for (let col = 0; col < layers; col++) for (let row = 0; row < heads; row++) drawTile(context, { row, col }, colours);
   }
 
   /** @param {CanvasRenderingContext2D} context @param {Cell} cell @param {Palette} colours */
@@ -163,6 +178,7 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
     update(next) {
       const same = data?.version === next.version;
       data = next;
+      updates += 1;
       surface.label(`All heads: ${next.heads} heads by ${next.layers} layers`);
       if (!same) paintAtlas(atlas, next, palette());
       surface.moveTo({ row: next.selected.head, col: next.selected.layer });

@@ -300,6 +300,12 @@ function render(host) {
     baseline = withRows(baseline, result);
     redraw();
   });
+  // The whole grid holds again; it has not come again if it is the one that was there before the parts.
+  wire.on("_part", () => {
+    if (model.get("_part")?.id !== undefined) return;
+    baseline = readLens(model.get("_grid"));
+    redraw();
+  });
   const takeNow = (/** @type {any} */ result) => {
     latest = readLens(result);
     redraw();

@@ -16,16 +16,19 @@ import { elide } from "./tokens.js";
  *   describe: (row: number, col: number) => string}} MatrixData `colour` null leaves a cell blank;
  *   `text` is told how many letters fit: longer text is elided, so a number that does not fit must be rounded or left out
  * @typedef {{signal: AbortSignal, palette: () => Palette, cellWidth: () => [min: number, max: number], cellHeight?: number | (() => number),
- *   upward?: boolean, labelsOnTop?: boolean, maxHeight?: number, maxLabel?: number,
+ *   upward?: boolean, labelsOnTop?: boolean, maxHeight?: number, maxLabel?: number, onView?: (seen: Range) => void,
  *   onPoint?: (cell: Cell | null, source: "pointer" | "keyboard") => void,
  *   onActivate?: (cell: Cell, event: MouseEvent | KeyboardEvent) => void}} MatrixSpec
- *   without `cellHeight` cells are square; `upward` draws row 0 lowest; heights above `maxHeight` scroll
+ *   without `cellHeight` cells are square; `upward` draws row 0 lowest; heights above `maxHeight` scroll; `onView` is told at every painting which cells are seen
+ * @typedef {{top: number, bottom: number, left: number, right: number}} Range of drawn rows and columns; the ends are not in it
  * @typedef {{left: number, top: number, bottom: number, right: number, cell: number, tall: number, angle: 0 | 45 | 90}} Plan
  */
 
 const LABEL_SIZE = 11;
 const TITLE_SIZE = 14;
 const NUMBER_SIZE = 9;
+/** Cells up to which the whole matrix is painted at once: of larger ones only what is seen. */
+const PAINTED_AT_ONCE = 66000;
 
 /** @param {MatrixSpec} spec */
 export function createMatrix(spec) {
@@ -39,15 +42,29 @@ export function createMatrix(spec) {
   /** @type {number | null} */
   let emphasisedRow = null;
   const image = document.createElement("canvas");
+  /** @type {Range | null} the cells on `image` */
+  let painted = null;
+  /** @type {Map<string, number>} */
+  const widths = new Map();
   const measure = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
   const labelFont = () => `${LABEL_SIZE}px ${palette().mono}`;
   const numbers = () => (labelsOnTop && data.colLabels[0]?.index !== undefined ? NUMBER_SIZE + 2 : 0);
   const drawnRow = (/** @type {number} */ row) => (upward ? data.rows - 1 - row : row);
 
+  /** @param {string} text */
+  const widthOf = (text) => {
+    const known = widths.get(text);
+    if (known !== undefined) return known;
+    measure.font = labelFont();
+    const { width } = measure.measureText(text);
+    widths.set(text, width);
+    return width;
+  };
+
   /** @param {number} available */
   const layout = (available) => {
-    measure.font = labelFont();
-    const widest = (/** @type {Label[]} */ labels) => labels.reduce((most, label) => Math.max(most, measure.measureText(label.text).width), 0);
+    if (widths.size > 4000) widths.clear();
+    const widest = (/** @type {Label[]} */ labels) => labels.reduce((most, label) => Math.max(most, widthOf(label.text)), 0);
     const limit = Math.min(maxLabel, available * 0.3);
     const [rowWidth, colWidth] = [Math.min(limit, widest(data.rowLabels)), Math.min(maxLabel, widest(data.colLabels))];
     const left = Math.ceil(rowWidth) + 8;
@@ -60,7 +77,7 @@ export function createMatrix(spec) {
     const right = labelsOnTop ? Math.ceil(lean) : 2;
     // Leaning labels of the first columns reach left of their cells.
     const reach = angle !== 45 || labelsOnTop ? 0 : data.colLabels.reduce((most, label, col) =>
-      Math.max(most, Math.min(maxLabel, measure.measureText(label.text).width) * 0.71 + 4 - (col + 0.5) * cell), 0);
+      Math.max(most, Math.min(maxLabel, widthOf(label.text)) * 0.71 + 4 - (col + 0.5) * cell), 0);
     const start = Math.max(left, Math.ceil(reach));
     cell = sized(start, right);
     const across = Math.ceil(angle === 0 ? LABEL_SIZE + 6 : angle === 45 ? lean + LABEL_SIZE + 4 : colWidth + 8) + numbers();
@@ -114,15 +131,32 @@ export function createMatrix(spec) {
     drawLabels(context, view, active, colours);
   }
 
+  /** @param {import("./surface.js").View} view @returns {Range} */
+  function seenOf({ left, top, width, height }) {
+    const within = (/** @type {number} */ at, /** @type {number} */ end) => Math.max(0, Math.min(end, at));
+    return {
+      top: within(Math.floor(top / plan.tall), data.rows), bottom: within(Math.ceil((top + height - plan.top - plan.bottom) / plan.tall), data.rows),
+      left: within(Math.floor(left / plan.cell), data.cols), right: within(Math.ceil((left + width - plan.left) / plan.cell), data.cols),
+    };
+  }
+
   /** @param {CanvasRenderingContext2D} context @param {Palette} colours @param {import("./surface.js").View} view */
   function drawCells(context, colours, view) {
     context.imageSmoothingEnabled = false;
-    if (image.width) context.drawImage(image, plan.left, plan.top, data.cols * plan.cell, data.rows * plan.tall);
+    const seen = seenOf(view);
+    const wanted = data.rows * data.cols <= PAINTED_AT_ONCE ? { top: 0, bottom: data.rows, left: 0, right: data.cols } : seen;
+    if (!painted || Object.entries(wanted).some(([side, at]) => painted?.[/** @type {keyof Range} */ (side)] !== at)) {
+      painted = wanted;
+      paintImage(image, data, painted, drawnRow);
+    }
+    const [x, y] = [plan.left + painted.left * plan.cell, plan.top + painted.top * plan.tall];
+    if (image.width && image.height) context.drawImage(image, x, y, image.width * plan.cell, image.height * plan.tall);
     if (Math.min(plan.cell, plan.tall) >= 6) {
       context.fillStyle = colours.bg;
-      for (let col = 1; col < data.cols; col++) context.fillRect(plan.left + col * plan.cell - 0.5, plan.top, 1, data.rows * plan.tall);
-      for (let row = 1; row < data.rows; row++) context.fillRect(plan.left, plan.top + row * plan.tall - 0.5, data.cols * plan.cell, 1);
+      for (let col = Math.max(1, seen.left); col < seen.right; col++) context.fillRect(plan.left + col * plan.cell - 0.5, plan.top, 1, data.rows * plan.tall);
+      for (let row = Math.max(1, seen.top); row < seen.bottom; row++) context.fillRect(plan.left, plan.top + row * plan.tall - 0.5, data.cols * plan.cell, 1);
     }
+    spec.onView?.(seen);
     const { text } = data;
     if (!text || plan.cell < 22 || plan.tall < 12) return;
     const size = Math.min(11, Math.floor(plan.tall * 0.72));
@@ -130,11 +164,9 @@ export function createMatrix(spec) {
     context.textAlign = "center";
     context.textBaseline = "middle";
     const letters = Math.floor((plan.cell - 4) / (context.measureText("0").width || 6));
-    for (let row = 0; row < data.rows; row++) {
-      const y = plan.top + (drawnRow(row) + 0.5) * plan.tall;
-      if (y < view.top || y > view.top + view.height) continue;
-      for (let col = 0; col < data.cols; col++) {
-        if (outside(boxOf({ row, col }), view)) continue;
+    for (let drawn = seen.top; drawn < seen.bottom; drawn++) {
+      const [row, y] = [drawnRow(drawn), plan.top + (drawn + 0.5) * plan.tall];
+      for (let col = seen.left; col < seen.right; col++) {
         const written = text(row, col, letters);
         const behind = written ? data.colour(row, col) : null;
         if (!behind) continue;
@@ -207,7 +239,7 @@ export function createMatrix(spec) {
     update(label, next) {
       data = next;
       surface.label(label);
-      paintImage(image, next, drawnRow);
+      painted = null;
       surface.refresh();
     },
     /**
@@ -226,6 +258,8 @@ export function createMatrix(spec) {
     },
     repaint: surface.repaint,
     moveTo: surface.moveTo,
+    lookAt: surface.lookAt,
+    cursor: surface.cursor,
     focus: surface.focus,
     active: surface.active,
   };
@@ -251,19 +285,19 @@ function measureLetter(context, font) {
  * One pixel a cell; the canvas scales it up.
  * @param {HTMLCanvasElement} image
  * @param {MatrixData} data
- * @param {(row: number) => number} drawnRow
+ * @param {Range} range what to paint
+ * @param {(row: number) => number} drawnRow its own inverse
  */
-function paintImage(image, data, drawnRow) {
-  image.width = data.cols;
-  image.height = data.rows;
-  if (!data.cols || !data.rows) return;
+function paintImage(image, data, { top, bottom, left, right }, drawnRow) {
+  [image.width, image.height] = [right - left, bottom - top];
+  if (right <= left || bottom <= top) return;
   const context = /** @type {CanvasRenderingContext2D} */ (image.getContext("2d"));
-  const pixels = context.createImageData(data.cols, data.rows);
-  for (let row = 0; row < data.rows; row++) {
-    for (let col = 0; col < data.cols; col++) {
-      const rgb = data.colour(row, col);
+  const pixels = context.createImageData(image.width, image.height);
+  for (let drawn = top; drawn < bottom; drawn++) {
+    for (let col = left; col < right; col++) {
+      const rgb = data.colour(drawnRow(drawn), col);
       if (!rgb) continue;
-      const at = 4 * (drawnRow(row) * data.cols + col);
+      const at = 4 * ((drawn - top) * image.width + col - left);
       [pixels.data[at], pixels.data[at + 1], pixels.data[at + 2], pixels.data[at + 3]] = [rgb[0], rgb[1], rgb[2], 255];
     }
   }

@@ -62,6 +62,7 @@ export function createSurface(spec) {
   let hover = null;
   let focused = false;
   let unseen = false;
+  let centred = false;
   const active = () => hover ?? (focused ? cursor : null);
   /** @returns {View} */
   const view = () => ({ left: scroller.scrollLeft, top: scroller.scrollTop, width: canvas.clientWidth, height: canvas.clientHeight });
@@ -107,6 +108,13 @@ export function createSurface(spec) {
     unseen = false;
     reveal(cursor);
   };
+  /** Of the layout that there is now; what is drawn before the next one has other cells. */
+  const centre = () => {
+    centred = false;
+    const box = spec.boxOf(cursor);
+    const [{ left, top, bottom }, seen] = [spec.sticky?.() ?? { left: 0, top: 0, bottom: 0 }, view()];
+    scroller.scrollTo(box.x + (box.width - left - seen.width) / 2, box.y + (box.height - top - seen.height + bottom) / 2);
+  };
   const repaint = coalesce(() => {
     show();
     paint();
@@ -117,6 +125,7 @@ export function createSurface(spec) {
     cursor = { row: Math.max(0, Math.min(cursor.row, rows - 1)), col: Math.max(0, Math.min(cursor.col, cols - 1)) };
     if (hover && (hover.row >= rows || hover.col >= cols)) hover = null;
     fit();
+    if (centred) centre();
     show();
     paint();
     speak();
@@ -213,6 +222,13 @@ export function createSurface(spec) {
       unseen = true;
       moved();
     },
+    /** @param {Cell} cell is to be the keyboard's place, and in the middle, when the grid is next laid out */
+    lookAt(cell) {
+      cursor = cell;
+      centred = true;
+      hover = null;
+    },
+    cursor: () => cursor,
     focus: () => scroller.focus({ preventScroll: true }),
   };
 }

@@ -6,7 +6,8 @@
  *   on(event: string, handler: () => void): void, off(event: string, handler: () => void): void}} Model
  * @typedef {{id: number, state: "idle" | "queued" | "running" | "error" | "cancelled" | "closed", done: number, total: number,
  *   message: string, detail?: string, ms: number, error: null | {title: string, text: string, hint: string}}} Status
- * @typedef {{view?: DataView | ArrayBuffer | ArrayBufferView | string, dtype: "uint8" | "float32" | "int32", shape: number[]}} WireArray
+ * @typedef {{view?: DataView | ArrayBuffer | ArrayBufferView | string, dtype: "uint8" | "float32" | "int32", shape: number[], triangle?: boolean}} WireArray
+ *   `triangle`: of the last two axes only what is not above the diagonal was sent
  * @typedef {{data: Uint8Array | Float32Array | Int32Array, shape: number[]}} Decoded
  * @typedef {ReturnType<typeof connect>} Wire
  */
@@ -19,17 +20,32 @@
 export function decode(array) {
   if (!array?.view) return null;
   const { view, shape } = array;
+  const side = shape[shape.length - 1];
   const bytes =
     typeof view === "string" ? Uint8Array.from(atob(view), (character) => character.charCodeAt(0))
     : view instanceof ArrayBuffer ? new Uint8Array(view)
     : new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  const count = shape.reduce((product, size) => product * size, 1);
-  if (array.dtype === "uint8") return { data: bytes.subarray(0, count), shape };
+  const whole = shape.reduce((product, size) => product * size, 1);
+  const count = array.triangle && side ? (whole / side ** 2) * ((side * (side + 1)) / 2) : whole;
+  const finish = (/** @type {Decoded["data"]} */ data) => ({ data: array.triangle ? filledUp(data, whole, side) : data, shape });
+  if (array.dtype === "uint8") return finish(bytes.subarray(0, count));
   if (bytes.byteLength < 4 * count) throw new RangeError(`array of shape ${shape} needs ${4 * count} bytes, got ${bytes.byteLength}`);
   const Kind = array.dtype === "float32" ? Float32Array : Int32Array;
   // A typed array of 4-byte numbers must start at a multiple of 4; a slice of a message need not.
   const aligned = bytes.byteOffset % 4 ? bytes.slice() : bytes;
-  return { data: new Kind(/** @type {ArrayBuffer} */ (aligned.buffer), aligned.byteOffset, count), shape };
+  return finish(new Kind(/** @type {ArrayBuffer} */ (aligned.buffer), aligned.byteOffset, count));
+}
+
+/**
+ * Square matrices from their lower triangles, with zeros above.
+ * @template {Decoded["data"]} T
+ * @param {T} packed @param {number} length of the result @param {number} side of one matrix
+ * @returns {T}
+ */
+function filledUp(packed, length, side) {
+  const filled = new (/** @type {new (length: number) => T} */ (packed.constructor))(length);
+  for (let from = 0, to = 0, row = 0; to < length; from += row + 1, to += side, row = (row + 1) % side) filled.set(packed.subarray(from, from + row + 1), to);
+  return filled;
 }
 
 /**

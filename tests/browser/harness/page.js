@@ -5,13 +5,13 @@ function revive(value, form) {
   if (Array.isArray(value)) return value.map((item) => revive(item, form));
   if (value === null || typeof value !== "object") return value;
   if (typeof value.base64 !== "string") return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, revive(item, form)]));
-  const { base64, dtype, shape } = value;
-  if (form === "base64") return { view: base64, dtype, shape };
+  const { base64, ...rest } = value;
+  if (form === "base64") return { view: base64, ...rest };
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  if (form === "buffer") return { view: bytes.buffer, dtype, shape };
+  if (form === "buffer") return { view: bytes.buffer, ...rest };
   const padded = new Uint8Array(bytes.length + 7);
   padded.set(bytes, 3);
-  return { view: new DataView(padded.buffer, 3, bytes.length), dtype, shape };
+  return { view: new DataView(padded.buffer, 3, bytes.length), ...rest };
 }
 
 /** @param {any} state @param {string} form */

@@ -27,6 +27,11 @@ def wire(array: np.ndarray) -> dict[str, Any]:
     return {"base64": data, "dtype": str(array.dtype), "shape": list(array.shape)}
 
 
+def triangle(array: np.ndarray) -> dict[str, Any]:
+    """Square matrices of which only what is not above the diagonal travels."""
+    return wire(array[..., *np.tril_indices(array.shape[-1])]) | {"shape": list(array.shape), "triangle": True}
+
+
 def tokens(count: int) -> list[dict[str, Any]]:
     """A BOS token and `count - 1` words."""
     words = [*_WORDS, *(_LONG * (count // len(_LONG) + 1))][: count - 1]
@@ -63,6 +68,37 @@ def bin_edges(length: int, most: int = 32) -> list[int]:
     return [0, *np.unique(np.linspace(1, length, most).round().astype(int)).tolist()]
 
 
+def detail(
+    before: np.ndarray, now: np.ndarray, layer: int, head: int, *, changed: bool, most: int = 256
+) -> dict[str, Any]:
+    """The selected head, (query, key): exact, or of more than `most` tokens the largest of each bin."""
+    place = {"id": 1, "stack": "decoder", "layer": layer, "head": head}
+    edges = bin_edges(len(now), most) if len(now) > most else None
+    sent = {
+        name: weights if edges is None else binned(weights[None, None], edges)[0, 0]
+        for name, weights in (("before", before), ("now", now))
+    }
+    difference, bound = None, 0.0
+    if edges is not None and changed:
+        rise, fall = (
+            np.maximum.reduceat(np.maximum.reduceat(d, edges[:-1], axis=0), edges[:-1], axis=1)
+            for d in (now - before, before - now)
+        )
+        bound = float(max(rise.max(), fall.max()))
+        difference = triangle(
+            np.rint(127 * np.where(rise >= fall, rise, -fall) / (bound or 1.0) + 127).astype(np.uint8)
+        )
+    return {
+        "_baseline_detail": place | {
+            "kv_head": head // 3, "edges": edges, "key_edges": edges, "weights": triangle(sent["before"]),
+        },
+        "_detail": place | {
+            "acts": changed, "now": triangle(sent["now"]) if changed else None,
+            "difference": difference, "bound": bound, "version": 1,
+        },
+    }  # fmt: skip
+
+
 def experiment(label: str, code: str = "", **changes: Any) -> dict[str, Any]:
     """One experiment as it travels."""
     return {"label": label, "code": code, "on": True, "note": "", "name": "", "group": "", "strength": None} | changes
@@ -86,11 +122,15 @@ def attention(
             share = np.random.default_rng(later).uniform(0, 0.4, (heads, 1, 1)) ** 2
             now[later] = (1 - share) * baseline[later] + share * noise[later]
     edges = bin_edges(length)
-    overview = {
+    first = layer + 1
+    baseline_overview = {
         "id": 1, "stack": "decoder", "stacks": ["decoder"], "causal": True, "rests": length > 1,
-        "edges": edges, "key_edges": edges, "present": [True] * layers, "now": wire(binned(now, edges)),
-        "baseline": wire(binned(baseline, edges)) if changed else None,
-        "changed": wire(np.abs(now - baseline).max((2, 3))) if changed else None,
+        "edges": edges, "key_edges": edges, "present": [True] * layers, "weights": triangle(binned(baseline, edges)),
+    }  # fmt: skip
+    overview = {
+        "id": 1, "stack": "decoder", "acts": changed, "first": first if changed else layers,
+        "now": triangle(binned(now, edges)[first:]) if changed and first < layers else None,
+        "changed": wire(np.abs(now - baseline).max((2, 3))) if changed else None, "exact": True,
         "ablated": [[layer, head, "zero"]] if changed else [],
         "cut": [[layer, head, length - 1, min(length - 1, 4)]] if changed else [],
     }  # fmt: skip
@@ -121,11 +161,7 @@ def attention(
         "_code": "iw.AttentionPattern(session, 'When John')",
         "_request": {}, "_status": {**IDLE, "ms": 171.3, "message": f"{length} tokens"},
         "layer": shown, "head": head, "hide_bos": False, "view": "now", "how": "zero", "renormalize": True,
-        "_overview": overview,
-        "_detail": {
-            "id": 1, "stack": "decoder", "layer": shown, "head": head, "kv_head": head // 3,
-            "now": wire(now[shown, head]),
-            "baseline": wire(baseline[shown, head]) if changed else None,
-        },
+        "_baseline_overview": baseline_overview, "_overview": overview, "_asked": {}, "_window": {},
+        **detail(baseline[shown, head], now[shown, head], shown, head, changed=changed),
         "_predictions": {"id": 1, "note": note, "rows": rows},
     }  # fmt: skip
