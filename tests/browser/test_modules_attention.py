@@ -262,6 +262,15 @@ def test_nothing_sticks_out_at_any_width(page: Page, shape: tuple[int, int, int]
         assert page.evaluate(STICKING_OUT) == [], width
 
 
+@pytest.mark.parametrize("width", [420, 700, 1500])
+def test_the_whole_of_a_long_prompt_is_seen_without_scrolling(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 1000})
+    show(page, length=512)
+    whole = page.get_by_role("grid", name="L23H3 attention pattern")
+    hidden = "(el) => Math.max(el.scrollHeight - el.clientHeight, el.scrollWidth - el.clientWidth)"
+    assert whole.evaluate(hidden) <= 1  # heights are rounded
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize(("width", "length"), [(420, 15), (900, 3), (900, 15), (1500, 60), (700, 512), (1500, 512)])
 def test_pictures_to_look_at(page: Page, dark: bool, width: int, length: int) -> None:

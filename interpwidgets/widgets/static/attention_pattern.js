@@ -16,6 +16,8 @@ import { binOf, detailOf, overviewOf } from "./weights.js";
 
 /** Pixels of a cell at each zoom; of a bin at most. */
 const CELL = { whole: 3, cells: 10, values: 30 };
+/** Pixels of the large matrix at most, and of what its labels take of them. */
+const [TALLEST, AROUND] = [760, 72];
 /** Milliseconds that the view or the pointer rests before weights are asked for. */
 const REST = 60;
 
@@ -63,8 +65,9 @@ function render(host) {
     signal,
     maxLabel: 88,
     palette: frame.palette,
-    maxHeight: 760,
-    cellWidth: () => (binned() ? [1, CELL.whole] : isLong() ? [CELL[zoom], CELL[zoom]] : [6, widestCell(keys() - hidden())]),
+    maxHeight: TALLEST,
+    // What is called whole does not scroll.
+    cellWidth: () => (binned() ? [1, Math.min(CELL.whole, (TALLEST - AROUND) / edges()[0].length)] : isLong() ? [CELL[zoom], CELL[zoom]] : [6, widestCell(keys() - hidden())]),
     onPoint: (cell) => point(cell),
     onActivate: (cell) => (binned() ? closer(cell) : cut(cell.row + hidden(), cell.col + hidden())),
     onView: ({ top, bottom, left, right }) => isLong() && !binned() && want([top + hidden(), bottom + hidden()], [left + hidden(), right + hidden()]),
