@@ -7,7 +7,6 @@ Sources: Nanda 2023, "Attribution patching: activation patching at industrial sc
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,13 +16,12 @@ import xarray as xr
 from torch import Tensor
 
 from ..engine.interventions import Intervention, Patch
-from ..engine.names import unknown
-from ..engine.sites import SITES, Index, Site, parse_name
+from ..engine.sites import SITES, Index, Site
 from ..engine.sweep import Prefix
 from ..session import Session
 from ..tokens import Tokens
-from .cells import Cell, Grid, grid
-from .patching import Task, TokenWarning, label, patching_task, runs_of, shared_positions, sources, unpatched
+from .cells import Cell, Grid
+from .patching import Task, asked_map, label, runs_of, shared_positions, unpatched
 
 _OFF = 0.25  # of the gap; a layer whose effects add up to less or more than that is not to be trusted
 
@@ -62,18 +60,10 @@ def attribution_sweep(
     Raises NoGradient where autograd cannot follow the model (weights in integers, kernels without a backward),
     NotEnoughMemory if the activations that it would keep are more than the session's budget; else as `patch_sweep`.
     """
-    site, named = parse_name(site)
-    layer = named if layer is None else layer
-    if direction not in ("denoise", "noise"):
-        raise unknown("direction", direction, ("denoise", "noise"))
-    task = patching_task(
-        session, clean, corrupted, answer, foil, metric, interventions, sources(session, site), answer_position
-    )
-    if task.hint:
-        warnings.warn(task.hint, TokenWarning, stacklevel=2)
-    if isinstance(neurons, int):
-        neurons = top_neurons(session, task, site, layer, neurons, direction)
-    where = grid(session, site, task.clean, layer=layer, head=head, by_position=by_position, neurons=neurons)
+    task, where = asked_map(
+        session, clean, corrupted, site, answer, foil, metric, direction, layer=layer, head=head,
+        by_position=by_position, neurons=neurons, interventions=interventions, answer_position=answer_position,
+    )  # fmt: skip
     data = label(task, where, direction, estimate_grid(session, task, where, direction, steps), normalize)
     method = "attribution patching" if steps == 1 else "attribution patching with integrated gradients"
     return data.assign_attrs(approximate=True, method=method, steps=steps)

@@ -253,21 +253,11 @@ def patch_sweep(
     All cells share one forward pass (`Session.sweep`). Raises ValueError for prompts of different token length,
     showing both.
     """
-    site, named = parse_name(site)
-    layer = named if layer is None else layer
-    if direction not in ("denoise", "noise"):
-        raise unknown("direction", direction, ("denoise", "noise"))
-    task = patching_task(
-        session, clean, corrupted, answer, foil, metric, interventions, sources(session, site), answer_position
-    )
-    if task.hint:
-        warnings.warn(task.hint, TokenWarning, stacklevel=2)
-    if isinstance(neurons, int):
-        from .attribution import top_neurons  # which builds on this file
-
-        neurons = top_neurons(session, task, site, layer, neurons, direction)
-    where = grid(session, site, task.clean, layer=layer, head=head, by_position=by_position, neurons=neurons)
-    bar = tqdm(total=1, desc=f"patching {site}", unit="cell") if progress is True else None
+    task, where = asked_map(
+        session, clean, corrupted, site, answer, foil, metric, direction, layer=layer, head=head,
+        by_position=by_position, neurons=neurons, interventions=interventions, answer_position=answer_position,
+    )  # fmt: skip
+    bar = tqdm(total=1, desc=f"patching {where.site}", unit="cell") if progress is True else None
 
     def report(done: int, total: int) -> None:
         if bar is not None:
@@ -280,6 +270,40 @@ def patch_sweep(
     if bar is not None:
         bar.close()
     return label(task, where, direction, values, normalize)
+
+
+def asked_map(
+    session: Session,
+    clean: Any,
+    corrupted: Any,
+    site: str,
+    answer: int | str | None,
+    foil: int | str | None,
+    metric: str,
+    direction: str,
+    *,
+    layer: int | None,
+    head: int | None,
+    by_position: bool,
+    neurons: int | Sequence[int] | None,
+    interventions: tuple[Intervention, ...],
+    answer_position: int | None,
+) -> tuple[Task, Grid]:
+    """What `patch_sweep` measures, and its cells; the arguments, warnings and errors are its own."""
+    site, named = parse_name(site)
+    layer = named if layer is None else layer
+    if direction not in ("denoise", "noise"):
+        raise unknown("direction", direction, ("denoise", "noise"))
+    task = patching_task(
+        session, clean, corrupted, answer, foil, metric, interventions, sources(session, site), answer_position
+    )
+    if task.hint:
+        warnings.warn(task.hint, TokenWarning, stacklevel=3)
+    if isinstance(neurons, int):
+        from .attribution import top_neurons  # which builds on this file
+
+        neurons = top_neurons(session, task, site, layer, neurons, direction)
+    return task, grid(session, site, task.clean, layer=layer, head=head, by_position=by_position, neurons=neurons)
 
 
 def patch_sets(

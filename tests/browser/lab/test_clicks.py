@@ -88,6 +88,23 @@ def test_letters_pressed_in_a_widget_are_not_the_notebooks_and_ctrl_s_saves(any_
     notebook.page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
 
 
+def test_undo_in_a_text_field_is_the_fields(any_notebook):
+    """JupyterLab would take Ctrl+Z for the notebook, and the field would keep what was typed."""
+    notebook = any_notebook
+    notebook.show(ATTENTION)
+    widget = notebook.widget("Attention pattern")
+    widget.fresh()
+    widget.button("Edit prompt").click()
+    typed = widget.root.get_by_role("textbox", name="prompt")
+    before = typed.input_value()
+    notebook.page.keyboard.type("x")
+    assert typed.input_value() != before
+    notebook.page.keyboard.press("Control+z")
+    assert typed.input_value() == before
+    assert notebook.page.locator(".jp-Notebook .jp-CodeCell").count() == 2
+    typed.press("Escape")
+
+
 MAP = "resid_pre patching effect, layer by position"
 PATCH = f"iw.Patch('resid_pre', layer={{}}, position=14, source={CLEAN!r})"
 
