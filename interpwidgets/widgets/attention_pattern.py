@@ -11,6 +11,7 @@ from ..engine.bins import Bins
 from ..engine.interventions import Ablate, CutEdge
 from ..engine.sites import SITES, Site, StackName, on_stack
 from ..methods.predictions import compare_predictions
+from ..presets import Preset
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
@@ -40,6 +41,8 @@ class AttentionPattern(LiveWidget):
 
     title = "Attention pattern"
     operations = ("run", "select", "ablate", "cut")
+    terms = ("head", "attention pattern", "ablation", "residual stream", "logit difference")
+    shortcuts = (("Enter on a head", "ablate it, or restore it"), ("Enter on a cell", "cut that edge, or restore it"))
     from_page = ("_asked",)
     _esm = bundle("attention_pattern.js")
     _css = stylesheet("attention_pattern.css")
@@ -102,6 +105,9 @@ class AttentionPattern(LiveWidget):
         """Show another prompt."""
         self._tokens = self.session.tokenize(parse_prompt(self.session, prompt, self._tokens))
         self.refresh()
+
+    def _run_preset(self, preset: Preset) -> None:
+        self.run(preset.clean)
 
     def select(self, layer: int, head: int, stack: StackName | None = None) -> None:
         """Show this head large, of the stack that is shown or another one.

@@ -22,10 +22,12 @@ from ..engine.jobs import Ticket, check_cancelled
 from ..engine.memory import is_out_of_memory
 from ..engine.prompts import SourceTarget
 from ..experiments import Experiment, Experiments
+from ..presets import Preset, preset_named
 from ..run import Run
 from ..session import Session
 from ..tokens import Tokens, written_ids
 from .labels import label_parts, short_label
+from .looks import Looks
 from .unicode import drawable, encodable
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ _LARGEST_ID = 2**53  # whole numbers below this are exact in JavaScript
 _FROM_PAGE = ("_request", "_view_count")  # of the wire's own traits, those that the front end may set
 
 _OF_HISTORY = ("undo", "redo", "toggle", "remove", "clear", "stop")
+_OF_ALL = ("preset",)
 _OF_EXPERIMENTS = ("move", "rename", "set_strength", "group", "rename_group", "toggle_group", "remove_group")
 """Requests that every widget answers: by itself, and by its list of experiments."""
 
@@ -60,7 +63,7 @@ def to_wire(array: np.ndarray | None, *, triangle: bool = False) -> Wire | None:
     return {"view": memoryview(array.tobytes()), "dtype": str(array.dtype), "shape": shape, "triangle": triangle}
 
 
-class LiveWidget(anywidget.AnyWidget):
+class LiveWidget(Looks, anywidget.AnyWidget):
     """A view that asks its session to run again.
 
     Every click in the view arrives as a request {id, op, ...} and calls the public method named `op`; from Python
@@ -97,7 +100,7 @@ class LiveWidget(anywidget.AnyWidget):
         self._idle_experiments: frozenset[Intervention] = frozenset()
         self._dormant = False
         self._observer = _weakly(self._on_experiments)
-        super().__init__(_title=self.title, _header=_header(session), **settings)
+        super().__init__(_title=self.title, _header=_header(session), _help=self._help_to_wire(session), **settings)
         self._own_layout = None if "layout" in settings else self.layout
         self.comm.on_msg(_weakly(self._handle_msg))
         self._be_held(False)
@@ -137,9 +140,18 @@ class LiveWidget(anywidget.AnyWidget):
     def _code_of_view(self) -> str:
         raise NotImplementedError
 
+    def _run_preset(self, preset: Preset) -> None:
+        raise NotImplementedError
+
     def _static_picture(self) -> str:
         """HTML for places without a kernel; at most 100 KB."""
         raise NotImplementedError
+
+    # -- presets -----------------------------------------------------------------------------------------------------
+
+    def preset(self, name: str) -> None:
+        """Show the prompt, or pair, of `iw.PRESETS` with this name. Raises ValueError if there is none."""
+        self._run_preset(preset_named(name))
 
     # -- history, the same in every widget ---------------------------------------------------------------------------
 
@@ -259,7 +271,7 @@ class LiveWidget(anywidget.AnyWidget):
                 raise ValueError(f"a request carries a whole number as its id, not {number!r}")
             if operation in _OF_EXPERIMENTS:
                 getattr(self.experiments, operation)(**_checked_places(request))
-            elif operation in (*_OF_HISTORY, *self.operations):
+            elif operation in (*_OF_HISTORY, *_OF_ALL, *self.operations):
                 getattr(self, operation)(**request)
             else:
                 raise ValueError(f"unknown request {operation!r}")

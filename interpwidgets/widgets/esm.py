@@ -54,7 +54,7 @@ def joined(entry: str) -> str:
 @cache
 def stylesheet(own: str) -> str:
     """A widget's own style sheet after the shared ones; the theme first, because the others read its variables."""
-    return "\n".join(_read(name) for name in ("theme.css", "frame.css", own))
+    return "\n".join(_read(name) for name in ("theme.css", "frame.css", "looks.css", own))
 
 
 def _collect(name: str, order: list[str]) -> None:

@@ -11,6 +11,7 @@ import xarray as xr
 
 from ..engine.interventions import Patch
 from ..methods.lens import UNITS, lens_run, read_stack, residual_stack
+from ..presets import Preset
 from ..session import Session
 from . import static
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
@@ -34,6 +35,12 @@ class LogitLens(LiveWidget):
 
     title = "Logit lens"
     operations = ("run", "replace", "transplant_cells", "track", "untrack", "compute")
+    terms = ("residual stream", "logit lens", "activation patching")
+    shortcuts = (
+        ("click or Enter on a cell", "its ten likeliest tokens"),
+        ("T", "transplant from this cell: then Enter on the one to write over"),
+        ("Enter on a token of the prompt", "replace it"),
+    )
     priority = 1
     _esm = bundle("logit_lens.js")
     _css = stylesheet("logit_lens.css")
@@ -69,6 +76,9 @@ class LogitLens(LiveWidget):
         """Show another prompt."""
         self._tokens = self.session.tokenize(parse_prompt(self.session, prompt, self._tokens))
         self.refresh()
+
+    def _run_preset(self, preset: Preset) -> None:
+        self.run(preset.clean)
 
     def replace(self, position: int, token: int | None = None, text: str | None = None) -> None:
         """Replace the token at `position` by another one (`token`, an id) or by text, which may be several tokens."""

@@ -20,6 +20,7 @@ from ..methods.patching import (
     sources,
 )
 from ..methods.predictions import compare_predictions
+from ..presets import Preset
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
@@ -52,6 +53,12 @@ class PatchingHeatmap(LiveWidget):
 
     title = "Patching heatmap"
     operations = ("run", "set", "patch", "drill")
+    terms = ("activation patching", "denoising", "noising", "logit difference", "residual stream", "head")
+    shortcuts = (
+        ("Enter on a cell", "run that patch"),
+        ("Shift+Enter", "patch it together with those chosen before"),
+        ("D", "descend to the heads of this layer"),
+    )
     priority = 2
     _esm = bundle("patching_heatmap.js")
     _css = stylesheet("patching_heatmap.css")
@@ -106,6 +113,13 @@ class PatchingHeatmap(LiveWidget):
     def run(self, clean: Any, corrupted: Any) -> None:
         """Show another pair of prompts. Raises ValueError, showing both tokenisations, if their lengths differ."""
         self._clean, self._corrupted = _pair(self.session, clean, corrupted)
+        self._cells, self._drilled = [], None
+        self.refresh()
+
+    def _run_preset(self, preset: Preset) -> None:
+        answer, foil = self.session.token_id(preset.answer), self.session.token_id(preset.foil)
+        self._clean, self._corrupted = _pair(self.session, preset.clean, preset.corrupted)
+        self._answer, self._foil = answer, foil
         self._cells, self._drilled = [], None
         self.refresh()
 

@@ -316,7 +316,7 @@ function render(host) {
       },
     });
     attribute(frame.root, "data-shape", layers <= 16 ? "compact" : "wide");
-    fill(headCaption, `all ${layers * count} heads${binning}`, skip ? " · position 0 hidden" : "", " · click or arrow keys select, Enter ablates");
+    fill(headCaption, `all ${layers * count} heads${binning}`, skip ? " · position 0 hidden" : "", h("span", { class: "iw-guide" }, " · click or arrow keys select, Enter ablates"));
     headLegend.update({ kind: bound ? "div" : "seq", ticks: rootTicks(bound ?? 1, !!bound), unit: `${bound ? "now − baseline" : "attention weight"}, square-root scale` });
   }
 

@@ -1,5 +1,6 @@
 // One matrix on one canvas, for every widget: coloured cells, labels on both axes, crosshair, marks, keyboard.
 import { colourAt, inkOn } from "./color.js";
+import { pixelsOf } from "./dom.js";
 import { createSurface } from "./surface.js";
 import { elide } from "./tokens.js";
 
@@ -69,7 +70,7 @@ export function createMatrix(spec) {
     const [rowWidth, colWidth] = [Math.min(limit, widest(data.rowLabels)), Math.min(maxLabel, widest(data.colLabels))];
     const left = Math.ceil(rowWidth) + 8;
     const [least, most] = spec.cellWidth();
-    const snap = (/** @type {number} */ size) => Math.floor(size * devicePixelRatio) / devicePixelRatio;
+    const snap = (/** @type {number} */ size) => Math.floor(size * pixelsOf(surface.el)) / pixelsOf(surface.el);
     const sized = (/** @type {number} */ before, /** @type {number} */ after) => Math.max(least, Math.min(most, snap((available - before - after) / Math.max(1, data.cols))));
     let cell = sized(left, 0);
     const angle = colWidth + 6 <= cell ? 0 : cell >= 16 ? 45 : 90;
@@ -158,7 +159,7 @@ export function createMatrix(spec) {
     }
     spec.onView?.(seen);
     const { text } = data;
-    if (!text || plan.cell < 22 || plan.tall < 12) return;
+    if (!text || !colours.written || plan.cell < 22 || plan.tall < 12) return;
     const size = Math.min(11, Math.floor(plan.tall * 0.72));
     context.font = `${size}px ${colours.mono}`;
     context.textAlign = "center";

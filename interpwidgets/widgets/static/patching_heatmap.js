@@ -110,9 +110,9 @@ function render(host) {
   // A map of heads is less tall than one of tokens: the place of the taller is kept.
   let [tallest, across] = [0, 0];
   const keep = new ResizeObserver(() => {
-    const { width, height } = map.el.getBoundingClientRect();
-    tallest = Math.round(width) === across ? Math.max(tallest, height) : height;
-    across = Math.round(width);
+    const { offsetWidth: width, offsetHeight: height } = map.el;
+    tallest = width === across ? Math.max(tallest, height) : height;
+    across = width;
     holder.style.minHeight = `${tallest}px`;
   });
   keep.observe(map.el);
@@ -255,7 +255,7 @@ function render(host) {
     attribute(clear, "aria-label", chosen.length > 1 ? `Clear the ${chosen.length} patched cells` : "Clear the patched cell");
     attribute(tableCaption, "title", names.join("\n"));
     fill(tableCaption, ...answerCaption(model.get("_header"), prompt("clean")), one ? h("b", {}, ` with ${names[0]} patched`)
-      : chosen.length ? h("b", {}, ` with ${chosen.length} cells patched jointly`) : " · click a cell to run that patch");
+      : chosen.length ? h("b", {}, ` with ${chosen.length} cells patched jointly`) : h("span", { class: "iw-guide" }, " · click a cell to run that patch"));
     const remark = patched && sweep ? patched.effect_text ?? effectText(patched, sweep) : "";
     table.update(patched?.rows ?? [], [{ key: "clean", label: "clean", quiet: true }, { key: "corrupted", label: "corrupted", quiet: true }, { key: "patched", label: "patched" }], remark, predictionOf(model.get("_header")));
   }

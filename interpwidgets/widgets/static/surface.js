@@ -1,5 +1,5 @@
 // A canvas that is a grid to the keyboard and to screen readers: sizing, scrolling, pointing; what is drawn is the caller's.
-import { h, attribute, coalesce } from "./dom.js";
+import { h, attribute, coalesce, enlarged, pixelsOf } from "./dom.js";
 
 /**
  * @typedef {{row: number, col: number}} Cell
@@ -66,7 +66,7 @@ export function createSurface(spec) {
   const active = () => hover ?? (focused ? cursor : null);
   /** @returns {View} */
   const view = () => ({ left: scroller.scrollLeft, top: scroller.scrollTop, width: canvas.clientWidth, height: canvas.clientHeight });
-  const pixels = () => window.devicePixelRatio || 1;
+  const pixels = () => pixelsOf(el);
 
   const fit = () => {
     let size = spec.layout(width);
@@ -149,7 +149,7 @@ export function createSurface(spec) {
   /** @param {MouseEvent} event */
   const under = (event) => {
     const bounds = canvas.getBoundingClientRect();
-    const [x, y, seen] = [event.clientX - bounds.left, event.clientY - bounds.top, view()];
+    const [x, y, seen] = [(event.clientX - bounds.left) / enlarged(el), (event.clientY - bounds.top) / enlarged(el), view()];
     const { left, top, bottom } = spec.sticky?.() ?? { left: 0, top: 0, bottom: 0 };
     return spec.cellAt(x < left ? x : x + seen.left, y < top || y > seen.height - bottom ? y : y + seen.top, seen);
   };
