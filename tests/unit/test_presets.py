@@ -138,3 +138,20 @@ def test_code_bracket_lines_are_true(session) -> None:
     assert {top[layer] for layer in (28, 29)} == {"])"}
     steps: Callable[[int], float] = lambda layer: restored(session, preset, layer, 7)  # noqa: E731
     assert steps(23) < 0.1 < 0.6 < steps(24) < 0.8 < 0.95 < steps(27)
+
+
+def test_a_widget_shows_the_preset_that_is_asked_for(session) -> None:
+    preset = preset_named("Code bracket")
+    attention = iw.AttentionPattern(session, "Hello", linked=False)
+    attention.preset("Code bracket")
+    attention.wait(60)
+    assert attention._prompt["text"] == preset.clean
+    heatmap = iw.PatchingHeatmap(session, clean="one two", corrupted="one three", linked=False)
+    heatmap.preset("Code bracket")
+    heatmap.wait(120)
+    assert [heatmap._prompts[side]["text"] for side in ("clean", "corrupted")] == [preset.clean, preset.corrupted]
+    assert [heatmap._task[side]["text"] for side in ("answer", "foil")] == ["])", "))"]
+    with pytest.raises(ValueError, match="Code bracket"):
+        heatmap.preset("Code brackets")
+    attention.close()
+    heatmap.close()

@@ -69,7 +69,9 @@ export function createMatrix(spec) {
     const limit = Math.min(maxLabel, available * 0.3);
     const [rowWidth, colWidth] = [Math.min(limit, widest(data.rowLabels)), Math.min(maxLabel, widest(data.colLabels))];
     const left = Math.ceil(rowWidth) + 8;
-    const [least, most] = spec.cellWidth();
+    const [asked, most] = spec.cellWidth();
+    // On paper nothing scrolls.
+    const least = surface.el.closest("[data-iw-figure]") ? 1 : asked;
     const snap = (/** @type {number} */ size) => Math.floor(size * pixelsOf(surface.el)) / pixelsOf(surface.el);
     const sized = (/** @type {number} */ before, /** @type {number} */ after) => Math.max(least, Math.min(most, snap((available - before - after) / Math.max(1, data.cols))));
     let cell = sized(left, 0);
