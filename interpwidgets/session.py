@@ -93,7 +93,7 @@ class Session(Asker):
                 require_finite_anywhere(model)  # sums of NaN add up to nothing
                 raise
             self.context = Context.of(model)
-            self.checked: Check = check(self)
+            self.checked: Check = check(self.engine)
             # For a session that is deleted without being closed.
             weakref.finalize(self, _let_go, self.worker, self.engine, self._hold).atexit = False
         except BaseException:  # an interrupt must not leave our hooks either
@@ -103,7 +103,7 @@ class Session(Asker):
     def check(self) -> Check:
         """Prove again that what is shown is what the model computes; raises UnsupportedModel if it is not."""
         self._require_ready()
-        self.checked = check(self)
+        self.checked = check(self.engine)
         return self.checked
 
     def close(self) -> None:

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .architecture import Architecture, Block, Stack, UnsupportedModel, discover
+from .architecture import Architecture, Block, Stack, discover
 from .attention import Implementation
-from .causality import is_causal, is_masked
 from .context import Place, current_pass, inside, without_gradients
 from .direct import DirectAttention
 from .forward import BeforeUnembedding, ForwardPass
@@ -66,6 +65,8 @@ class Engine:
         self.implementation = Implementation(model)
         self.length = 0  # positions computed by the running pass
         self.closed = False
+        self.causal = True
+        """Whether positions depend on earlier ones only; `check` finds that out."""
         self.resumes = False
         """Whether a pass may begin at any block; `check` finds that out."""
         self.passes_on = False
@@ -89,18 +90,7 @@ class Engine:
         }
         self.direct = {(name, layer) for name, layer, b in places if b.kind in ("sdpa", "softmax")}
         self._install()
-        self.causal = is_causal(self)
-        if not self.causal and not is_masked(self.model):
-            hint = " A decoder of this family needs config.is_decoder=True." if self._may_decode() else ""
-            raise UnsupportedModel(
-                f"{type(self.model).__name__} is not causal: its positions depend on later ones. Nor is it a masked "
-                f"language model: what it is to predict is not known.{hint}"
-            )
         self._modules = list(modules(self.model))
-
-    def _may_decode(self) -> bool:
-        """Whether the model is the causal form of an encoder's family, and its config leaves it an encoder."""
-        return getattr(getattr(self.model, "config", None), "is_decoder", None) is False
 
     @property
     def probe(self) -> Probe:
