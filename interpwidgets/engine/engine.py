@@ -241,21 +241,33 @@ class Engine:
 
         `pick` is given (row, position, d_model or token) and gives (row, same). `tokens` says whose logits; None: all.
         """
+        return self.reading(ids, forward, pick, **more)(tokens)
+
+    def reading(
+        self, ids: Tensor, forward: ForwardPass, pick: Callable[[Tensor], Tensor], **more: Any
+    ) -> Callable[[list[int] | None], Tensor]:
+        """`run_for`, as a function of the tokens: what it reads has been computed."""
         head = self.architecture.readout.unembedding
         # A wrapped forward or a hook of the user's does what the weight alone does not say.
         if type(head) is not nn.Linear or "forward" in vars(head) or not self._hooks.are_all_on(head):
             logits = pick(self.run(ids, forward, **more))
-            return logits if tokens is None else logits[:, tokens]
+            return lambda tokens: logits if tokens is None else logits[:, tokens]
         forward.unembed = False
         try:
             self.run(ids, forward, **more)
         except BeforeUnembedding as reached:
+            x = pick(reached.x)
+        else:
+            raise RuntimeError("the model did not reach its unembedding")
+
+        def read(tokens: list[int] | None) -> Tensor:
             weight, bias = (
                 w if w is None or tokens is None else w[tokens]
                 for w in (head.weight.detach(), None if head.bias is None else head.bias.detach())
             )
-            return self.architecture.readout.finish(nn.functional.linear(pick(reached.x), weight, bias), tokens)
-        raise RuntimeError("the model did not reach its unembedding")
+            return self.architecture.readout.finish(nn.functional.linear(x, weight, bias), tokens)
+
+        return read
 
     def readout(self, residual: Tensor, check: Callable[[], None] | None = None) -> Tensor:
         """Final norm (each vector by its own statistics), unembedding, soft cap and scale of (..., d_model)."""
