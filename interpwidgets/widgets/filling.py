@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..engine.gradient import NoGradient
+from ..engine.gradient import NoGradient, Recorded
 from ..engine.memory import NotEnoughMemory
 from ..engine.plan import Plan
 from ..engine.sweep import Progress
@@ -26,6 +26,8 @@ class Filling:
 
     session: Session
     ask: Callable[[], Task]
+    record: Callable[[], Recorded | None]
+    """Runs the prompts so that an estimate takes no pass of its own, where that can be (`way_back`)."""
     site: str
     direction: str
     layer: int | None
@@ -44,12 +46,7 @@ class Filling:
 
     def run(self, show: Callable[[], None], show_part: Callable[[], None], progress: Progress) -> None:
         """Compute the map; `show` is called once the plan and the estimate are known, `show_part` after each pass."""
-        self.task = task = self.ask()
-        where = grid(self.session, self.site, task.clean, layer=self.layer)
-        patches = patch_rows(self.session, task, where, self.direction)
-        self.plan = plan_patches(self.session, task, patches)
-        if self.estimates and self.plan.forwards > _WORTH:
-            self._estimate(task, where, patches)
+        task, where, patches = self._begin()
         show()
 
         def part(values: np.ndarray) -> None:
@@ -64,9 +61,20 @@ class Filling:
         )  # fmt: skip
         self.estimate = None
 
-    def _estimate(self, task: Task, where: Grid, patches: Patches) -> None:
+    def _begin(self) -> tuple[Task, Grid, Patches]:
+        # Not held on to while the map fills: it is as large as all that the pass computed.
+        recorded = self.record() if self.estimates and self.layer is None else None
+        self.task = task = self.ask()
+        where = grid(self.session, self.site, task.clean, layer=self.layer)
+        patches = patch_rows(self.session, task, where, self.direction)
+        self.plan = plan_patches(self.session, task, patches)
+        if self.estimates and self.plan.forwards > _WORTH:
+            self._estimate(task, where, patches, recorded)
+        return task, where, patches
+
+    def _estimate(self, task: Task, where: Grid, patches: Patches, recorded: Recorded | None) -> None:
         try:
-            self.estimate = estimate_grid(self.session, task, where, self.direction)
+            self.estimate = estimate_grid(self.session, task, where, self.direction, recorded=recorded)
         except (NoGradient, NotEnoughMemory) as error:
             self.note = f"no estimate first: {error}"
             return

@@ -9,8 +9,10 @@ import numpy as np
 import traitlets as t
 
 from ..engine.edits import Read
+from ..engine.gradient import Recorded
 from ..engine.interventions import Patch
 from ..engine.sites import Site, resolve
+from ..methods.attribution import way_back
 from ..methods.cells import HEAD_SITES, RESIDUAL_SITES
 from ..methods.patching import (
     METRICS,
@@ -182,12 +184,16 @@ class PatchingHeatmap(LiveWidget):
         """Compute the map of a site, or of a layer's heads, as the trait `name`."""
         acting, metric = tuple(self.experiments), self.metric
         clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
+        direction = self.direction
 
         def ask() -> Task:
             capture = sources(self.session, site)
             return patching_task(self.session, clean, corrupted, answer, foil, metric, acting, capture)
 
-        filling = Filling(self.session, ask, site, self.direction, layer, self.estimate)
+        def record() -> Recorded | None:
+            return way_back(self.session, clean, corrupted, site, direction, acting)
+
+        filling = Filling(self.session, ask, record, site, direction, layer, self.estimate)
 
         def drawn() -> Wire:
             assert filling.task is not None
