@@ -18,7 +18,7 @@ import { elide } from "./tokens.js";
  * @typedef {{signal: AbortSignal, palette: () => Palette, cellWidth: () => [min: number, max: number], cellHeight?: number | (() => number),
  *   upward?: boolean, labelsOnTop?: boolean, maxHeight?: number, maxLabel?: number | (() => number), onView?: (seen: Range) => void,
  *   onPoint?: (cell: Cell | null, source: "pointer" | "keyboard") => void,
- *   onActivate?: (cell: Cell, event: MouseEvent | KeyboardEvent) => void}} MatrixSpec
+ *   onZoom?: (factor: number, cell: Cell, at?: {x: number, y: number}) => boolean, onActivate?: (cell: Cell, event: MouseEvent | KeyboardEvent) => void}} MatrixSpec
  *   without `cellHeight` cells are square; `upward` draws row 0 lowest; heights above `maxHeight` scroll; `onView` is told at every painting which cells are seen
  * @typedef {{top: number, bottom: number, left: number, right: number}} Range of drawn rows and columns; the ends are not in it
  * @typedef {{left: number, top: number, bottom: number, right: number, cell: number, tall: number, angle: 0 | 45 | 90, starts: Float64Array}} Plan `starts`: where columns begin, right of `left`,
@@ -125,6 +125,7 @@ export function createMatrix(spec) {
     },
     onPoint: spec.onPoint,
     onActivate: spec.onActivate,
+    onZoom: spec.onZoom,
     draw,
   });
 
@@ -284,6 +285,7 @@ export function createMatrix(spec) {
     repaint: surface.repaint,
     moveTo: surface.moveTo,
     lookAt: surface.lookAt,
+    scrollTo: surface.scrollTo,
     cursor: surface.cursor,
     focus: surface.focus,
     active: surface.active,
