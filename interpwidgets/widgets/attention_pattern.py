@@ -15,6 +15,7 @@ from ..presets import Preset
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
+from .bands import checked_window
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
 
@@ -421,12 +422,10 @@ class AttentionPattern(LiveWidget):
 
     @t.validate("_asked")
     def _two_ranges(self, proposal: Any) -> Wire:
-        for name in ("rows", "cols"):
-            window = proposal["value"].get(name)
-            pair = isinstance(window, list | tuple) and len(window) == 2 and all(type(place) is int for place in window)
-            if not pair or not 0 <= window[0] < window[1]:
-                raise t.TraitError(f"{name}={window!r}: a window is [first, end], two whole numbers in rising order")
-        return cast(Wire, proposal["value"])
+        try:
+            return checked_window(proposal["value"], ("rows", "cols"))
+        except ValueError as error:
+            raise t.TraitError(str(error)) from None
 
     @t.observe("_asked")
     def _on_asked(self, change: Any) -> None:

@@ -13,8 +13,9 @@ from ..engine.plan import Plan
 from ..engine.sweep import Progress
 from ..methods.attribution import doubt, estimate_grid
 from ..methods.cells import RESIDUAL_SITES, Grid, grid
-from ..methods.patching import METRICS, Patches, Task, patch_rows, plan_patches, run_grid, unpatched
+from ..methods.patching import METRICS, Patches, Task, patch_rows, plan_patches, run_grid, unaffected, unpatched
 from ..session import Session
+from .bands import MOST
 from .base import Wire, to_wire
 
 _WORTH = 6.0  # forward passes: three are what the estimate costs at most, and three more a person would wait for
@@ -98,13 +99,18 @@ class Filling:
         assert task is not None
         assert plan is not None
         over = "position" if self.site in RESIDUAL_SITES else "head"
+        long = len(task.clean) > MOST
+        by_position = over == "position" or self.layer is not None
+        # The columns before show nothing, and do not travel.
+        first = min(unaffected(self.session, task), len(task.clean) - 1) if long and by_position else 0
         return {
             "id": number,
             "site": self.site,
             "layer": self.layer,
             "dims": ["layer", over] if self.layer is None else ["head", "position"],
-            "values": to_wire(self.values),
-            "estimate": to_wire(self.estimate),
+            "first": first,
+            "values": to_wire(None if self.values is None else self.values[:, first:]),
+            "estimate": to_wire(None if self.estimate is None else self.estimate[:, first:]),
             "doubt": self.doubt if self.estimate is not None else "",
             "stopped": False,
             "clean": task.clean_value,
@@ -114,7 +120,7 @@ class Filling:
             "metric": task.metric,
             "units": METRICS[task.metric],
             "gap_is_zero": task.gap_is_zero,
-            "labels": {"position": list(task.clean.strings), "corrupted": list(task.corrupted.strings)},
+            "labels": {} if long else {"position": list(task.clean.strings), "corrupted": list(task.corrupted.strings)},
         }
 
     def cost(self) -> dict[str, str]:

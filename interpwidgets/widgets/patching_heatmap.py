@@ -26,6 +26,7 @@ from ..presets import Preset
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
+from .bands import band_edges
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, whole
 from .esm import bundle, stylesheet
 from .filling import Filling
@@ -285,10 +286,12 @@ class PatchingHeatmap(LiveWidget):
     def _prompts_to_wire(self) -> Wire:
         clean, corrupted = self._clean, self._corrupted
         differing = [i for i, (a, b) in enumerate(zip(clean.ids, corrupted.ids, strict=True)) if a != b]
+        same = [*differing, len(clean) - 1][0] if self.session.causal else 0
         return {
             "clean": prompt_to_wire(clean, self.session),
             "corrupted": prompt_to_wire(corrupted, self.session),
             "differing": differing,
+            "edges": band_edges(len(clean), same),
         }
 
     def _task_to_wire(self, task: Task) -> Wire:

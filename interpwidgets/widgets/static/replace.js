@@ -62,6 +62,8 @@ export function createReplace({ signal, onReplace }) {
   return {
     el,
     close,
+    /** @returns {number | null} the position that is being replaced */
+    position: () => target?.position ?? null,
     /** @param {ReplaceTarget} next */
     open(next) {
       target = next;
