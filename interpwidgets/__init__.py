@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .widgets.attention_pattern import AttentionPattern
     from .widgets.logit_lens import LogitLens
     from .widgets.patching_heatmap import PatchingHeatmap
+    from .widgets.selection import Selection
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ __all__ = [
     "Probability",
     "Run",
     "Scale",
+    "Selection",
     "Session",
     "Site",
     "SourceTarget",
@@ -77,6 +79,7 @@ _HOME = {
     "Probability": "engine.metrics",
     "Run": "run",
     "Scale": "engine.interventions",
+    "Selection": "widgets.selection",
     "Session": "session",
     "Site": "engine.sites",
     "SourceTarget": "engine.prompts",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import anywidget
 import numpy as np
 import traitlets as t
+import xarray as xr
 from ipywidgets.widgets.widget import _instances
 
 from ..engine.forward import Cancelled
@@ -26,6 +27,8 @@ from ..run import Run
 from ..session import Session
 from ..tokens import Tokens, written_ids
 from .labels import label_parts, short_label
+from .observed import Observed
+from .selection import Selection
 from .unicode import drawable, encodable
 
 if TYPE_CHECKING:
@@ -77,6 +80,10 @@ class LiveWidget(anywidget.AnyWidget):
 
     linked = t.Bool(True, read_only=True).tag(sync=True)
     """Whether the widget shares `session.interventions` with the others; otherwise it has a list of its own."""
+    selection = t.Instance(Selection, args=())
+    """What is chosen; follows clicks, and is shown when it is set."""
+    result = Observed(xr.Dataset, allow_none=True, read_only=True)
+    """What is on the screen, as the widget's docstring says; None until the first run has ended."""
 
     _title = t.Unicode().tag(sync=True)
     _header = t.Dict().tag(sync=True)
@@ -136,6 +143,25 @@ class LiveWidget(anywidget.AnyWidget):
 
     def _code_of_view(self) -> str:
         raise NotImplementedError
+
+    def _checked_selection(self, chosen: Selection) -> Selection:
+        """The selection, complete. Raises TypeError or ValueError for a place that the view does not have."""
+        raise NotImplementedError
+
+    def _show_selection(self, chosen: Selection) -> None:
+        """Show a selection that has been checked, unless it is what is shown."""
+        raise NotImplementedError
+
+    @t.validate("selection")
+    def _in_the_view(self, proposal: Any) -> Selection:
+        try:
+            return self._checked_selection(proposal["value"])
+        except (TypeError, ValueError) as error:
+            raise t.TraitError(str(error)) from None
+
+    @t.observe("selection")
+    def _on_selection(self, change: Any) -> None:
+        self._show_selection(change["new"])
 
     def _static_picture(self) -> str:
         """HTML for places without a kernel; at most 100 KB."""

@@ -12,9 +12,11 @@ import xarray as xr
 from ..engine.interventions import Patch
 from ..methods.lens import UNITS, lens_run, read_stack, residual_stack
 from ..session import Session
+from ..tokens import Tokens
 from . import static
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
+from .selection import Selection
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -28,6 +30,9 @@ class LogitLens(LiveWidget):
     Click a cell for its ten likeliest tokens; click one of them to track it over the layers; click a token of the
     prompt to replace it; transplant a hidden state from one cell to another, and a second grid shows what changed.
     Layers count as in `iw.logit_lens`: -1 is the embedding.
+
+    `selection` has the layer and position of the selected cell, and the token there. `result` is the reading, as
+    `iw.logit_lens` gives it, with one more dimension, `run`: "baseline" and "now".
 
     Example: `iw.LogitLens(session, "The Eiffel Tower is in the city of")`
     """
@@ -67,8 +72,14 @@ class LogitLens(LiveWidget):
 
     def run(self, prompt: Any) -> None:
         """Show another prompt."""
-        self._tokens = self.session.tokenize(parse_prompt(self.session, prompt, self._tokens))
+        self._show_tokens(self.session.tokenize(parse_prompt(self.session, prompt, self._tokens)))
         self.refresh()
+
+    def _show_tokens(self, tokens: Tokens) -> None:
+        with self.session.publishing, self.hold_sync():
+            self._tokens = tokens
+            self.cell = [self.cell[0], min(self.cell[1], len(tokens) - 1)] if self.cell else []
+            self.selection = self._selected()
 
     def replace(self, position: int, token: int | None = None, text: str | None = None) -> None:
         """Replace the token at `position` by another one (`token`, an id) or by text, which may be several tokens."""
@@ -82,7 +93,7 @@ class LogitLens(LiveWidget):
         else:
             token_ids = [token]
         ids[position : position + 1] = token_ids
-        self._tokens = self.session.tokenize_ids(ids, self._tokens.source)
+        self._show_tokens(self.session.tokenize_ids(ids, self._tokens.source))
         self.refresh()
 
     def transplant(self, source: tuple[int, int], target: tuple[int, int]) -> None:
@@ -90,11 +101,8 @@ class LogitLens(LiveWidget):
 
         Layer -1 is the embedding. Raises ValueError for a place that the grid does not have.
         """
-        n_layers, length = self.session.engine.architecture.n_layers, len(self._tokens)
         for layer, position in (source, target):
-            if not (-1 <= whole(layer, "layer") < n_layers and 0 <= whole(position, "position") < length):
-                have = f"layers are -1 to {n_layers - 1}, positions 0 to {length - 1}"
-                raise ValueError(f"no cell at layer {layer}, position {position}: {have}")
+            self._checked_cell(Selection(layer=whole(layer, "layer"), position=position), self._tokens)
         (from_site, from_layer), (site, layer) = _stream(source[0]), _stream(target[0])
         moved = Patch(
             site, layer=layer, position=target[1], source=self._tokens.given, source_layer=from_layer,
@@ -158,6 +166,7 @@ class LogitLens(LiveWidget):
                 "_part": None,
                 "_now": None,
                 "_tracks": self._tracks_to_wire(reading, None),
+                "result": _both(reading, reading),
             }
             if not acting:
                 return results
@@ -167,6 +176,7 @@ class LogitLens(LiveWidget):
             touched = (residual_stack(disturbed) != stack).any(-1).cpu().numpy().astype(np.uint8)
             results["_now"] = self._grid_to_wire(now) | {"touched": to_wire(touched)}
             results["_tracks"] = self._tracks_to_wire(reading, now)
+            results["result"] = _both(reading, now)
             return results
 
         self._submit(compute)
@@ -180,6 +190,32 @@ class LogitLens(LiveWidget):
         if cell and not (len(cell) == 2 and 0 <= cell[0] < rows and 0 <= cell[1] < length):
             raise t.TraitError(f"there is no cell {cell}: rows are 0 to {rows - 1}, positions 0 to {length - 1}")
         return cell
+
+    @t.observe("cell")
+    def _on_cell(self, change: Any) -> None:
+        with self.session.publishing:
+            self.selection = self._selected()
+            self._code = self.code()
+
+    def _selected(self) -> Selection:
+        row, position = self.cell or (None, None)
+        return self._checked_selection(Selection(layer=None if row is None else row - 1, position=position))
+
+    def _checked_selection(self, chosen: Selection) -> Selection:
+        return self._checked_cell(chosen, self._tokens)
+
+    def _checked_cell(self, chosen: Selection, tokens: Tokens) -> Selection:
+        layer, position = chosen.only("layer", "position").layer, chosen.position
+        if layer is None and position is None:
+            return Selection()
+        n_layers = self.session.engine.architecture.n_layers
+        if not (-1 <= whole(layer, "layer") < n_layers and 0 <= whole(position, "position") < len(tokens)):
+            have = f"layers are -1 to {n_layers - 1}, positions 0 to {len(tokens) - 1}"
+            raise ValueError(f"no cell at layer {layer}, position {position}: {have}")
+        return Selection(layer=layer, position=position, token=tokens.ids[whole(position, "position")])
+
+    def _show_selection(self, chosen: Selection) -> None:
+        self.cell = [] if chosen.layer is None or chosen.position is None else [chosen.layer + 1, chosen.position]
 
     @t.validate("tracked")
     def _in_the_vocabulary(self, proposal: Any) -> list[int]:
@@ -281,6 +317,13 @@ class LogitLens(LiveWidget):
 
 def _row_names(reading: xr.Dataset) -> list[str]:
     return ["emb" if layer < 0 else str(layer) for layer in reading["layer"].values]
+
+
+def _both(baseline: xr.Dataset, now: xr.Dataset) -> xr.Dataset:
+    runs = xr.DataArray(["baseline", "now"], dims="run", name="run")
+    return xr.concat(
+        [baseline, now], runs, data_vars="all", coords="minimal", compat="override", combine_attrs="override"
+    )
 
 
 def _stream(layer: int) -> tuple[str, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import traitlets as t
+import xarray as xr
 
 from ..engine.edits import Read
 from ..engine.interventions import Patch
@@ -26,6 +27,7 @@ from . import static
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, whole
 from .esm import bundle, stylesheet
 from .filling import Filling
+from .selection import Selection
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -46,6 +48,10 @@ class PatchingHeatmap(LiveWidget):
     predictions beside the clean and corrupted ones; shift-click to patch several cells jointly; from an attention
     row, descend to the heads of that layer by position. `answer` defaults to the clean run's top
     prediction, `foil` to the corrupted run's likeliest other token.
+
+    `selection` has the layer and position or head of the cell that was patched last, and the clean token there.
+    `result` has the whole map, (layer, position) or (layer, head): `value`, the metric of each patched run, and
+    `effect`, what the patch changes in it as it is drawn; the task stands in its attributes.
 
     Example: `iw.PatchingHeatmap(session, clean="... Mary gave the bag to", corrupted="... John gave the bag to")`
     """
@@ -106,7 +112,8 @@ class PatchingHeatmap(LiveWidget):
     def run(self, clean: Any, corrupted: Any) -> None:
         """Show another pair of prompts. Raises ValueError, showing both tokenisations, if their lengths differ."""
         self._clean, self._corrupted = _pair(self.session, clean, corrupted)
-        self._cells, self._drilled = [], None
+        self._choose([])
+        self._drilled = None
         self.refresh()
 
     def set(
@@ -139,7 +146,8 @@ class PatchingHeatmap(LiveWidget):
                 self.set_trait(name, value)
             self._answer, self._foil = answer_id, foil_id
             if "site" in changes:
-                self._cells, self._drilled, self._patched, self._drill = [], None, None, None
+                self._drilled, self._patched, self._drill = None, None, None
+                self._choose([])
             self._code = self.code()
         if recompute:
             self.refresh()
@@ -149,8 +157,13 @@ class PatchingHeatmap(LiveWidget):
 
         Each cell is {"site", "layer", "head", "position"}; None stands for all.
         """
-        self._cells = [self._checked_cell(cell) for cell in cells]
+        self._choose([self._checked_cell(cell) for cell in cells])
         self._patch_cells()
+
+    def _choose(self, cells: list[dict[str, Any]]) -> None:
+        with self.session.publishing:
+            self._cells = cells
+            self.selection = self._selected()
 
     def drill(self, layer: int | None = None) -> None:
         """Show a layer's heads by position: z, or the head site that is on screen. None closes the panel."""
@@ -194,9 +207,10 @@ class PatchingHeatmap(LiveWidget):
             if layer is not None:
                 return drawn()
             self._map = (task, site, filling.direction, values)
+            result = self._dataset(self._map)
             bad = int((~np.isfinite(values)).sum())
             said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", task.hint, filling.note)
-            return drawn() | filling.cost() | {"message": " · ".join(filter(None, said))}
+            return drawn() | filling.cost() | {"result": result, "message": " · ".join(filter(None, said))}
 
         self._submit(compute, lane, left=lambda: filling.left(name, self._result_id()))
 
@@ -243,6 +257,28 @@ class PatchingHeatmap(LiveWidget):
             self._drill = None
             return
         self._fill("_drill", self.site if self.site in HEAD_SITES else "z", self._drilled, "drill")
+
+    def _selected(self) -> Selection:
+        at = self._cells[-1] if self._cells else {"layer": None, "head": None, "position": None}
+        token = None if at["position"] is None else self._clean.ids[at["position"]]
+        return Selection(layer=at["layer"], head=at["head"], position=at["position"], token=token)
+
+    def _checked_selection(self, chosen: Selection) -> Selection:
+        place = chosen.only("layer", "head", "position").to_json()
+        if chosen == self._selected() or not place.keys() - {"token"}:
+            return chosen
+        if "layer" not in place:
+            raise ValueError(f"{chosen!r}: a cell has a layer")
+        cell = self._checked_cell({"site": self.site, **place})
+        return Selection(
+            layer=cell["layer"], head=cell["head"], position=cell["position"],
+            token=None if cell["position"] is None else self._clean.ids[cell["position"]],
+        )  # fmt: skip
+
+    def _show_selection(self, chosen: Selection) -> None:
+        if chosen != self._selected():
+            place = {"layer": chosen.layer, "head": chosen.head, "position": chosen.position}
+            self.patch([] if chosen.layer is None else [{"site": self.site, **place}])
 
     def _checked_cell(self, cell: Any) -> dict[str, Any]:
         """The cell, if this model and prompt have it."""
@@ -318,6 +354,26 @@ class PatchingHeatmap(LiveWidget):
         columns = task.clean.strings if site in RESIDUAL_SITES else [f"H{i}" for i in range(effect.shape[1])]
         change = f"change in {task.metric} {METRICS[task.metric]}".rstrip()
         return effect, columns, "share of the clean–corrupted gap" if normalized else change
+
+    def _dataset(self, shown: _Map) -> xr.Dataset:
+        task, site, direction, values = shown
+        effect, _, unit = self._effect(shown)
+        dims = ("layer", "position" if site in RESIDUAL_SITES else "head")
+        texts = {name: self.session.show_token(i) for name, i in (("answer", task.answer), ("foil", task.foil))}
+        return xr.Dataset(
+            {"effect": (dims, effect, {"units": unit}), "value": (dims, values, {"units": METRICS[task.metric]})},
+            coords={dim: np.arange(size) for dim, size in zip(dims, values.shape, strict=True)},
+            attrs=texts | {
+                "site": site, "metric": task.metric, "direction": direction, "answer_id": task.answer,
+                "foil_id": task.foil, "clean": task.clean_value, "corrupted": task.corrupted_value,
+                "clean_tokens": list(task.clean.strings), "corrupted_tokens": list(task.corrupted.strings),
+            },
+        )  # fmt: skip
+
+    @t.observe("normalize")
+    def _on_normalize(self, change: Any) -> None:
+        if self._map is not None:
+            self.set_trait("result", self._dataset(self._map))
 
     def _static_picture(self) -> str:
         if self._map is None:
