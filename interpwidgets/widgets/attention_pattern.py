@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -19,6 +20,7 @@ from . import static
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
 from .selection import Selection
+from .view import View
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -46,6 +48,7 @@ class AttentionPattern(LiveWidget):
 
     title = "Attention pattern"
     operations = ("run", "select", "ablate", "cut")
+    settings = ("hide_bos", "view", "how", "renormalize")
     from_page = ("_asked",)
     _esm = bundle("attention_pattern.js")
     _css = stylesheet("attention_pattern.css")
@@ -320,11 +323,10 @@ class AttentionPattern(LiveWidget):
         return chosen
 
     def _show_selection(self, chosen: Selection) -> None:
-        edge = [i for i in (chosen.query, chosen.key) if i is not None]
-        if (chosen.layer, chosen.head, edge) != (self.layer, self.head, self.edge):
+        if (chosen.layer, chosen.head, _edge(chosen)) != (self.layer, self.head, self.edge):
             assert chosen.layer is not None
             assert chosen.head is not None
-            self._go_to(self.stack, chosen.layer, chosen.head, edge)
+            self._go_to(self.stack, chosen.layer, chosen.head, _edge(chosen))
 
     @t.validate("layer", "head")
     def _in_the_model(self, proposal: Any) -> int:
@@ -514,10 +516,34 @@ class AttentionPattern(LiveWidget):
         note = f"KL from baseline {kl['now']:.3f} nats" if self._changed() else ""
         return {"id": self._result_id(), "rows": rows, "note": note}
 
-    def _code_of_view(self) -> str:
-        extra = "" if self.stack == self._stacks()[-1] else f", stack={self.stack!r}"
-        extra += "" if self.linked else ", linked=False"
-        return f"iw.AttentionPattern(session, {prompt_code(self._tokens)}, layer={self.layer}, head={self.head}{extra})"
+    def _arguments(self) -> list[str]:
+        stack = [] if self.stack == self._stacks()[-1] else [f"stack={self.stack!r}"]
+        edge = [f"edge={list(self.edge)}"] if self.edge else []
+        return [prompt_code(self._tokens), f"layer={self.layer}", f"head={self.head}", *stack, *edge]
+
+    def _prompts_asked(self) -> dict[str, Tokens]:
+        return {"prompt": self._tokens}
+
+    def _settings(self) -> dict[str, Any]:
+        return {"stack": self.stack, **super()._settings()}
+
+    def _adopt(self, view: View) -> Callable[[], None]:
+        tokens = self.session.tokenize(parse_prompt(self.session, view.prompts["prompt"]))
+        settings = self._checked_settings(view.settings)
+        stack = settings.pop("stack")
+        chosen = self._checked_place(view.selection, stack, tokens)
+        assert chosen.layer is not None
+        assert chosen.head is not None
+        layer, head, edge = chosen.layer, chosen.head, _edge(chosen)
+
+        def take() -> None:
+            self._release()
+            self._tokens = tokens
+            for name, value in settings.items():
+                self.set_trait(name, value)
+            self._go_to(stack, layer, head, edge)
+
+        return take
 
     def figure(self) -> go.Figure:
         """The selected head's pattern, or its difference from baseline, (query, key)."""
@@ -566,6 +592,10 @@ class AttentionPattern(LiveWidget):
 
     def _head_name(self) -> str:
         return ("" if self.stack == "decoder" else f"{self.stack} ") + f"L{self.layer}H{self.head}"
+
+
+def _edge(chosen: Selection) -> list[int]:
+    return [i for i in (chosen.query, chosen.key) if i is not None]
 
 
 def _axes(tokens: Tokens, stack: StackName) -> tuple[Tokens, Tokens]:

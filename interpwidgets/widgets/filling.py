@@ -64,6 +64,10 @@ class Filling:
         )  # fmt: skip
         self.estimate = None
 
+    def take(self, finished: Filling) -> None:
+        """Be a map that is known already."""
+        self.task, self.plan, self.values, self.note = finished.task, finished.plan, finished.values, finished.note
+
     def _estimate(self, task: Task, where: Grid, patches: Patches) -> None:
         try:
             self.estimate = estimate_grid(self.session, task, where, self.direction)

@@ -17,6 +17,7 @@ from . import static
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
 from .selection import Selection
+from .view import View
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -39,6 +40,7 @@ class LogitLens(LiveWidget):
 
     title = "Logit lens"
     operations = ("run", "replace", "transplant_cells", "track", "untrack", "compute")
+    settings = ("metric", "tracked")
     priority = 1
     _esm = bundle("logit_lens.js")
     _css = stylesheet("logit_lens.css")
@@ -271,11 +273,25 @@ class LogitLens(LiveWidget):
             "now_rank": None if now is None else to_wire(now["tracked_rank"].values.astype(np.int32)),
         }
 
-    def _code_of_view(self) -> str:
-        extra = "" if self.metric == "probability" else f", metric={self.metric!r}"
-        extra += f", tracked={list(self.tracked)}" if self.tracked else ""
-        extra += "" if self.linked else ", linked=False"
-        return f"iw.LogitLens(session, {prompt_code(self._tokens)}{extra})"
+    def _arguments(self) -> list[str]:
+        return [prompt_code(self._tokens), *([f"cell={list(self.cell)}"] if self.cell else [])]
+
+    def _prompts_asked(self) -> dict[str, Tokens]:
+        return {"prompt": self._tokens}
+
+    def _adopt(self, view: View) -> Callable[[], None]:
+        tokens = self.session.tokenize(parse_prompt(self.session, view.prompts["prompt"]))
+        settings = self._checked_settings(view.settings)
+        chosen = self._checked_cell(view.selection, tokens)
+
+        def take() -> None:
+            self.cell = []
+            self._show_tokens(tokens)
+            for name, value in settings.items():
+                self.set_trait(name, value)
+            self.selection = chosen
+
+        return take
 
     def figure(self) -> go.Figure:
         """The grid, (layer, position), coloured by the metric, with the top tokens written in."""

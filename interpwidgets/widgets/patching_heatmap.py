@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ import xarray as xr
 
 from ..engine.edits import Read
 from ..engine.interventions import Patch
+from ..engine.plain import short
 from ..engine.sites import Site, resolve
 from ..methods.cells import HEAD_SITES, RESIDUAL_SITES
 from ..methods.patching import (
@@ -28,10 +30,12 @@ from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, w
 from .esm import bundle, stylesheet
 from .filling import Filling
 from .selection import Selection
+from .view import View
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_MOST_FINISHED = 50  # maps that are kept, to be shown again without a sweep
 _MOST_DIFFERENCES = 20  # that the static picture lists
 
 _SITES = (*(s for s in RESIDUAL_SITES if s != "resid_post"), *HEAD_SITES)
@@ -58,6 +62,8 @@ class PatchingHeatmap(LiveWidget):
 
     title = "Patching heatmap"
     operations = ("run", "set", "patch", "drill")
+    prompt_names = ("clean", "corrupted")
+    settings = ("site", "metric", "direction", "normalize", "estimate")
     priority = 2
     _esm = bundle("patching_heatmap.js")
     _css = stylesheet("patching_heatmap.css")
@@ -102,6 +108,8 @@ class PatchingHeatmap(LiveWidget):
         self._cells: list[dict[str, Any]] = []
         self._drilled: int | None = None
         self._map: _Map | None = None
+        self._finished: dict[Any, Filling] = {}  # maps by what was asked, and of which weights
+        self._finished: dict[Any, Filling] = {}
         here = [set(session.engine.sites(layer)) for layer in range(session.engine.architecture.n_layers)]
         sites = [site for site in _SITES if all(site in having for having in here)]
         _check_site(settings.get("site", type(self).site.default_value), sites)
@@ -157,7 +165,7 @@ class PatchingHeatmap(LiveWidget):
 
         Each cell is {"site", "layer", "head", "position"}; None stands for all.
         """
-        self._choose([self._checked_cell(cell) for cell in cells])
+        self._choose([self._checked_cell(cell, len(self._clean)) for cell in cells])
         self._patch_cells()
 
     def _choose(self, cells: list[dict[str, Any]]) -> None:
@@ -167,10 +175,14 @@ class PatchingHeatmap(LiveWidget):
 
     def drill(self, layer: int | None = None) -> None:
         """Show a layer's heads by position: z, or the head site that is on screen. None closes the panel."""
-        if layer is not None and not 0 <= whole(layer, "layer") < self.session.engine.architecture.n_layers:
-            raise ValueError(f"layer {layer} is out of range: there are {self.session.engine.architecture.n_layers}")
+        self._check_layer(layer)
         self._drilled = layer
         self._drill_heads()
+
+    def _check_layer(self, layer: Any) -> None:
+        n_layers = self.session.engine.architecture.n_layers
+        if layer is not None and not 0 <= whole(layer, "layer") < n_layers:
+            raise ValueError(f"layer {short(layer)} is out of range: there are {n_layers}")
 
     def _ask(self) -> None:
         self._fill("_sweep", self.site, None, "view")
@@ -200,7 +212,15 @@ class PatchingHeatmap(LiveWidget):
             def progress(done: int, total: int) -> None:
                 self._progress(done, total, **filling.cost())
 
-            filling.run(planned, lambda: self._publish_part(drawn), progress)
+            # Asked before the sweep: weights that change during it make the map stale.
+            asked = clean.prompt, corrupted.prompt, answer, foil, metric, filling.direction, site, layer, acting
+            question = *asked, self.session.engine.version()
+            known = self._finished.get(question)
+            if known is None:
+                filling.run(planned, lambda: self._publish_part(drawn), progress)
+                self._keep(question, filling)
+            else:
+                filling.take(known)
             values, task = filling.values, filling.task
             assert values is not None
             assert task is not None
@@ -213,6 +233,11 @@ class PatchingHeatmap(LiveWidget):
             return drawn() | filling.cost() | {"result": result, "message": " · ".join(filter(None, said))}
 
         self._submit(compute, lane, left=lambda: filling.left(name, self._result_id()))
+
+    def _keep(self, question: tuple[Any, ...], filling: Filling) -> None:
+        """Keep a finished map, unless nobody can tell whether the weights are still the same."""
+        if question[-1] is not None:
+            self._finished = dict([*self._finished.items(), (question, filling)][-_MOST_FINISHED:])
 
     def _patch_cells(self) -> None:
         acting = tuple(self.experiments)
@@ -259,9 +284,7 @@ class PatchingHeatmap(LiveWidget):
         self._fill("_drill", self.site if self.site in HEAD_SITES else "z", self._drilled, "drill")
 
     def _selected(self) -> Selection:
-        at = self._cells[-1] if self._cells else {"layer": None, "head": None, "position": None}
-        token = None if at["position"] is None else self._clean.ids[at["position"]]
-        return Selection(layer=at["layer"], head=at["head"], position=at["position"], token=token)
+        return _place(self._cells, self._clean)
 
     def _checked_selection(self, chosen: Selection) -> Selection:
         place = chosen.only("layer", "head", "position").to_json()
@@ -269,26 +292,22 @@ class PatchingHeatmap(LiveWidget):
             return chosen
         if "layer" not in place:
             raise ValueError(f"{chosen!r}: a cell has a layer")
-        cell = self._checked_cell({"site": self.site, **place})
-        return Selection(
-            layer=cell["layer"], head=cell["head"], position=cell["position"],
-            token=None if cell["position"] is None else self._clean.ids[cell["position"]],
-        )  # fmt: skip
+        return _place([self._checked_cell({"site": self.site, **place}, len(self._clean))], self._clean)
 
     def _show_selection(self, chosen: Selection) -> None:
         if chosen != self._selected():
             place = {"layer": chosen.layer, "head": chosen.head, "position": chosen.position}
             self.patch([] if chosen.layer is None else [{"site": self.site, **place}])
 
-    def _checked_cell(self, cell: Any) -> dict[str, Any]:
-        """The cell, if this model and prompt have it."""
+    def _checked_cell(self, cell: Any, length: int) -> dict[str, Any]:
+        """The cell, if this model and prompts of this length have it."""
         if not isinstance(cell, dict) or not {"site", "layer"} <= cell.keys():
             raise TypeError(f"a cell is {{'site', 'layer', 'head', 'position'}}; got {cell!r}")
         _check_site(cell["site"], self._sites)
         at = Site(cell["site"], whole(cell["layer"], "layer"), cell.get("head"), cell.get("position"))
         a = self.session.engine.architecture
         resolve(at.layer, a.n_layers, "layer")
-        for axis, size in (("head", self._n_heads(at)), ("position", len(self._clean))):
+        for axis, size in (("head", self._n_heads(at)), ("position", length)):
             index = getattr(at, axis)
             if index is not None:
                 resolve(whole(index, axis), size, axis)
@@ -317,19 +336,53 @@ class PatchingHeatmap(LiveWidget):
             "gap_is_zero": task.gap_is_zero,
         }
 
-    def _code_of_view(self) -> str:
-        prompts = (("clean", self._clean), ("corrupted", self._corrupted))
-        parts = [f"{name}={prompt_code(p)}" for name, p in prompts]
-        for name, token in (("answer", self._answer), ("foil", self._foil)):
-            if token is not None:
-                parts.append(f"{name}={token}")
-        names = ("site", "metric", "direction", "normalize", "estimate")
-        parts += [f"{n}={getattr(self, n)!r}" for n in names if getattr(self, n) != self.traits()[n].default_value]
-        parts += [] if self.linked else ["linked=False"]
-        text = f"widget = iw.PatchingHeatmap(session, {', '.join(parts)})"
-        text += f"\nwidget.patch({self._cells!r})" if self._cells else ""
-        text += f"\nwidget.drill({self._drilled})" if self._drilled is not None else ""
-        return text
+    def _arguments(self) -> list[str]:
+        prompts = [f"{name}={prompt_code(tokens)}" for name, tokens in self._prompts_asked().items()]
+        asked = (("answer", self._answer), ("foil", self._foil))
+        return [*prompts, *(f"{name}={token}" for name, token in asked if token is not None)]
+
+    def _calls(self) -> list[str]:
+        patched = [f"widget.patch({self._cells!r})"] if self._cells else []
+        return patched if self._drilled is None else [*patched, f"widget.drill({self._drilled})"]
+
+    def _prompts_asked(self) -> dict[str, Tokens]:
+        return {"clean": self._clean, "corrupted": self._corrupted}
+
+    def _settings(self) -> dict[str, Any]:
+        own = {"answer": self._answer, "foil": self._foil, "cells": self._cells, "drill": self._drilled}
+        return super()._settings() | own
+
+    def _question(self, view: View) -> Any:
+        asked = ("site", "metric", "direction", "answer", "foil")
+        return super()._question(view), [view.settings[name] for name in asked]
+
+    def _about(self) -> str:
+        return f"{self.site}, {self.metric}, {self.direction}"
+
+    def _adopt(self, view: View) -> Callable[[], None]:
+        clean, corrupted = _pair(self.session, view.prompts["clean"], view.prompts["corrupted"])
+        settings = self._checked_settings(view.settings)
+        _check_site(settings["site"], self._sites)
+        tokens = (view.settings[name] for name in ("answer", "foil"))
+        answer, foil = (None if token is None else self.session.token_id(token) for token in tokens)
+        given, layer = view.settings["cells"], view.settings["drill"]
+        if not isinstance(given, list):
+            raise TypeError(f"cells={short(given)}: a list is needed")
+        cells = [self._checked_cell(cell, len(clean)) for cell in given]
+        self._check_layer(layer)
+        chosen = _place(cells, clean)
+        if replace(view.selection, token=chosen.token) != chosen:
+            raise ValueError(f"{view.selection!r} is not the last of the patched cells, {chosen!r}")
+
+        def take() -> None:
+            for name, value in settings.items():
+                self.set_trait(name, value)
+            self._clean, self._corrupted, self._answer, self._foil = clean, corrupted, answer, foil
+            self._patched = self._drill = None
+            self._drilled = layer
+            self._choose(cells)
+
+        return take
 
     def figure(self) -> go.Figure:
         """The map, (layer, position) or (layer, head): the change that each patch makes."""
@@ -393,6 +446,14 @@ class PatchingHeatmap(LiveWidget):
 def _check_site(site: Any, sites: list[str]) -> None:
     if site not in sites:
         raise ValueError(f"{site!r} cannot be patched here; this model has {', '.join(sites)}")
+
+
+def _place(cells: list[dict[str, Any]], clean: Tokens) -> Selection:
+    """The last of some cells."""
+    if not cells:
+        return Selection()
+    layer, head, position = (cells[-1][axis] for axis in ("layer", "head", "position"))
+    return Selection(layer, head, position, token=None if position is None else clean.ids[position])
 
 
 def _pair(session: Session, clean: Any, corrupted: Any) -> tuple[Tokens, Tokens]:
