@@ -25,7 +25,7 @@ export default { render };
 
 /** @param {import("./frame.js").RenderArguments} host */
 function render(host) {
-  const frame = createFrame(host, { name: "attention", onTheme: () => redraw() });
+  const frame = createFrame(host, { name: "attention", onTheme: () => redraw(), picture: () => matrix.canvas });
   const { wire, signal } = frame;
   const { model } = wire;
   /** @type {import("./weights.js").Overview | null} */

@@ -1,6 +1,7 @@
 // The frame of every widget: header, prompt, experiments, body, status; theme, errors and the link to the kernel.
 import { h, fill, attribute, coalesce } from "./dom.js";
 import { createExperiments } from "./experiments.js";
+import { createHistory } from "./history.js";
 import { connect } from "./wire.js";
 import { followTheme, readPalette } from "./color.js";
 
@@ -14,9 +15,9 @@ import { followTheme, readPalette } from "./color.js";
  * Draw the frame into `el`. The caller appends to `frame.prompts` and `frame.body`, draws when `onTheme` says so, and returns
  * `frame.dispose` from `render`, for hosts that pass no signal.
  * @param {RenderArguments} host
- * @param {{name: string, onTheme: () => void}} spec
+ * @param {{name: string, onTheme: () => void, picture: () => HTMLCanvasElement}} spec `picture`: the one that stands for a run in the history
  */
-export function createFrame(host, { name, onTheme }) {
+export function createFrame(host, { name, onTheme, picture }) {
   const ending = new AbortController();
   host.signal?.addEventListener("abort", () => ending.abort(), { once: true, signal: ending.signal });
   const { signal } = ending;
@@ -24,7 +25,8 @@ export function createFrame(host, { name, onTheme }) {
   const live = h("div", { class: "iw-hidden", "aria-live": "polite", role: "status" });
   const prompts = h("div", { class: "iw-prompts" });
   const body = h("div", { class: "iw-body" });
-  const parts = [header(wire), prompts, createExperiments(wire, signal), alerts(wire)];
+  const past = createHistory(wire, picture);
+  const parts = [header(wire, past), prompts, createExperiments(wire, signal), alerts(wire)];
   const foot = statusLine(wire, (text) => fill(live, text));
   const root = h("div", { class: `iw-root iw-${name}`, role: "figure" },
     ...parts.map((part) => ("el" in part ? part.el : part)), body, foot.el, live);
@@ -47,7 +49,10 @@ export function createFrame(host, { name, onTheme }) {
 
   const state = () => (wire.pending() ? "pending" : wire.failed() || !wire.connected() ? "stale" : "fresh");
   // "fresh" is said when the frame that draws the answer has been painted: nobody reads or times a picture that is not there yet.
-  const painted = coalesce(() => setTimeout(() => attribute(root, "data-state", state())), signal);
+  const painted = coalesce(() => setTimeout(() => {
+    if (state() === "fresh") past.keep();
+    attribute(root, "data-state", state());
+  }), signal);
   const refresh = () => {
     attribute(root, "aria-label", wire.model.get("_title") || name);
     if (state() === "fresh") painted();
@@ -56,7 +61,7 @@ export function createFrame(host, { name, onTheme }) {
     for (const part of [...parts, foot]) if ("update" in part) part.update();
   };
   wire.watch(refresh);
-  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_history", "_code", "linked"], refresh);
+  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_history", "_code", "_past", "linked"], refresh);
   root.onkeydown = (event) => {
     if (!(event.ctrlKey || event.metaKey || event.altKey)) {
       // A notebook in command mode would take a letter for itself: b adds a cell, d d deletes this one.
@@ -91,8 +96,11 @@ export function createFrame(host, { name, onTheme }) {
   };
 }
 
-/** @param {import("./wire.js").Wire} wire */
-function header(wire) {
+/**
+ * @param {import("./wire.js").Wire} wire
+ * @param {ReturnType<typeof createHistory>} past
+ */
+function header(wire, past) {
   const ask = (/** @type {string} */ op, /** @type {string} */ text) =>
     h("button", { type: "button", class: "iw-button", onclick: () => wire.request(op) }, text);
   const title = h("span", { class: "iw-header__title", role: "heading", "aria-level": "3" });
@@ -127,7 +135,7 @@ function header(wire) {
   return {
     el: h("div", { class: "iw-top" },
       h("div", { class: "iw-header" }, title, about, check,
-        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History and code" }, undo, redo, show)), panel),
+        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History and code" }, undo, redo, past.button, show)), panel, past.el),
     update() {
       const model = wire.model;
       const { check: result, ...facts } = model.get("_header") ?? {};
@@ -148,6 +156,7 @@ function header(wire) {
       undo.disabled = !history.undo;
       redo.disabled = !history.redo;
       fill(code, model.get("_code") || "");
+      past.update();
     },
   };
 }
