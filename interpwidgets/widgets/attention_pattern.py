@@ -342,7 +342,8 @@ class AttentionPattern(LiveWidget):
         edge = proposal["value"]
         if edge:
             try:
-                self._check_edge(*edge, self.stack, self._tokens)
+                query, key = edge
+                self._check_edge(query, key, self.stack, self._tokens)
             except (TypeError, ValueError) as error:
                 raise t.TraitError(f"edge={edge!r}: [query, key] is needed; {error}") from None
         return edge

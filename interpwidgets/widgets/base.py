@@ -303,7 +303,7 @@ class LiveWidget(anywidget.AnyWidget):
 
     def _apply(self, view: View) -> None:
         if view.widget != type(self).__name__:
-            raise ValueError(f"the state is of widget={short(view.widget)}, and this widget is of {type(self).__name__}")
+            raise ValueError(f"the state is of {short(view.widget)}, and this widget is of {type(self).__name__!r}")
         if view.linked != self.linked:
             shared = "shares the session's experiments" if view.linked else "has experiments of its own"
             raise ValueError(f"the state is of a widget that {shared}: iw.restore(state, session) makes one")
@@ -643,9 +643,18 @@ class LiveWidget(anywidget.AnyWidget):
         return (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
             f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>"
-            f"{experiments}{self._static_picture()}"
+            f"{experiments}{self._static_picture()}{_static_code(self.code())}"
             '<div style="color:#888">A still picture: run the cell to click in it.</div></div>'
         )
+
+
+def _static_code(code: str) -> str:
+    """The way back to what is on the screen, for a cell that would make the widget as it was at first."""
+    if len(code) > _MOST_CODE:
+        return ""
+    style = "font:12px/1.5 monospace;white-space:pre-wrap;overflow-wrap:anywhere"
+    said = "Python that shows this picture live again"
+    return f'<details><summary>{said}</summary><pre style="{style}">{html.escape(code)}</pre></details>'
 
 
 def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:

@@ -7,7 +7,7 @@ from typing import Any
 import traitlets as t
 
 
-class Observed(t.Instance):  # type: ignore[type-arg]
+class Observed(t.Instance):
     """An object that may be large, and whose `==` gives arrays: observers are told whenever another one is set."""
 
     def set(self, obj: Any, value: Any) -> None:

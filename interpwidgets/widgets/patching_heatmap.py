@@ -109,7 +109,6 @@ class PatchingHeatmap(LiveWidget):
         self._drilled: int | None = None
         self._map: _Map | None = None
         self._finished: dict[Any, Filling] = {}  # maps by what was asked, and of which weights
-        self._finished: dict[Any, Filling] = {}
         here = [set(session.engine.sites(layer)) for layer in range(session.engine.architecture.n_layers)]
         sites = [site for site in _SITES if all(site in having for having in here)]
         _check_site(settings.get("site", type(self).site.default_value), sites)

@@ -29,6 +29,8 @@ def restore(state: Any, session: Session | None = None) -> LiveWidget:
         raise unknown("widget", view.widget, kinds)
     if session is None:
         if view.model != DEMO_NAME:
-            raise ValueError(f"the state is of the model {view.model!r}: give a session on it, iw.restore(state, session)")
+            raise ValueError(
+                f"the state is of the model {view.model!r}: iw.restore(state, session) needs a session on it"
+            )
         session = load()
     return kinds[view.widget].rebuilt(session, view)

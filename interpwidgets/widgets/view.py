@@ -44,10 +44,7 @@ class View:
             {"intervention": e.intervention.to_json(referred), "on": e.on, "name": e.name, "group": e.group}
             for e in self.experiments
         ]
-        arrays = {
-            name: {"dtype": str(array.dtype), "data": encoded(array)}
-            for name, array in referred.arrays.items()
-        }
+        arrays = {name: {"dtype": str(array.dtype), "data": encoded(array)} for name, array in referred.arrays.items()}
         said = {
             "version": VERSION,
             "widget": self.widget,
