@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .engine.architecture import UnsupportedModel
     from .engine.interventions import Ablate, CutEdge, Noise, Patch, Scale, Steer
     from .engine.metrics import KL, LogitDifference, LogProbability, Probability
+    from .engine.plain import array
     from .engine.prompts import SourceTarget
     from .engine.sites import Site
     from .experiments import Experiment
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .widgets.attention_pattern import AttentionPattern
     from .widgets.logit_lens import LogitLens
     from .widgets.patching_heatmap import PatchingHeatmap
+    from .widgets.restore import restore
+    from .widgets.selection import Selection
 
 __version__ = "0.1.0"
 
@@ -49,12 +52,14 @@ __all__ = [
     "Probability",
     "Run",
     "Scale",
+    "Selection",
     "Session",
     "Site",
     "SourceTarget",
     "Steer",
     "UnsupportedModel",
     "ablation_sweep",
+    "array",
     "attention_patterns",
     "attribution_sweep",
     "load",
@@ -62,6 +67,7 @@ __all__ = [
     "patch_pairs",
     "patch_sets",
     "patch_sweep",
+    "restore",
 ]
 
 _HOME = {
@@ -82,12 +88,14 @@ _HOME = {
     "Probability": "engine.metrics",
     "Run": "run",
     "Scale": "engine.interventions",
+    "Selection": "widgets.selection",
     "Session": "session",
     "Site": "engine.sites",
     "SourceTarget": "engine.prompts",
     "Steer": "engine.interventions",
     "UnsupportedModel": "engine.architecture",
     "ablation_sweep": "methods.ablation",
+    "array": "engine.plain",
     "attention_patterns": "methods.attention",
     "attribution_sweep": "methods.attribution",
     "load": "loading",
@@ -95,6 +103,7 @@ _HOME = {
     "patch_pairs": "methods.pairs",
     "patch_sets": "methods.patching",
     "patch_sweep": "methods.patching",
+    "restore": "widgets.restore",
 }
 
 

@@ -32,9 +32,16 @@ class Experiment:
                 raise TypeError(f"{what}={getattr(self, what)!r}: a text is needed")
 
     def __repr__(self) -> str:
+        return self._around(repr(self.intervention))
+
+    def code(self) -> str:
+        """The Python that makes it, arrays and all."""
+        return self._around(self.intervention.code())
+
+    def _around(self, intervention: str) -> str:
         default = Experiment(self.intervention)
         rest = (f", {k}={v!r}" for k, v in vars(self).items() if v != getattr(default, k))
-        return f"iw.Experiment({self.intervention!r}{''.join(rest)})"
+        return f"iw.Experiment({intervention}{''.join(rest)})"
 
 
 STRENGTHS: dict[type[Intervention], str] = {Scale: "factor", Steer: "strength", Noise: "std"}
@@ -84,8 +91,13 @@ class Experiments:
 
     def extend(self, interventions: Iterable[Intervention | Experiment]) -> None:
         """Add several as one step of the history."""
-        added = [i if isinstance(i, Experiment) else Experiment(i) for i in interventions]
+        added = _experiments(interventions)
         self._change(lambda entries: _together((*entries, *added)))
+
+    def replace(self, interventions: Iterable[Intervention | Experiment]) -> None:
+        """Put these in the place of all, as one step of the history."""
+        instead = _together(_experiments(interventions))
+        self._change(lambda entries: instead)
 
     def remove(self, intervention: Intervention) -> None:
         """Remove an intervention; raises ValueError if it is not in the list."""
@@ -224,6 +236,10 @@ class Experiments:
     def _tell(self) -> None:
         for callback in list(self._observers):
             callback()
+
+
+def _experiments(interventions: Iterable[Intervention | Experiment]) -> Entries:
+    return tuple(i if isinstance(i, Experiment) else Experiment(i) for i in interventions)
 
 
 def _with_strength(intervention: Intervention, value: Any) -> Intervention:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,6 +24,8 @@ from transformers.models.auto.modeling_auto import (
 from .demo_model import demo_model_path
 from .engine.architecture import UnsupportedModel
 from .session import Session
+
+DEMO_NAME = "SmolLM2-135M-Instruct"
 
 _BY_HAND = (
     "load a model that you trust with AutoModelForCausalLM.from_pretrained, and give it to iw.Session(model, "
@@ -59,10 +62,21 @@ def load(name: str | None = None, **from_pretrained_arguments: Any) -> Session:
     _require_whole(model, report["missing_keys"], source)
     session = Session(model.eval(), tokenizer)
     if name is None:
-        session.name = "SmolLM2-135M-Instruct"
+        session.name = DEMO_NAME
         session.note = "dequantised from Q4_1; not the original weights"
-        session.prepend_bos = True
+        session.prepend_bos = session.prepends_bos_when_opened = True
+    session.opened_by = _call(name, from_pretrained_arguments)
     return session
+
+
+def _call(name: str | None, arguments: dict[str, Any]) -> str | None:
+    """The call of `load` as Python, without secrets; None if an argument has no Python form."""
+    given = {key: value for key, value in arguments.items() if key != "token"}
+    given = {key: str(v).removeprefix("torch.") if isinstance(v, torch.dtype) else v for key, v in given.items()}
+    if not all(isinstance(value, str | bool | int | None) for value in given.values()):
+        return None
+    shown = [*([] if name is None else [repr(name)]), *(f"{key}={value!r}" for key, value in given.items())]
+    return f"iw.load({', '.join(shown)})"
 
 
 def _auto_class(config: PretrainedConfig) -> Any:

@@ -77,6 +77,9 @@ class Session(Asker):
         self._closed = False
         self._require_ready()
         self.prepend_bos: bool | None = None
+        self.opened_by: str | None = None
+        """The Python that opens a session like this one; None if it was made of a model that was there."""
+        self.prepends_bos_when_opened: bool | None = None
         self.name = _name(model)
         self.note = ""
         self._budget = free_memory(next(model.parameters()).device) // 4

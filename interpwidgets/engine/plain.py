@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import fields
-from math import prod
+from math import isfinite, prod
 from typing import Any, TypeVar
 
 import numpy as np
 
 from .names import unknown
 from .prompts import SourceTarget
+
+_MOST_CODE = 2**20  # bytes of an array that are written out as code
 
 T = TypeVar("T", bound="Plain")
 
@@ -30,11 +33,18 @@ class Plain:
         return (type(self).__name__, *(_hashable(getattr(self, f.name)) for f in fields(self)))  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
+        return self._spelled(lambda array: f"<array {array.shape}>")
+
+    def code(self) -> str:
+        """The Python that makes it, arrays and all; one of more than a megabyte is not written out."""
+        return self._spelled(_array_code)
+
+    def _spelled(self, array: Callable[[np.ndarray], str]) -> str:
         parts = []
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
             if _hashable(value) != _hashable(f.default):
-                shown = f"<array {value.shape}>" if isinstance(value, np.ndarray) else repr(value)
+                shown = array(value) if isinstance(value, np.ndarray) else _number_code(value)
                 parts.append(shown if f.name == "site" else f"{f.name}={shown}")
         return f"iw.{type(self).__name__}({', '.join(parts)})"
 
@@ -48,6 +58,8 @@ class Plain:
             value = getattr(self, f.name)
             if isinstance(value, np.ndarray):
                 value = {"array": (referred or Referred()).add(value), "shape": list(value.shape)}
+            elif isinstance(value, np.generic):
+                value = value.item()
             elif isinstance(value, slice):
                 value = {"slice": [value.start, value.stop, value.step]}
             out[f.name] = prompt_to_json(value, referred if f.type == "Any" else None)
@@ -138,6 +150,39 @@ def freeze_array(value: Any) -> Any:
         raise ValueError(f"an array of shape {array.shape} holds nothing")
     array.setflags(write=False)
     return array
+
+
+def array(data: str, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of float32 from base64 of its bytes (little-endian), as `widget.code()` writes it.
+
+    Raises ValueError for what is no base64 of as many numbers.
+
+    Example: `iw.Steer("resid_post", iw.array("AACAPwAAAEA=", (2,)), layer=3)`
+    """
+    return decoded(data, "float32").reshape(shape)
+
+
+def decoded(data: Any, dtype: str) -> np.ndarray:
+    """A flat array from base64. Raises ValueError for what is none."""
+    try:
+        return np.frombuffer(base64.b64decode(data, validate=True), np.dtype(dtype).newbyteorder("<")).astype(dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{short(data)} is no base64 of {dtype} numbers: {error}") from None
+
+
+def encoded(values: np.ndarray) -> str:
+    """What `decoded` reads."""
+    return base64.b64encode(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()).decode()
+
+
+def _array_code(values: np.ndarray) -> str:
+    size = f"{values.nbytes / 2**20:.1f} MiB, too large to stand here: widget.state holds it"
+    return f"iw.array({size if values.nbytes > _MOST_CODE else encoded(values)!r}, {values.shape})"
+
+
+def _number_code(value: Any) -> str:
+    value = value.item() if isinstance(value, np.generic) else value
+    return f"float({str(value)!r})" if isinstance(value, float) and not isfinite(value) else repr(value)
 
 
 def prompt_to_json(value: Any, referred: Referred | None) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import traitlets as t
+import xarray as xr
 
 from ..engine.bins import Bins
 from ..engine.interventions import Ablate, CutEdge
@@ -18,6 +21,8 @@ from . import static
 from .bands import checked_window
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
+from .selection import Selection
+from .view import View
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -37,6 +42,9 @@ class AttentionPattern(LiveWidget):
     chooses between the decoder's attention to itself, the encoder's, and that from the decoder to the encoder, which is
     shown first.
 
+    `selection` has a layer, a head and, of the edge that was cut last, query and key. `result` has the selected head's
+    weights, `pattern` with the experiments and `baseline` without, (query, key) each.
+
     Example: `iw.AttentionPattern(session, "The cat sat on the mat", layer=3, head=1)`
     """
 
@@ -44,6 +52,7 @@ class AttentionPattern(LiveWidget):
     operations = ("run", "select", "ablate", "cut")
     terms = ("head", "attention pattern", "ablation", "residual stream", "logit difference")
     shortcuts = (("Enter on a head", "ablate it, or restore it"), ("Enter on a cell", "cut that edge, or restore it"))
+    settings = ("hide_bos", "view", "how", "renormalize")
     from_page = ("_asked",)
     _esm = bundle("attention_pattern.js")
     _css = stylesheet("attention_pattern.css")
@@ -54,6 +63,8 @@ class AttentionPattern(LiveWidget):
     """The selected layer."""
     head = t.Int(0).tag(sync=True)
     """The selected head."""
+    edge = t.List(t.Int(), default_value=[]).tag(sync=True)
+    """The selected edge of that head, [query, key]; [] for none."""
     hide_bos = t.Bool(True).tag(sync=True)
     """Leave position 0, on which most heads rest, out of the picture; not in attention to an encoder, nor in an encoder
     whose text begins with no special token."""
@@ -94,17 +105,19 @@ class AttentionPattern(LiveWidget):
         self._now: Run | None = None
         self._held: tuple[Run, Run] | None = None  # baseline and now, with all weights of the layer in view
         self._versions = 0
+        self._moving = False  # while several traits of one place are set
         self.session = session
         stack = stack or self._stacks()[-1]
         self._check_head(layer, head, stack)
         super().__init__(session, linked=linked, **settings)
-        self.stack, self.layer, self.head = stack, layer, head
+        self._go_to(stack, layer, head, self.edge)
         self._prompt = prompt_to_wire(self._tokens, session)
         self.refresh()
 
     def run(self, prompt: Any) -> None:
         """Show another prompt."""
         self._tokens = self.session.tokenize(parse_prompt(self.session, prompt, self._tokens))
+        self.edge = []
         self.refresh()
 
     def _run_preset(self, preset: Preset) -> None:
@@ -116,10 +129,23 @@ class AttentionPattern(LiveWidget):
         Of a long prompt only the patterns of the layer in view are held: another one is computed from what enters it.
         """
         self._check_head(layer, head, stack or self.stack)
+        self._go_to(stack or self.stack, layer, head, [])
+
+    def _go_to(self, stack: StackName, layer: int, head: int, edge: list[int]) -> None:
+        """Show a place that has been checked."""
         with self.session.publishing, self.hold_sync():
-            self.stack = stack or self.stack
-            self.layer, self.head = layer, head
+            moved = self._now is not None and self._overview.get("stack") != stack
+            self._moving = True
+            try:
+                self.stack, self.layer, self.head, self.edge = stack, layer, head, edge
+            finally:
+                self._moving = False
+            if moved:
+                for name, value in self._overview_to_wire().items():
+                    self._set_result(name, value)
             self._show_selected()
+            query, key = edge or (None, None)
+            self.selection = Selection(layer=layer, head=head, query=query, key=key)
             self._code = self.code()
 
     def ablate(
@@ -149,14 +175,11 @@ class AttentionPattern(LiveWidget):
         """Cut this attention edge, of the stack that is shown or another one, or restore it if it is cut."""
         stack = stack or self.stack
         self._check_head(layer, head, stack)
-        queries, keys = (len(tokens) for tokens in self._axes(stack))
         if renormalize not in (None, True, False):
             raise TypeError(f"renormalize={renormalize!r}: True or False is needed")
-        in_prompt = 0 <= whole(key, "key") < keys and 0 <= whole(query, "query") < queries
-        if not in_prompt or (self._is_causal(stack) and key > query):
-            before = "keys come before queries, and " if self._is_causal(stack) else ""
-            there = f"{queries} tokens" if queries == keys else f"{queries} queries and {keys} keys"
-            raise ValueError(f"no edge from query {query} to key {key}: {before}there are {there}")
+        self._check_edge(query, key, stack, self._tokens)
+        if (stack, layer, head) == (self.stack, self.layer, self.head):
+            self._go_to(stack, layer, head, [query, key])
         for i, experiment in enumerate(self.experiments.entries):
             match experiment.intervention:
                 case CutEdge(layer=int(), head=int(), query=int(), key=int()) as edge if (
@@ -205,7 +228,7 @@ class AttentionPattern(LiveWidget):
         """Whether the patterns of all layers are small enough to be kept."""
         cells = 0
         for stack in self._stacks():
-            queries, keys = (len(tokens) for tokens in self._axes(stack))
+            queries, keys = (len(tokens) for tokens in _axes(self._tokens, stack))
             cells += sum(self._of(stack).n_heads) * queries * keys
         return cells * self.session.engine.dtype.itemsize <= self.session.memory_budget // _KEPT_SHARE
 
@@ -245,9 +268,8 @@ class AttentionPattern(LiveWidget):
         return seen if engine.has_encoder else ["decoder"]
 
     def _axes(self, stack: StackName) -> tuple[Tokens, Tokens]:
-        """The tokens that are queries and those that are keys."""
-        site = SITES[on_stack(stack, "pattern")]
-        return self._tokens.of(site), self._tokens.keys_of(site)
+        """Queries and keys of what is shown, which may be the prompt before the one that is running."""
+        return _axes(self._tokens if self._now is None else self._now.tokens, stack)
 
     def _is_causal(self, stack: StackName) -> bool:
         return stack == "decoder" and self.session.causal
@@ -263,7 +285,7 @@ class AttentionPattern(LiveWidget):
             raise ValueError(f"{self.session.name} shows no attention in stack {stack!r}: it has {have}")
         return self.session.engine.architecture.stacks[stack]
 
-    def _check_head(self, layer: int, head: int, stack: StackName) -> None:
+    def _check_head(self, layer: Any, head: Any, stack: StackName) -> None:
         a = self._of(stack)
         if not 0 <= whole(layer, "layer") < a.n_layers or not 0 <= whole(head, "head") < a.n_heads[layer]:
             have = f"layers 0 to {a.n_layers - 1}, heads 0 to {max(a.n_heads) - 1}"
@@ -278,17 +300,40 @@ class AttentionPattern(LiveWidget):
             raise t.TraitError(str(error)) from None
         return str(proposal["value"])
 
-    @t.observe("stack")
-    def _on_stack(self, change: Any) -> None:
-        a = self._of(change["new"])
-        with self.session.publishing, self.hold_sync():
-            self.layer = min(self.layer, a.n_layers - 1)
-            self.head = min(self.head, max(a.n_heads) - 1)
-            if self._now is not None:
-                for name, value in self._overview_to_wire().items():
-                    self._set_result(name, value)
-                self._show_selected()
-            self._code = self.code()
+    def _check_edge(self, query: Any, key: Any, stack: StackName, tokens: Tokens) -> None:
+        queries, keys = (len(tokens) for tokens in _axes(tokens, stack))
+        causal = self._is_causal(stack)
+        in_prompt = 0 <= whole(key, "key") < keys and 0 <= whole(query, "query") < queries
+        if not in_prompt or (causal and key > query):
+            before = "keys come before queries, and " if causal else ""
+            there = f"{queries} tokens" if queries == keys else f"{queries} queries and {keys} keys"
+            raise ValueError(f"no edge from query {query} to key {key}: {before}there are {there}")
+
+    @t.observe("stack", "layer", "head", "edge")
+    def _on_place(self, change: Any) -> None:
+        if self._moving:
+            return
+        # Layers of a model, and stacks of it, may differ in how many heads they have.
+        a = self._of(self.stack)
+        layer = min(self.layer, a.n_layers - 1)
+        edge = self.edge if change["name"] == "edge" else []
+        self._go_to(self.stack, layer, min(self.head, a.n_heads[layer] - 1), edge)
+
+    def _checked_selection(self, chosen: Selection) -> Selection:
+        return self._checked_place(chosen, self.stack, self._tokens)
+
+    def _checked_place(self, chosen: Selection, stack: StackName, tokens: Tokens) -> Selection:
+        chosen = replace(chosen.only("layer", "head", "query", "key"), token=None)
+        self._check_head(chosen.layer, chosen.head, stack)
+        if chosen.query is not None or chosen.key is not None:
+            self._check_edge(chosen.query, chosen.key, stack, tokens)
+        return chosen
+
+    def _show_selection(self, chosen: Selection) -> None:
+        if (chosen.layer, chosen.head, _edge(chosen)) != (self.layer, self.head, self.edge):
+            assert chosen.layer is not None
+            assert chosen.head is not None
+            self._go_to(self.stack, chosen.layer, chosen.head, _edge(chosen))
 
     @t.validate("layer", "head")
     def _in_the_model(self, proposal: Any) -> int:
@@ -298,6 +343,17 @@ class AttentionPattern(LiveWidget):
         if not 0 <= value < limit:
             raise t.TraitError(f"{name} {value} is out of range: there are {limit} ({name}s 0 to {limit - 1})")
         return value
+
+    @t.validate("edge")
+    def _in_the_pattern(self, proposal: Any) -> list[int]:
+        edge = proposal["value"]
+        if edge:
+            try:
+                query, key = edge
+                self._check_edge(query, key, self.stack, self._tokens)
+            except (TypeError, ValueError) as error:
+                raise t.TraitError(f"edge={edge!r}: [query, key] is needed; {error}") from None
+        return edge
 
     def _release(self) -> None:
         self._baseline = self._now = self._held = None
@@ -418,7 +474,21 @@ class AttentionPattern(LiveWidget):
         }
         if detail | {"id": 0, "version": 0} != self._detail | {"id": 0, "version": 0}:
             self._versions += 1
-        return {"_baseline_detail": baseline, "_detail": detail | {"version": self._versions}}
+        return {
+            "_baseline_detail": baseline,
+            "_detail": detail | {"version": self._versions},
+            "result": self._dataset(before, here),
+        }
+
+    def _dataset(self, before: np.ndarray, here: np.ndarray) -> xr.Dataset:
+        queries, keys = self._axes(self.stack)
+        return xr.Dataset(
+            {"pattern": (("query", "key"), here), "baseline": (("query", "key"), before)},
+            coords={
+                "query": np.arange(len(queries)), "key": np.arange(len(keys)), "layer": self.layer, "head": self.head
+            },
+            attrs={"stack": self.stack, "tokens": list(queries.strings), "key_tokens": list(keys.strings)},
+        )  # fmt: skip
 
     @t.validate("_asked")
     def _two_ranges(self, proposal: Any) -> Wire:
@@ -452,10 +522,34 @@ class AttentionPattern(LiveWidget):
         note = f"KL from baseline {kl['now']:.3f} nats" if self._changed() else ""
         return {"id": self._result_id(), "rows": rows, "note": note}
 
-    def _code_of_view(self) -> str:
-        extra = "" if self.stack == self._stacks()[-1] else f", stack={self.stack!r}"
-        extra += "" if self.linked else ", linked=False"
-        return f"iw.AttentionPattern(session, {prompt_code(self._tokens)}, layer={self.layer}, head={self.head}{extra})"
+    def _arguments(self) -> list[str]:
+        stack = [] if self.stack == self._stacks()[-1] else [f"stack={self.stack!r}"]
+        edge = [f"edge={list(self.edge)}"] if self.edge else []
+        return [prompt_code(self._tokens), f"layer={self.layer}", f"head={self.head}", *stack, *edge]
+
+    def _prompts_asked(self) -> dict[str, Tokens]:
+        return {"prompt": self._tokens}
+
+    def _settings(self) -> dict[str, Any]:
+        return {"stack": self.stack, **super()._settings()}
+
+    def _adopt(self, view: View) -> Callable[[], None]:
+        tokens = self.session.tokenize(parse_prompt(self.session, view.prompts["prompt"]))
+        settings = self._checked_settings(view.settings)
+        stack = settings.pop("stack")
+        chosen = self._checked_place(view.selection, stack, tokens)
+        assert chosen.layer is not None
+        assert chosen.head is not None
+        layer, head, edge = chosen.layer, chosen.head, _edge(chosen)
+
+        def take() -> None:
+            self._release()
+            self._tokens = tokens
+            for name, value in settings.items():
+                self.set_trait(name, value)
+            self._go_to(stack, layer, head, edge)
+
+        return take
 
     def figure(self) -> go.Figure:
         """The selected head's pattern, or its difference from baseline, (query, key)."""
@@ -504,6 +598,16 @@ class AttentionPattern(LiveWidget):
 
     def _head_name(self) -> str:
         return ("" if self.stack == "decoder" else f"{self.stack} ") + f"L{self.layer}H{self.head}"
+
+
+def _edge(chosen: Selection) -> list[int]:
+    return [i for i in (chosen.query, chosen.key) if i is not None]
+
+
+def _axes(tokens: Tokens, stack: StackName) -> tuple[Tokens, Tokens]:
+    """The tokens that are queries and those that are keys."""
+    site = SITES[on_stack(stack, "pattern")]
+    return tokens.of(site), tokens.keys_of(site)
 
 
 def _in_255ths(weights: np.ndarray) -> np.ndarray:

@@ -6,29 +6,37 @@ import html
 import operator
 import time
 import traceback
+import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import anywidget
 import numpy as np
 import traitlets as t
+import xarray as xr
 from ipywidgets.widgets.widget import _instances
 
 from ..engine.forward import Cancelled
 from ..engine.interventions import Intervention
 from ..engine.jobs import Ticket, check_cancelled
 from ..engine.memory import is_out_of_memory
+from ..engine.plain import require_keys, short
 from ..engine.prompts import SourceTarget
 from ..experiments import Experiment, Experiments
 from ..presets import Preset, preset_named
 from ..run import Run
 from ..session import Session
-from ..tokens import Tokens, written_ids
+from ..tokens import Tokens, elide, written_ids
+from .code import code_of_experiments, code_of_session
 from .labels import label_parts, short_label
 from .looks import Looks
+from .observed import Observed
+from .past import Past
+from .selection import Selection
 from .unicode import drawable, encodable
+from .view import OtherModelWarning, View
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -37,9 +45,11 @@ _PROGRESS_SECONDS = 0.1  # at most ten updates a second reach the browser
 _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its static picture
 _LONGEST_TEXT = 2000  # characters of an error that are drawn
 _LARGEST_ID = 2**53  # whole numbers below this are exact in JavaScript
-_FROM_PAGE = ("_request", "_view_count")  # of the wire's own traits, those that the front end may set
+_MOST_CODE = 20_000  # characters of code that a still picture carries
+_PROMPT_START = 60  # characters of a prompt that name a run
+_FROM_PAGE = ("_request", "_view_count", "_past_wanted")  # of the wire's own traits, those that the front end may set
 
-_OF_HISTORY = ("undo", "redo", "toggle", "remove", "clear", "stop")
+_OF_HISTORY = ("undo", "redo", "toggle", "remove", "clear", "stop", "back_to")
 _OF_ALL = ("preset",)
 _OF_EXPERIMENTS = ("move", "rename", "set_strength", "group", "rename_group", "toggle_group", "remove_group")
 """Requests that every widget answers: by itself, and by its list of experiments."""
@@ -75,11 +85,19 @@ class LiveWidget(Looks, anywidget.AnyWidget):
     """Public methods that the front end may call, beside those of the history."""
     from_page: ClassVar[tuple[str, ...]] = ()
     """Of the traits whose names begin with _, those that the front end may set, beside those of every widget."""
+    prompt_names: ClassVar[tuple[str, ...]] = ("prompt",)
+    """What the prompts are called that the widget is made with."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Traits that say how the view looks, beside what is selected."""
     priority: ClassVar[int] = 0
     """Of several waiting jobs of a session, the lowest runs first: quick views before long sweeps."""
 
     linked = t.Bool(True, read_only=True).tag(sync=True)
     """Whether the widget shares `session.interventions` with the others; otherwise it has a list of its own."""
+    selection = t.Instance(Selection, args=())
+    """What is chosen; follows clicks, and is shown when it is set."""
+    result = Observed(xr.Dataset, allow_none=True, read_only=True)
+    """What is on the screen, as the widget's docstring says; None until the first run has ended."""
 
     _title = t.Unicode().tag(sync=True)
     _header = t.Dict().tag(sync=True)
@@ -88,6 +106,11 @@ class LiveWidget(Looks, anywidget.AnyWidget):
     _experiments: t.List[Wire] = t.List().tag(sync=True)
     _history = t.Dict().tag(sync=True)
     _code = t.Unicode().tag(sync=True)
+    _run = t.Int(0).tag(sync=True)
+    """The number of the run that is shown, in `history`."""
+    _past: t.List[Wire] = t.List().tag(sync=True)
+    """`history`, once the page has asked for it."""
+    _past_wanted = t.Bool(False).tag(sync=True)
 
     def __init__(self, session: Session, *, linked: bool = True, **settings: Any) -> None:
         self.session = session
@@ -99,6 +122,7 @@ class LiveWidget(Looks, anywidget.AnyWidget):
         self._last_progress = 0.0
         self._idle_experiments: frozenset[Intervention] = frozenset()
         self._dormant = False
+        self._visited = Past()
         self._observer = _weakly(self._on_experiments)
         super().__init__(_title=self.title, _header=_header(session), _help=self._help_to_wire(session), **settings)
         self._own_layout = None if "layout" in settings else self.layout
@@ -111,6 +135,7 @@ class LiveWidget(Looks, anywidget.AnyWidget):
         self.experiments.observe(self._observer)
         self.observe(self._on_request, names="_request")
         self.observe(self._on_views, names="_view_count")
+        self.observe(self._show_past, names="_past_wanted")
         self._show_experiments()
 
     # -- what subclasses give ----------------------------------------------------------------------------------------
@@ -126,8 +151,19 @@ class LiveWidget(Looks, anywidget.AnyWidget):
         raise NotImplementedError
 
     def code(self) -> str:
-        """Python that rebuilds this view, given the session."""
-        return _experiments_code(self.experiments, self.linked) + self._code_of_view()
+        """Python that rebuilds this view, where there is nothing but this package.
+
+        Experiments come first or last, depending on whose they are. An array of more than a megabyte is not written
+        out: `state` holds it.
+        """
+        name, entries = "session.interventions" if self.linked else "widget.experiments", self.experiments.entries
+        experiments = code_of_experiments(name, entries)
+        defaults = {name: self.traits()[name].default_value for name in self.settings}
+        changed = [f"{name}={getattr(self, name)!r}" for name in self.settings if getattr(self, name) != defaults[name]]
+        arguments = ["session", *self._arguments(), *changed, *([] if self.linked else ["linked=False"])]
+        made = [f"widget = iw.{type(self).__name__}({', '.join(arguments)})", *self._calls()]
+        lines = [*experiments, *made] if self.linked else [*made, *experiments]
+        return "\n".join([*code_of_session(self.session), *lines, "widget"])
 
     def figure(self) -> go.Figure:
         """What is on the screen as a plotly figure; waits until nothing is running."""
@@ -137,11 +173,58 @@ class LiveWidget(Looks, anywidget.AnyWidget):
         """The runs that the widget holds to show them."""
         return ()
 
-    def _code_of_view(self) -> str:
+    def _arguments(self) -> list[str]:
+        """The arguments that rebuild the view, as Python, without `settings`."""
         raise NotImplementedError
 
     def _run_preset(self, preset: Preset) -> None:
         raise NotImplementedError
+
+    def _calls(self) -> list[str]:
+        """Lines of Python that complete a rebuilt `widget`."""
+        return []
+
+    def _prompts_asked(self) -> dict[str, Tokens]:
+        """The prompts that were asked for last, by `prompt_names`."""
+        raise NotImplementedError
+
+    def _about(self) -> str:
+        """What was asked beside prompts and experiments, in words."""
+        return ""
+
+    def _settings(self) -> dict[str, Any]:
+        """What a view needs beside prompts, selection and experiments."""
+        return {name: getattr(self, name) for name in self.settings}
+
+    def _question(self, view: View) -> Any:
+        """What of a view makes the model run again."""
+        return view.prompts, [e.intervention for e in view.experiments if e.on]
+
+    def _adopt(self, view: View) -> Callable[[], None]:
+        """What shows a view's prompts, settings and selection, but for running them.
+
+        Raises TypeError or ValueError for what the model does not have.
+        """
+        raise NotImplementedError
+
+    def _checked_selection(self, chosen: Selection) -> Selection:
+        """The selection, complete. Raises TypeError or ValueError for a place that the view does not have."""
+        raise NotImplementedError
+
+    def _show_selection(self, chosen: Selection) -> None:
+        """Show a selection that has been checked, unless it is what is shown."""
+        raise NotImplementedError
+
+    @t.validate("selection")
+    def _in_the_view(self, proposal: Any) -> Selection:
+        try:
+            return self._checked_selection(proposal["value"])
+        except (TypeError, ValueError) as error:
+            raise t.TraitError(str(error)) from None
+
+    @t.observe("selection")
+    def _on_selection(self, change: Any) -> None:
+        self._show_selection(change["new"])
 
     def _static_picture(self) -> str:
         """HTML for places without a kernel; at most 100 KB."""
@@ -181,6 +264,83 @@ class LiveWidget(Looks, anywidget.AnyWidget):
             for ticket in list(self._tickets.values()):
                 ticket.cancel()
             self._tell("cancelled")
+
+    @property
+    def state(self) -> Wire:
+        """All that the view is rebuilt from, as JSON; set it, or give it to `iw.restore`.
+
+        To set it takes one step of the experiments' history. Raises TypeError or ValueError for what is no state, is of
+        another kind of widget, or does not fit the model, and then changes nothing.
+        """
+        return self._view().to_json()
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._apply(View.from_json(state))
+
+    @classmethod
+    def rebuilt(cls, session: Session, view: View) -> Self:
+        """A new widget that shows a view."""
+        require_keys("prompts", view.prompts, set(cls.prompt_names))
+        widget = cls(session, **view.prompts, linked=view.linked)
+        try:
+            widget._apply(view)
+        except BaseException:
+            widget.close()
+            raise
+        return widget
+
+    @property
+    def history(self) -> list[Wire]:
+        """The runs that were shown, the newest first: number, time, prompt, experiments, and which is `current`."""
+        return self._visited.summaries()
+
+    def back_to(self, number: int) -> None:
+        """Show a run of `history` again: its prompts, settings, selection and experiments.
+
+        Nothing runs that the session still holds. Undo takes the experiments back.
+        """
+        self._apply(self._visited.view(number))
+
+    def _view(self) -> View:
+        return View(
+            widget=type(self).__name__,
+            model=self.session.name,
+            linked=self.linked,
+            prompts={name: tokens.given for name, tokens in self._prompts_asked().items()},
+            settings=self._settings(),
+            selection=self.selection,
+            experiments=self.experiments.entries,
+        )
+
+    def _apply(self, view: View) -> None:
+        if view.widget != type(self).__name__:
+            raise ValueError(f"the state is of {short(view.widget)}, and this widget is of {type(self).__name__!r}")
+        if view.linked != self.linked:
+            shared = "shares the session's experiments" if view.linked else "has experiments of its own"
+            raise ValueError(f"the state is of a widget that {shared}: iw.restore(state, session) makes one")
+        require_keys("prompts", view.prompts, set(self.prompt_names))
+        take = self._adopt(view)
+        if view.model != self.session.name:
+            said = f"the state is of the model {view.model!r}, and is shown on {self.session.name!r}"
+            warnings.warn(said, OtherModelWarning, stacklevel=3)
+        with self.session.publishing, self.hold_sync():
+            take()
+            if view.experiments != self.experiments.entries:
+                self.experiments.replace(view.experiments)
+            self.refresh()
+
+    def _checked_settings(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Those that are traits. Raises ValueError unless there are as many as `_settings` has, each of its kind."""
+        require_keys("settings", given, set(self._settings()))
+        checked = {}
+        for name, trait in self.traits().items():
+            if name in given:
+                try:
+                    checked[name] = trait._validate(self, given[name])
+                except t.TraitError as error:
+                    raise ValueError(str(error)) from None
+        return checked
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until nothing is running. Raises the run's error, or TimeoutError."""
@@ -317,7 +477,7 @@ class LiveWidget(Looks, anywidget.AnyWidget):
                     check_cancelled()
                     self._tell("running")
                 results = compute()
-                self._publish(results, ticket, round(1000 * (time.perf_counter() - started)))
+                self._publish(results, ticket, round(1000 * (time.perf_counter() - started)), lane == "view")
             except Cancelled:
                 pass
             except BaseException as error:  # noqa: BLE001 - drawn where the user looks, and raised by wait()
@@ -356,7 +516,7 @@ class LiveWidget(Looks, anywidget.AnyWidget):
     def _running(self) -> bool:
         return any(not (ticket.ended or ticket.cancelled) for ticket in list(self._tickets.values()))
 
-    def _publish(self, results: Wire, ticket: Ticket, milliseconds: int) -> None:
+    def _publish(self, results: Wire, ticket: Ticket, milliseconds: int, whole: bool) -> None:
         with self.session.publishing, self.hold_sync():
             if ticket.cancelled:
                 return
@@ -366,7 +526,25 @@ class LiveWidget(Looks, anywidget.AnyWidget):
             for name, value in results.items():
                 self._set_result(name, value)
             self._code = self.code()
+            if whole:
+                self._note_visit()
             self._tell("running" if self._running() else "idle", ms=milliseconds, message=message, detail=detail)
+
+    def _note_visit(self) -> None:
+        view = self._view()
+        prompts = (tokens.text or " ".join(tokens.strings) for tokens in self._prompts_asked().values())
+        summary = {
+            "prompt": drawable(elide(" | ".join(prompts), _PROMPT_START)),
+            "experiments": [e.name or short_label(e.intervention) for e in view.experiments if e.on],
+            "about": self._about(),
+        }
+        self._visited.note(self._question(view), view, summary)
+        self._run = self._visited.current
+        self._show_past()
+
+    def _show_past(self, change: Any = None) -> None:
+        if self._past_wanted:
+            self._past = self.history
 
     def _set_result(self, name: str, value: Any) -> None:
         """Set a trait of results, unless it would say again what it says: only what has changed travels."""
@@ -477,9 +655,18 @@ class LiveWidget(Looks, anywidget.AnyWidget):
         return (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
             f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>"
-            f"{experiments}{self._static_picture()}"
+            f"{experiments}{self._static_picture()}{_static_code(self.code())}"
             '<div style="color:#888">A still picture: run the cell to click in it.</div></div>'
         )
+
+
+def _static_code(code: str) -> str:
+    """The way back to what is on the screen, for a cell that would make the widget as it was at first."""
+    if len(code) > _MOST_CODE:
+        return ""
+    style = "font:12px/1.5 monospace;white-space:pre-wrap;overflow-wrap:anywhere"
+    said = "Python that shows this picture live again"
+    return f'<details><summary>{said}</summary><pre style="{style}">{html.escape(code)}</pre></details>'
 
 
 def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
@@ -589,12 +776,3 @@ def _error_hint(error: Exception, experiments: Experiments) -> str:
     if is_out_of_memory(error):
         return "Shorten the prompt, or lower session.memory_budget."
     return ""
-
-
-def _experiments_code(experiments: Experiments, linked: bool) -> str:
-    if not len(experiments):
-        return ""
-    name = "session.interventions" if linked else "widget.experiments"
-    plain = ((e.intervention if e == Experiment(e.intervention) else e) for e in experiments.entries)
-    lines = "\n".join(f"    {e!r}," for e in plain)
-    return f"{name}.extend([\n{lines}\n])\n"

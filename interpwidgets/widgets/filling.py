@@ -62,6 +62,10 @@ class Filling:
         )  # fmt: skip
         self.estimate = None
 
+    def take(self, finished: Filling) -> None:
+        """Be a map that is known already."""
+        self.task, self.plan, self.values, self.note = finished.task, finished.plan, finished.values, finished.note
+
     def _begin(self) -> tuple[Task, Grid, Patches]:
         # Not held on to while the map fills: it is as large as all that the pass computed.
         recorded = self.record() if self.estimates and self.layer is None else None

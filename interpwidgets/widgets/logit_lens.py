@@ -14,11 +14,14 @@ from ..engine.interventions import Patch
 from ..methods.lens import UNITS, lens_run, read_stack, residual_stack
 from ..presets import Preset
 from ..session import Session
+from ..tokens import Tokens
 from . import static
 from .bands import MOST, band_edges, checked_window
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
 from .lens_bands import bands_to_wire, touched_bands
+from .selection import Selection
+from .view import View
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -45,6 +48,9 @@ class LogitLens(LiveWidget):
     Layers count as in `iw.logit_lens`: -1 is the embedding. Of a long prompt, runs of positions are one column each,
     which a click opens.
 
+    `selection` has the layer and position of the selected cell, and the token there. `result` is the reading, as
+    `iw.logit_lens` gives it, with one more dimension, `run`: "baseline" and "now".
+
     Example: `iw.LogitLens(session, "The Eiffel Tower is in the city of")`
     """
 
@@ -57,6 +63,7 @@ class LogitLens(LiveWidget):
         ("T", "transplant from this cell: then Enter on the one to write over"),
         ("Enter on a token of the prompt", "replace it"),
     )
+    settings = ("metric", "tracked")
     priority = 1
     _esm = bundle("logit_lens.js")
     _css = stylesheet("logit_lens.css")
@@ -95,11 +102,17 @@ class LogitLens(LiveWidget):
 
     def run(self, prompt: Any) -> None:
         """Show another prompt."""
-        self._tokens = self.session.tokenize(parse_prompt(self.session, prompt, self._tokens))
+        self._show_tokens(self.session.tokenize(parse_prompt(self.session, prompt, self._tokens)))
         self.refresh()
 
     def _run_preset(self, preset: Preset) -> None:
         self.run(preset.clean)
+
+    def _show_tokens(self, tokens: Tokens) -> None:
+        with self.session.publishing, self.hold_sync():
+            self._tokens = tokens
+            self.cell = [self.cell[0], min(self.cell[1], len(tokens) - 1)] if self.cell else []
+            self.selection = self._selected()
 
     def replace(self, position: int, token: int | None = None, text: str | None = None) -> None:
         """Replace the token at `position` by another one (`token`, an id) or by text, which may be several tokens."""
@@ -113,7 +126,7 @@ class LogitLens(LiveWidget):
         else:
             token_ids = [token]
         ids[position : position + 1] = token_ids
-        self._tokens = self.session.tokenize_ids(ids, self._tokens.source)
+        self._show_tokens(self.session.tokenize_ids(ids, self._tokens.source))
         self.refresh()
 
     def transplant(self, source: tuple[int, int], target: tuple[int, int]) -> None:
@@ -121,11 +134,8 @@ class LogitLens(LiveWidget):
 
         Layer -1 is the embedding. Raises ValueError for a place that the grid does not have.
         """
-        n_layers, length = self.session.engine.architecture.n_layers, len(self._tokens)
         for layer, position in (source, target):
-            if not (-1 <= whole(layer, "layer") < n_layers and 0 <= whole(position, "position") < length):
-                have = f"layers are -1 to {n_layers - 1}, positions 0 to {length - 1}"
-                raise ValueError(f"no cell at layer {layer}, position {position}: {have}")
+            self._checked_cell(Selection(layer=whole(layer, "layer"), position=position), self._tokens)
         (from_site, from_layer), (site, layer) = _stream(source[0]), _stream(target[0])
         moved = Patch(
             site, layer=layer, position=target[1], source=self._tokens.given, source_layer=from_layer,
@@ -183,13 +193,18 @@ class LogitLens(LiveWidget):
 
                 reading = read_stack(self.session, run, 10, track, metrics, partial=part)
                 self._reading, self._read_for = reading, question
-            results: Wire = {"_prompt": prompt_to_wire(tokens, self.session), "_part": None}
+            results: Wire = {
+                "_prompt": prompt_to_wire(tokens, self.session),
+                "_part": None,
+                "result": _both(reading, reading),
+            }
             if not acting:
                 return results | self._shown_to_wire(_Shown(self._readings, reading))
             disturbed = lens_run(self.session, tokens, acting)
             self._note_idle(acting, disturbed.idle)
             now = read_stack(self.session, disturbed, 10, track, metrics, known=(stack, reading))
             touched = (residual_stack(disturbed) != stack).any(-1).cpu().numpy().astype(np.uint8)
+            results["result"] = _both(reading, now)
             return results | self._shown_to_wire(_Shown(self._readings, reading, now, touched))
 
         self._submit(compute)
@@ -213,10 +228,10 @@ class LogitLens(LiveWidget):
             assert shown.touched is not None
             changed = place | bands_to_wire(now, reading) | {"touched": to_wire(touched_bands(shown.touched))}
         return {"_grid": place | bands_to_wire(reading), "_now": changed} | self._window_to_wire(
-            shown, *self._view(shown)
+            shown, *self._in_view(shown)
         )
 
-    def _view(self, shown: _Shown) -> tuple[slice, slice]:
+    def _in_view(self, shown: _Shown) -> tuple[slice, slice]:
         """All rows of the columns that were last asked for; of the last band where this prompt does not have them."""
         rows, length = slice(0, shown.reading.sizes["layer"]), shown.reading.sizes["position"]
         if self._columns is None or self._columns.stop > length:
@@ -271,6 +286,32 @@ class LogitLens(LiveWidget):
         if cell and not (len(cell) == 2 and 0 <= cell[0] < rows and 0 <= cell[1] < length):
             raise t.TraitError(f"there is no cell {cell}: rows are 0 to {rows - 1}, positions 0 to {length - 1}")
         return cell
+
+    @t.observe("cell")
+    def _on_cell(self, change: Any) -> None:
+        with self.session.publishing:
+            self.selection = self._selected()
+            self._code = self.code()
+
+    def _selected(self) -> Selection:
+        row, position = self.cell or (None, None)
+        return self._checked_selection(Selection(layer=None if row is None else row - 1, position=position))
+
+    def _checked_selection(self, chosen: Selection) -> Selection:
+        return self._checked_cell(chosen, self._tokens)
+
+    def _checked_cell(self, chosen: Selection, tokens: Tokens) -> Selection:
+        layer, position = chosen.only("layer", "position").layer, chosen.position
+        if layer is None and position is None:
+            return Selection()
+        n_layers = self.session.engine.architecture.n_layers
+        if not (-1 <= whole(layer, "layer") < n_layers and 0 <= whole(position, "position") < len(tokens)):
+            have = f"layers are -1 to {n_layers - 1}, positions 0 to {len(tokens) - 1}"
+            raise ValueError(f"no cell at layer {layer}, position {position}: {have}")
+        return Selection(layer=layer, position=position, token=tokens.ids[whole(position, "position")])
+
+    def _show_selection(self, chosen: Selection) -> None:
+        self.cell = [] if chosen.layer is None or chosen.position is None else [chosen.layer + 1, chosen.position]
 
     @t.validate("tracked")
     def _in_the_vocabulary(self, proposal: Any) -> list[int]:
@@ -330,11 +371,25 @@ class LogitLens(LiveWidget):
             "now_rank": None if now is None else to_wire(now["tracked_rank"].values.astype(np.int32)),
         }
 
-    def _code_of_view(self) -> str:
-        extra = "" if self.metric == "probability" else f", metric={self.metric!r}"
-        extra += f", tracked={list(self.tracked)}" if self.tracked else ""
-        extra += "" if self.linked else ", linked=False"
-        return f"iw.LogitLens(session, {prompt_code(self._tokens)}{extra})"
+    def _arguments(self) -> list[str]:
+        return [prompt_code(self._tokens), *([f"cell={list(self.cell)}"] if self.cell else [])]
+
+    def _prompts_asked(self) -> dict[str, Tokens]:
+        return {"prompt": self._tokens}
+
+    def _adopt(self, view: View) -> Callable[[], None]:
+        tokens = self.session.tokenize(parse_prompt(self.session, view.prompts["prompt"]))
+        settings = self._checked_settings(view.settings)
+        chosen = self._checked_cell(view.selection, tokens)
+
+        def take() -> None:
+            self.cell = []
+            self._show_tokens(tokens)
+            for name, value in settings.items():
+                self.set_trait(name, value)
+            self.selection = chosen
+
+        return take
 
     def figure(self) -> go.Figure:
         """The grid, (layer, position), coloured by the metric, with the top tokens written in."""
@@ -380,6 +435,13 @@ def _is_long(reading: xr.Dataset) -> bool:
 
 def _row_names(reading: xr.Dataset) -> list[str]:
     return ["emb" if layer < 0 else str(layer) for layer in reading["layer"].values]
+
+
+def _both(baseline: xr.Dataset, now: xr.Dataset) -> xr.Dataset:
+    runs = xr.DataArray(["baseline", "now"], dims="run", name="run")
+    return xr.concat(
+        [baseline, now], runs, data_vars="all", coords="minimal", compat="override", combine_attrs="override"
+    )
 
 
 def _stream(layer: int) -> tuple[str, int]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import traitlets as t
+import xarray as xr
 
 from ..engine.edits import Read
 from ..engine.gradient import Recorded
 from ..engine.interventions import Patch
+from ..engine.plain import short
 from ..engine.sites import Site, resolve
 from ..methods.attribution import way_back
 from ..methods.cells import HEAD_SITES, RESIDUAL_SITES
@@ -30,10 +33,13 @@ from .bands import band_edges
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, whole
 from .esm import bundle, stylesheet
 from .filling import Filling
+from .selection import Selection
+from .view import View
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_MOST_FINISHED = 50  # maps that are kept, to be shown again without a sweep
 _MOST_DIFFERENCES = 20  # that the static picture lists
 
 _SITES = (*(s for s in RESIDUAL_SITES if s != "resid_post"), *HEAD_SITES)
@@ -51,6 +57,10 @@ class PatchingHeatmap(LiveWidget):
     row, descend to the heads of that layer by position. `answer` defaults to the clean run's top
     prediction, `foil` to the corrupted run's likeliest other token.
 
+    `selection` has the layer and position or head of the cell that was patched last, and the clean token there.
+    `result` has the whole map, (layer, position) or (layer, head): `value`, the metric of each patched run, and
+    `effect`, what the patch changes in it as it is drawn; the task stands in its attributes.
+
     Example: `iw.PatchingHeatmap(session, clean="... Mary gave the bag to", corrupted="... John gave the bag to")`
     """
 
@@ -62,6 +72,8 @@ class PatchingHeatmap(LiveWidget):
         ("Shift+Enter", "patch it together with those chosen before"),
         ("D", "descend to the heads of this layer"),
     )
+    prompt_names = ("clean", "corrupted")
+    settings = ("site", "metric", "direction", "normalize", "estimate")
     priority = 2
     _esm = bundle("patching_heatmap.js")
     _css = stylesheet("patching_heatmap.css")
@@ -106,6 +118,7 @@ class PatchingHeatmap(LiveWidget):
         self._cells: list[dict[str, Any]] = []
         self._drilled: int | None = None
         self._map: _Map | None = None
+        self._finished: dict[Any, Filling] = {}  # maps by what was asked, and of which weights
         here = [set(session.engine.sites(layer)) for layer in range(session.engine.architecture.n_layers)]
         sites = [site for site in _SITES if all(site in having for having in here)]
         _check_site(settings.get("site", type(self).site.default_value), sites)
@@ -116,14 +129,16 @@ class PatchingHeatmap(LiveWidget):
     def run(self, clean: Any, corrupted: Any) -> None:
         """Show another pair of prompts. Raises ValueError, showing both tokenisations, if their lengths differ."""
         self._clean, self._corrupted = _pair(self.session, clean, corrupted)
-        self._cells, self._drilled = [], None
+        self._choose([])
+        self._drilled = None
         self.refresh()
 
     def _run_preset(self, preset: Preset) -> None:
         answer, foil = self.session.token_id(preset.answer), self.session.token_id(preset.foil)
         self._clean, self._corrupted = _pair(self.session, preset.clean, preset.corrupted)
         self._answer, self._foil = answer, foil
-        self._cells, self._drilled = [], None
+        self._choose([])
+        self._drilled = None
         self.refresh()
 
     def set(
@@ -156,7 +171,8 @@ class PatchingHeatmap(LiveWidget):
                 self.set_trait(name, value)
             self._answer, self._foil = answer_id, foil_id
             if "site" in changes:
-                self._cells, self._drilled, self._patched, self._drill = [], None, None, None
+                self._drilled, self._patched, self._drill = None, None, None
+                self._choose([])
             self._code = self.code()
         if recompute:
             self.refresh()
@@ -166,15 +182,24 @@ class PatchingHeatmap(LiveWidget):
 
         Each cell is {"site", "layer", "head", "position"}; None stands for all.
         """
-        self._cells = [self._checked_cell(cell) for cell in cells]
+        self._choose([self._checked_cell(cell, len(self._clean)) for cell in cells])
         self._patch_cells()
+
+    def _choose(self, cells: list[dict[str, Any]]) -> None:
+        with self.session.publishing:
+            self._cells = cells
+            self.selection = self._selected()
 
     def drill(self, layer: int | None = None) -> None:
         """Show a layer's heads by position: z, or the head site that is on screen. None closes the panel."""
-        if layer is not None and not 0 <= whole(layer, "layer") < self.session.engine.architecture.n_layers:
-            raise ValueError(f"layer {layer} is out of range: there are {self.session.engine.architecture.n_layers}")
+        self._check_layer(layer)
         self._drilled = layer
         self._drill_heads()
+
+    def _check_layer(self, layer: Any) -> None:
+        n_layers = self.session.engine.architecture.n_layers
+        if layer is not None and not 0 <= whole(layer, "layer") < n_layers:
+            raise ValueError(f"layer {short(layer)} is out of range: there are {n_layers}")
 
     def _ask(self) -> None:
         self._fill("_sweep", self.site, None, "view")
@@ -208,18 +233,32 @@ class PatchingHeatmap(LiveWidget):
             def progress(done: int, total: int) -> None:
                 self._progress(done, total, **filling.cost())
 
-            filling.run(planned, lambda: self._publish_part(drawn), progress)
+            # Asked before the sweep: weights that change during it make the map stale.
+            asked = clean.prompt, corrupted.prompt, answer, foil, metric, filling.direction, site, layer, acting
+            question = *asked, self.session.engine.version()
+            known = self._finished.get(question)
+            if known is None:
+                filling.run(planned, lambda: self._publish_part(drawn), progress)
+                self._keep(question, filling)
+            else:
+                filling.take(known)
             values, task = filling.values, filling.task
             assert values is not None
             assert task is not None
             if layer is not None:
                 return drawn()
             self._map = (task, site, filling.direction, values)
+            result = self._dataset(self._map)
             bad = int((~np.isfinite(values)).sum())
             said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", task.hint, filling.note)
-            return drawn() | filling.cost() | {"message": " · ".join(filter(None, said))}
+            return drawn() | filling.cost() | {"result": result, "message": " · ".join(filter(None, said))}
 
         self._submit(compute, lane, left=lambda: filling.left(name, self._result_id()))
+
+    def _keep(self, question: tuple[Any, ...], filling: Filling) -> None:
+        """Keep a finished map, unless nobody can tell whether the weights are still the same."""
+        if question[-1] is not None:
+            self._finished = dict([*self._finished.items(), (question, filling)][-_MOST_FINISHED:])
 
     def _patch_cells(self) -> None:
         acting = tuple(self.experiments)
@@ -265,15 +304,31 @@ class PatchingHeatmap(LiveWidget):
             return
         self._fill("_drill", self.site if self.site in HEAD_SITES else "z", self._drilled, "drill")
 
-    def _checked_cell(self, cell: Any) -> dict[str, Any]:
-        """The cell, if this model and prompt have it."""
+    def _selected(self) -> Selection:
+        return _place(self._cells, self._clean)
+
+    def _checked_selection(self, chosen: Selection) -> Selection:
+        place = chosen.only("layer", "head", "position").to_json()
+        if chosen == self._selected() or not place.keys() - {"token"}:
+            return chosen
+        if "layer" not in place:
+            raise ValueError(f"{chosen!r}: a cell has a layer")
+        return _place([self._checked_cell({"site": self.site, **place}, len(self._clean))], self._clean)
+
+    def _show_selection(self, chosen: Selection) -> None:
+        if chosen != self._selected():
+            place = {"layer": chosen.layer, "head": chosen.head, "position": chosen.position}
+            self.patch([] if chosen.layer is None else [{"site": self.site, **place}])
+
+    def _checked_cell(self, cell: Any, length: int) -> dict[str, Any]:
+        """The cell, if this model and prompts of this length have it."""
         if not isinstance(cell, dict) or not {"site", "layer"} <= cell.keys():
             raise TypeError(f"a cell is {{'site', 'layer', 'head', 'position'}}; got {cell!r}")
         _check_site(cell["site"], self._sites)
         at = Site(cell["site"], whole(cell["layer"], "layer"), cell.get("head"), cell.get("position"))
         a = self.session.engine.architecture
         resolve(at.layer, a.n_layers, "layer")
-        for axis, size in (("head", self._n_heads(at)), ("position", len(self._clean))):
+        for axis, size in (("head", self._n_heads(at)), ("position", length)):
             index = getattr(at, axis)
             if index is not None:
                 resolve(whole(index, axis), size, axis)
@@ -304,19 +359,53 @@ class PatchingHeatmap(LiveWidget):
             "gap_is_zero": task.gap_is_zero,
         }
 
-    def _code_of_view(self) -> str:
-        prompts = (("clean", self._clean), ("corrupted", self._corrupted))
-        parts = [f"{name}={prompt_code(p)}" for name, p in prompts]
-        for name, token in (("answer", self._answer), ("foil", self._foil)):
-            if token is not None:
-                parts.append(f"{name}={token}")
-        names = ("site", "metric", "direction", "normalize", "estimate")
-        parts += [f"{n}={getattr(self, n)!r}" for n in names if getattr(self, n) != self.traits()[n].default_value]
-        parts += [] if self.linked else ["linked=False"]
-        text = f"widget = iw.PatchingHeatmap(session, {', '.join(parts)})"
-        text += f"\nwidget.patch({self._cells!r})" if self._cells else ""
-        text += f"\nwidget.drill({self._drilled})" if self._drilled is not None else ""
-        return text
+    def _arguments(self) -> list[str]:
+        prompts = [f"{name}={prompt_code(tokens)}" for name, tokens in self._prompts_asked().items()]
+        asked = (("answer", self._answer), ("foil", self._foil))
+        return [*prompts, *(f"{name}={token}" for name, token in asked if token is not None)]
+
+    def _calls(self) -> list[str]:
+        patched = [f"widget.patch({self._cells!r})"] if self._cells else []
+        return patched if self._drilled is None else [*patched, f"widget.drill({self._drilled})"]
+
+    def _prompts_asked(self) -> dict[str, Tokens]:
+        return {"clean": self._clean, "corrupted": self._corrupted}
+
+    def _settings(self) -> dict[str, Any]:
+        own = {"answer": self._answer, "foil": self._foil, "cells": self._cells, "drill": self._drilled}
+        return super()._settings() | own
+
+    def _question(self, view: View) -> Any:
+        asked = ("site", "metric", "direction", "answer", "foil")
+        return super()._question(view), [view.settings[name] for name in asked]
+
+    def _about(self) -> str:
+        return f"{self.site}, {self.metric}, {self.direction}"
+
+    def _adopt(self, view: View) -> Callable[[], None]:
+        clean, corrupted = _pair(self.session, view.prompts["clean"], view.prompts["corrupted"])
+        settings = self._checked_settings(view.settings)
+        _check_site(settings["site"], self._sites)
+        tokens = (view.settings[name] for name in ("answer", "foil"))
+        answer, foil = (None if token is None else self.session.token_id(token) for token in tokens)
+        given, layer = view.settings["cells"], view.settings["drill"]
+        if not isinstance(given, list):
+            raise TypeError(f"cells={short(given)}: a list is needed")
+        cells = [self._checked_cell(cell, len(clean)) for cell in given]
+        self._check_layer(layer)
+        chosen = _place(cells, clean)
+        if replace(view.selection, token=chosen.token) != chosen:
+            raise ValueError(f"{view.selection!r} is not the last of the patched cells, {chosen!r}")
+
+        def take() -> None:
+            for name, value in settings.items():
+                self.set_trait(name, value)
+            self._clean, self._corrupted, self._answer, self._foil = clean, corrupted, answer, foil
+            self._patched = self._drill = None
+            self._drilled = layer
+            self._choose(cells)
+
+        return take
 
     def figure(self) -> go.Figure:
         """The map, (layer, position) or (layer, head): the change that each patch makes."""
@@ -342,6 +431,26 @@ class PatchingHeatmap(LiveWidget):
         change = f"change in {task.metric} {METRICS[task.metric]}".rstrip()
         return effect, columns, "share of the clean–corrupted gap" if normalized else change
 
+    def _dataset(self, shown: _Map) -> xr.Dataset:
+        task, site, direction, values = shown
+        effect, _, unit = self._effect(shown)
+        dims = ("layer", "position" if site in RESIDUAL_SITES else "head")
+        texts = {name: self.session.show_token(i) for name, i in (("answer", task.answer), ("foil", task.foil))}
+        return xr.Dataset(
+            {"effect": (dims, effect, {"units": unit}), "value": (dims, values, {"units": METRICS[task.metric]})},
+            coords={dim: np.arange(size) for dim, size in zip(dims, values.shape, strict=True)},
+            attrs=texts | {
+                "site": site, "metric": task.metric, "direction": direction, "answer_id": task.answer,
+                "foil_id": task.foil, "clean": task.clean_value, "corrupted": task.corrupted_value,
+                "clean_tokens": list(task.clean.strings), "corrupted_tokens": list(task.corrupted.strings),
+            },
+        )  # fmt: skip
+
+    @t.observe("normalize")
+    def _on_normalize(self, change: Any) -> None:
+        if self._map is not None:
+            self.set_trait("result", self._dataset(self._map))
+
     def _static_picture(self) -> str:
         if self._map is None:
             return "<div>The model is still running.</div>"
@@ -360,6 +469,14 @@ class PatchingHeatmap(LiveWidget):
 def _check_site(site: Any, sites: list[str]) -> None:
     if site not in sites:
         raise ValueError(f"{site!r} cannot be patched here; this model has {', '.join(sites)}")
+
+
+def _place(cells: list[dict[str, Any]], clean: Tokens) -> Selection:
+    """The last of some cells."""
+    if not cells:
+        return Selection()
+    layer, head, position = (cells[-1][axis] for axis in ("layer", "head", "position"))
+    return Selection(layer, head, position, token=None if position is None else clean.ids[position])
 
 
 def _pair(session: Session, clean: Any, corrupted: Any) -> tuple[Tokens, Tokens]:

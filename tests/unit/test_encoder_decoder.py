@@ -511,9 +511,11 @@ def test_either_text_is_typed_alone(one, widget):
 def test_code_and_static_frame_are_of_the_stack(one, widget):
     assert "stack" not in widget.code()  # cross attention is what is shown first
     widget.stack = "encoder"
-    assert widget.code().endswith("stack='encoder')")
+    assert widget.code().endswith("stack='encoder')\nwidget")
     widget.select(1, 1, "cross")
-    rebuilt = eval(widget.code(), {"iw": iw, "session": one})
+    names = {"session": one}
+    exec(widget.code(), names)
+    rebuilt = names["widget"]
     rebuilt.wait(30)
     assert head(rebuilt).shape == (4, 5)
     rebuilt.close()

@@ -29,7 +29,7 @@ export default { render };
 
 /** @param {import("./frame.js").RenderArguments} host */
 function render(host) {
-  const frame = createFrame(host, { name: "attention", onTheme: () => redraw() });
+  const frame = createFrame(host, { name: "attention", onTheme: () => redraw(), picture: () => matrix.canvas });
   const { wire, signal } = frame;
   const { model } = wire;
   /** @type {import("./weights.js").Overview | null} */
@@ -382,6 +382,11 @@ function render(host) {
     minimap.el.hidden = !root || binned();
     if (head && !minimap.el.hidden) minimap.update(head.edges.length - 1 - first, head.keyEdges.length - 1 - first, (row, col) =>
       (masked(head.edges[row + first + 1] - 1, head.keyEdges[col + first]) ? null : paint(head.binned[shown](row + first, col + first))));
+    /** @param {number[]} edge @param {"cross" | "selected"} kind */
+    const marked = (edge, kind) => {
+      const [row, col] = edge.map((position, axis) => (binned() ? binOf(edges()[axis])[position] : position) - first);
+      return { row, col, kind };
+    };
     frame.root.style.setProperty("--iw-natural", `${isLong() ? 260 * CELL.whole + 96 : Math.max(420, widestCell(cols) * cols + 96)}px`);
     matrix.update(`${name()} attention pattern`, {
       rows, cols, rowLabels: labels(queryTokens(), rows, 0), colLabels: labels(keyTokens(), cols, 1), rowTitle: "query ↓", colTitle: "key →",
@@ -397,9 +402,10 @@ function render(host) {
         const written = [3, 2, 1].map((digits) => weight.toFixed(digits).replace(/^(-?)0\./, "$1.")).slice(bound < 0.1 ? 0 : 1).find((number) => number.length <= letters);
         return written && Number(written) ? written.replace("-", "−") : "";
       },
-      marks: (overview?.cut ?? []).filter(([layer, head]) => layer === selected.layer && head === selected.head)
-        .map(([, , query, key]) => [query, key].map((position, axis) => (binned() ? binOf(edges()[axis])[position] : position) - first))
-        .filter(([row, col]) => row >= 0 && col >= 0).map(([row, col]) => ({ row, col, kind: /** @type {"cross"} */ ("cross") })),
+      marks: [
+        ...(overview?.cut ?? []).filter(([layer, head]) => layer === selected.layer && head === selected.head).map(([, , query, key]) => marked([query, key], "cross")),
+        ...(head && model.get("edge")?.length ? [marked(model.get("edge"), "selected")] : []),
+      ].filter(({ row, col }) => row >= 0 && row < rows && col >= 0 && col < cols),
       describe,
     });
     const shared = head && model.get("_header")?.kv_heads !== model.get("_header")?.heads ? `, key/value head ${head.kv_head}` : "";
@@ -414,7 +420,7 @@ function render(host) {
     });
   }
 
-  wire.on(["_prompt", "_header", "hide_bos", "view", "how", "renormalize"], redraw);
+  wire.on(["_prompt", "_header", "edge", "hide_bos", "view", "how", "renormalize"], redraw);
   wire.on(["layer", "head"], () => {
     // An answer to an earlier arrow key must not pull the selection back.
     if (wire.status().id < asked) return;

@@ -3,6 +3,7 @@ import { h, fill, attribute, coalesce } from "./dom.js";
 import { createExperiments } from "./experiments.js";
 import { createHelp } from "./help.js";
 import { createLooks } from "./looks.js";
+import { createHistory } from "./history.js";
 import { connect } from "./wire.js";
 import { followTheme, readPalette } from "./color.js";
 
@@ -16,9 +17,9 @@ import { followTheme, readPalette } from "./color.js";
  * Draw the frame into `el`. The caller appends to `frame.prompts` and `frame.body`, draws when `onTheme` says so, and returns
  * `frame.dispose` from `render`, for hosts that pass no signal.
  * @param {RenderArguments} host
- * @param {{name: string, onTheme: () => void}} spec
+ * @param {{name: string, onTheme: () => void, picture: () => HTMLCanvasElement}} spec `picture`: the one that stands for a run in the history
  */
-export function createFrame(host, { name, onTheme }) {
+export function createFrame(host, { name, onTheme, picture }) {
   const ending = new AbortController();
   host.signal?.addEventListener("abort", () => ending.abort(), { once: true, signal: ending.signal });
   const { signal } = ending;
@@ -33,7 +34,8 @@ export function createFrame(host, { name, onTheme }) {
     palette = null;
     onTheme();
   });
-  const parts = [header(wire, help, looks), help.sheet, help.teaching, prompts, createExperiments(wire, signal), alerts(wire)];
+  const past = createHistory(wire, picture);
+  const parts = [header(wire, help, looks, past), help.sheet, help.teaching, prompts, createExperiments(wire, signal), alerts(wire)];
   const foot = statusLine(wire, (text) => fill(live, text));
   const root = h("div", { class: `iw-root iw-${name}`, role: "figure" },
     ...parts.map((part) => ("el" in part ? part.el : part)), body, foot.el, looks.leave, live);
@@ -54,7 +56,10 @@ export function createFrame(host, { name, onTheme }) {
 
   const state = () => (wire.pending() ? "pending" : wire.failed() || !wire.connected() ? "stale" : "fresh");
   // "fresh" is said when the frame that draws the answer has been painted: nobody reads or times a picture that is not there yet.
-  const painted = coalesce(() => setTimeout(() => attribute(root, "data-state", state())), signal);
+  const painted = coalesce(() => setTimeout(() => {
+    if (state() === "fresh") past.keep();
+    attribute(root, "data-state", state());
+  }), signal);
   const refresh = () => {
     attribute(root, "aria-label", wire.model.get("_title") || name);
     if (state() === "fresh") painted();
@@ -63,7 +68,7 @@ export function createFrame(host, { name, onTheme }) {
     for (const part of [help, looks, ...parts, foot]) if ("update" in part) part.update();
   };
   wire.watch(refresh);
-  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_history", "_code", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
+  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_history", "_code", "_past", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
   root.onpointerdown = (event) => looks.shut(/** @type {Node} */ (event.target));
   root.onkeydown = (event) => {
     if (!(event.ctrlKey || event.metaKey || event.altKey)) {
@@ -109,8 +114,9 @@ function typing({ target }) {
  * @param {import("./wire.js").Wire} wire
  * @param {ReturnType<typeof createHelp>} help
  * @param {import("./looks.js").Looks} looks
+ * @param {ReturnType<typeof createHistory>} past
  */
-function header(wire, help, looks) {
+function header(wire, help, looks, past) {
   const ask = (/** @type {string} */ op, /** @type {string} */ text) =>
     h("button", { type: "button", class: "iw-button", onclick: () => wire.request(op) }, text);
   const title = h("span", { class: "iw-header__title", role: "heading", "aria-level": "3" });
@@ -145,7 +151,7 @@ function header(wire, help, looks) {
   return {
     el: h("div", { class: "iw-top" },
       h("div", { class: "iw-header" }, title, about, check,
-        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History, view and code" }, help.presets, undo, redo, looks.el, show, help.toggle)), panel),
+        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History, view and code" }, help.presets, undo, redo, past.button, looks.el, show, help.toggle)), panel, past.el),
     update() {
       const model = wire.model;
       const { check: result, ...facts } = model.get("_header") ?? {};
@@ -166,6 +172,7 @@ function header(wire, help, looks) {
       undo.disabled = !history.undo;
       redo.disabled = !history.redo;
       fill(code, model.get("_code") || "");
+      past.update();
     },
   };
 }

@@ -30,7 +30,7 @@ export default { render };
 
 /** @param {import("./frame.js").RenderArguments} host */
 function render(host) {
-  const frame = createFrame(host, { name: "logit-lens", onTheme: () => redraw() });
+  const frame = createFrame(host, { name: "logit-lens", onTheme: () => redraw(), picture: () => (now ? second : grid).canvas });
   const { wire, signal } = frame;
   const { model } = wire;
   /** @type {Reading | null} */

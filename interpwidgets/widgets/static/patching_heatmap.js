@@ -28,7 +28,7 @@ const BY_HEAD = ["attn_out", "z", "q", "k", "v"];
 
 /** @param {import("./frame.js").RenderArguments} host */
 function render(host) {
-  const frame = createFrame(host, { name: "patching", onTheme: () => redraw() });
+  const frame = createFrame(host, { name: "patching", onTheme: () => redraw(), picture: () => map.canvas });
   const { wire, signal } = frame;
   const { model } = wire;
   /** @type {Sweep | null} */

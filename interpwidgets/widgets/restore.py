@@ -1,0 +1,36 @@
+"""restore(): a widget from the state of another one."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ..engine.names import unknown
+from ..loading import DEMO_NAME, load
+from ..session import Session
+from .base import LiveWidget
+from .view import View
+
+
+def restore(state: Any, session: Session | None = None) -> LiveWidget:
+    """A new widget that shows what another one did when `state` was read from it.
+
+    Without a session, the demo model is loaded if the state is of it. The state's experiments become those of the
+    session, as one step of its history, unless the widget was made with `linked=False`. Warns of a state of another
+    model (OtherModelWarning). Raises ValueError or TypeError for what is no state, or does not fit the model.
+
+    Example: `iw.restore(json.loads(text), session)`
+    """
+    view = View.from_json(state)
+    package = import_module("interpwidgets")
+    public = {name: getattr(package, name) for name in package.__all__}
+    kinds = {n: k for n, k in public.items() if isinstance(k, type) and issubclass(k, LiveWidget)}
+    if view.widget not in kinds:
+        raise unknown("widget", view.widget, kinds)
+    if session is None:
+        if view.model != DEMO_NAME:
+            raise ValueError(
+                f"the state is of the model {view.model!r}: iw.restore(state, session) needs a session on it"
+            )
+        session = load()
+    return kinds[view.widget].rebuilt(session, view)

@@ -1,0 +1,121 @@
+"""What a widget shows as plain data: prompts, settings, selection and experiments, from which it is rebuilt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..engine.interventions import Intervention
+from ..engine.plain import Referred, decoded, encoded, prompt_to_json, require_keys, short
+from ..engine.prompts import Prompt, SourceTarget
+from ..experiments import Experiment
+from .selection import Selection
+
+VERSION = 1
+_KEYS = ("widget", "model", "linked", "prompts", "settings", "selection", "experiments", "arrays")
+
+
+class OtherModelWarning(UserWarning):
+    """A state was read on another model than it was written on."""
+
+
+@dataclass(frozen=True)
+class View:
+    """All that a widget is rebuilt from, given a session."""
+
+    widget: str
+    """The name of its class."""
+    model: str
+    linked: bool
+    prompts: dict[str, Prompt]
+    """As they were given, by the names that they have in the widget's signature."""
+    settings: dict[str, Any]
+    selection: Selection
+    experiments: tuple[Experiment, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, dicts, texts and numbers; arrays are base64 of their bytes."""
+        referred = Referred()
+        entries = [
+            {"intervention": e.intervention.to_json(referred), "on": e.on, "name": e.name, "group": e.group}
+            for e in self.experiments
+        ]
+        arrays = {name: {"dtype": str(array.dtype), "data": encoded(array)} for name, array in referred.arrays.items()}
+        said = {
+            "version": VERSION,
+            "widget": self.widget,
+            "model": self.model,
+            "linked": self.linked,
+            "prompts": {name: prompt_to_json(prompt, None) for name, prompt in self.prompts.items()},
+            "settings": self.settings,
+            "selection": self.selection.to_json(),
+            "experiments": entries,
+            "arrays": arrays,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(said))
+        return plain
+
+    @classmethod
+    def from_json(cls, given: Any) -> View:
+        """What `to_json` wrote. Raises ValueError or TypeError, and nothing else, for anything else."""
+        try:
+            return cls._read(given)
+        except RecursionError:
+            raise ValueError("the state is nested too deeply") from None
+
+    @classmethod
+    def _read(cls, given: Any) -> View:
+        version = given.get("version") if isinstance(given, dict) else None
+        if type(version) is not int or version != VERSION:
+            raise ValueError(f"the state has version {short(version)}; this version of interpwidgets reads {VERSION}")
+        require_keys("the state", given, {"version", *_KEYS})
+        for name, kind in (("widget", str), ("model", str), ("linked", bool), ("experiments", list)):
+            if type(given[name]) is not kind:
+                raise ValueError(f"{name}={short(given[name])}: {kind.__name__} is needed")
+        for name in ("prompts", "settings", "arrays"):
+            if not isinstance(given[name], dict):
+                raise ValueError(f"{name}={short(given[name])}: an object is needed")
+        referred = Referred({name: _array(name, array) for name, array in given["arrays"].items()})
+        return cls(
+            widget=given["widget"],
+            model=given["model"],
+            linked=given["linked"],
+            prompts={name: _prompt(name, prompt) for name, prompt in given["prompts"].items()},
+            settings=given["settings"],
+            selection=Selection.from_json(given["selection"]),
+            experiments=tuple(_experiment(entry, referred) for entry in given["experiments"]),
+        )
+
+
+def _experiment(given: Any, referred: Referred) -> Experiment:
+    require_keys("an experiment", given, {"intervention", "on", "name", "group"})
+    if type(given["on"]) is not bool:
+        raise ValueError(f"on={short(given['on'])}: true or false is needed")
+    intervention = Intervention.from_json(given["intervention"], referred)
+    return Experiment(intervention, given["on"], given["name"], given["group"])
+
+
+def _array(name: Any, given: Any) -> np.ndarray:
+    require_keys(f"array {short(name)}", given, {"dtype", "data"})
+    if given["dtype"] not in ("float32", "int64"):
+        raise ValueError(f"array {short(name)} is of {short(given['dtype'])}: float32 or int64 is needed")
+    return decoded(given["data"], given["dtype"])
+
+
+def _prompt(name: str, given: Any) -> Prompt:
+    if isinstance(given, Mapping):
+        require_keys(f"prompt {short(name)}", given, {"source", "target"})
+        return SourceTarget(_text(name, given["source"]), _text(name, given["target"]))
+    return _text(name, given)
+
+
+def _text(name: str, given: Any) -> str | tuple[int, ...]:
+    if isinstance(given, str):
+        return given
+    if isinstance(given, list) and all(type(i) is int for i in given):
+        return tuple(given)
+    raise ValueError(f"prompt {short(name)} is {short(given)}: text or token ids are needed")
