@@ -92,16 +92,17 @@ def make_plan(
     # A pass costs about as much as eight of its rows at small batches; do not cut a short sweep up.
     share = sum(tokens.values()) / min(at_least, max(1, len(waiting) // 64))
     chosen: list[list[int]] = []
+    sizes = {n: row_bytes(engine, end, n) for n in {end - _of(spans[i]).position for i in waiting}}
     held, wide, spent = 0, 0, share
     for i in waiting:
         computed = end - _of(spans[i]).position
-        size = row_bytes(engine, end, computed)
+        size = sizes[computed]
         if spent >= share or held + size > budget or wide + computed > at_once:
             chosen.append([])
             held, wide, spent = 0, 0, 0
         chosen[-1].append(i)
         held, wide, spent = held + size, wide + computed, spent + tokens[i]
-    passes = tuple(_pass(engine, rows, [_of(spans[i]) for i in rows], end) for rows in chosen)
+    passes = tuple(_pass(engine, rows, [_of(spans[i]) for i in rows], end, sizes) for rows in chosen)
     return Plan(passes, sum(tokens.values()) / (n_layers * end))
 
 
@@ -114,7 +115,7 @@ def _tokens(span: Span, end: int, n_layers: int) -> int:
     return (end - span.position) * (n_layers - max(span.block, 0))
 
 
-def _pass(engine: Engine, rows: list[int], spans: list[Span], end: int) -> Pass:
+def _pass(engine: Engine, rows: list[int], spans: list[Span], end: int, sizes: dict[int, int]) -> Pass:
     a = engine.architecture
     matrices = [sum(p.numel() for p in b.module.parameters() if p.dim() > 1) for b in a.blocks]
     widths = [heads * width for heads, width in zip(a.n_heads, a.d_head, strict=True)]
@@ -126,7 +127,7 @@ def _pass(engine: Engine, rows: list[int], spans: list[Span], end: int) -> Pass:
         keys = computed * (s.position + (computed + 1) / 2)  # pairs of query and key
         flops += 2.0 * computed * below[block] + 4.0 * keys * across[block]
     tokens = sum(_tokens(s, end, a.n_layers) for s in spans)
-    return Pass(tuple(rows), tokens, flops, sum(row_bytes(engine, end, end - s.position) for s in spans))
+    return Pass(tuple(rows), tokens, flops, sum(sizes[end - s.position] for s in spans))
 
 
 def _tokens_a_block(engine: Engine) -> int:

@@ -44,7 +44,7 @@ def require_model(model: Any) -> None:
 
 def require_still(model: nn.Module) -> None:
     """Raise ValueError if the same question would get another answer each time."""
-    if any(_drops(module) for module in modules(model)):
+    if any(module.training and _drops(module) for module in modules(model)):
         raise ValueError(
             "the model is in training mode and has dropout: two runs would differ by chance. Call model.eval() first"
         )
@@ -76,8 +76,6 @@ def require_fit(tokenizer: Any, n_vocab: int) -> None:
 
 
 def _drops(module: nn.Module) -> bool:
-    """Whether a module drops activations at random now: a Dropout, or a rate that it hands to a function."""
-    if not module.training:
-        return False
+    """Whether a module drops activations at random in training: a Dropout, or a rate that it hands to a function."""
     rates = [module.p] if isinstance(module, nn.Dropout) else [v for k, v in vars(module).items() if "drop" in k]
     return any(isinstance(rate, float) and rate > 0 for rate in rates)

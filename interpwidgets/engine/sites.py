@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, Literal
 
 StackName = Literal["decoder", "encoder", "cross"]
@@ -166,10 +167,15 @@ class Site:
         return SITES[self.name]
 
 
-def _key(site: Any) -> tuple[Any, ...]:
+def _key(site: object) -> tuple[Any, ...]:
     # Slices cannot be hashed before Python 3.12.
-    values = (getattr(site, f.name) for f in fields(site))
+    values = [getattr(site, name) for name in _fields(type(site))]  # type: ignore[arg-type]
     return tuple(("slice", v.start, v.stop, v.step) if isinstance(v, slice) else v for v in values)
+
+
+@cache
+def _fields(kind: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))
 
 
 def parse_name(spelling: str) -> tuple[str, int | None]:

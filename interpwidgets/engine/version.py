@@ -39,6 +39,7 @@ class Versions:
         self._lock = threading.RLock()
         self._seen: Any = None
         self._number = 0
+        self._samples: tuple[Any, list[Tensor]] = None, []
 
     def now(self, *settings: Any) -> int | None:
         """The number of the present state; None if it cannot be told, as for weights made in inference mode."""
@@ -47,8 +48,11 @@ class Versions:
             tensors = [t for m in found for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
             if any(t.is_inference() for t in tensors):
                 return None
-            edits = [(t.data_ptr(), t._version, t.dtype, t.device) for t in tensors]
-            sampled = without_gradients(lambda: _fingerprint(tensors))
+            edits = [(t.data_ptr(), t._version, t.dtype, t.device, t.shape) for t in tensors]
+            # The views are most of the work; while they are held, no other tensor can be in their place.
+            if edits != self._samples[0]:
+                self._samples = edits, without_gradients(lambda: _samples(tensors))
+            sampled = without_gradients(lambda: _digest(self._samples[1]))
             state = (settings, edits, sampled, _global_hooks(), [_behaviour(m) for m in found])
             if state != self._seen:
                 self._seen = state
@@ -56,9 +60,9 @@ class Versions:
             return self._number
 
 
-def _fingerprint(tensors: list[Tensor]) -> bytes:
-    """A digest of a few elements of each tensor."""
-    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+def _samples(tensors: list[Tensor]) -> list[Tensor]:
+    """A few elements of each tensor, as views."""
+    found = []
     for t in tensors:
         # Subclasses (quantised weights) and absent ones (offloaded to "meta") have no elements to address.
         if type(t) in (Tensor, nn.Parameter, nn.Buffer) and t.device.type != "meta" and t.numel():
@@ -67,11 +71,17 @@ def _fingerprint(tensors: list[Tensor]) -> bytes:
                 extent = 1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True))
             # Odd, so that the samples do not stay in one column of a matrix.
             step = extent // _SAMPLES | 1
-            sample = t.as_strided(((extent - 1) // step + 1,), (step,), t.storage_offset())
-            groups.setdefault((t.dtype, t.device), []).append(sample)
+            found.append(t.detach().as_strided(((extent - 1) // step + 1,), (step,), t.storage_offset()))
+    return found
+
+
+def _digest(samples: list[Tensor]) -> bytes:
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for sample in samples:
+        groups.setdefault((sample.dtype, sample.device), []).append(sample)
     digest = hashlib.blake2b(digest_size=16)
-    for samples in groups.values():
-        digest.update(torch.cat(samples).view(torch.uint8).cpu().numpy().tobytes())
+    for group in groups.values():
+        digest.update(torch.cat(group).view(torch.uint8).cpu().numpy().tobytes())
     return digest.digest()
 
 
@@ -89,13 +99,17 @@ def fingerprint(model: nn.Module) -> dict[str, str]:
     for name, t in sorted(model.state_dict().items()):
         if isinstance(t, Tensor):
             weights.update(f"{name} {tuple(t.shape)} {t.dtype} ".encode())
-            weights.update(without_gradients(partial(_fingerprint, [t.contiguous()])))
+            weights.update(without_gradients(partial(_elements, t)))
     said = json.dumps(settings, sort_keys=True, default=str).encode()
     return {
         "class": type(model).__name__,
         "settings": hashlib.blake2b(said, digest_size=16).hexdigest(),
         "weights": weights.hexdigest(),
     }
+
+
+def _elements(t: Tensor) -> bytes:
+    return _digest(_samples([t.contiguous()]))
 
 
 def _behaviour(module: nn.Module) -> tuple[Any, ...]:
