@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import traitlets as t
 
 from ..engine.bins import Bins
-from ..engine.interventions import Ablate, CutEdge
+from ..engine.interventions import Ablate, CutEdge, Intervention
 from ..engine.sites import SITES, Site, StackName, on_stack
 from ..methods.predictions import compare_predictions
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
+from .exporting import Column
+from .page import Answer
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 _THUMBNAIL = 32  # cells along the side of a head's thumbnail
 _PICTURE = 256  # cells along the side of the large picture: a longer prompt's weights come for the window in view
+_MOST_IN_A_PAGE = 200_000  # weights of all heads that a saved page holds exactly
 _KEPT_SHARE = 8  # patterns of all layers are kept while they take no more than this part of the memory budget
 
 
@@ -41,6 +45,7 @@ class AttentionPattern(LiveWidget):
     title = "Attention pattern"
     operations = ("run", "select", "ablate", "cut")
     from_page = ("_asked",)
+    chooses: ClassVar[Mapping[str, tuple[str, ...]]] = {"select": ("layer", "head")}
     _esm = bundle("attention_pattern.js")
     _css = stylesheet("attention_pattern.css")
 
@@ -377,21 +382,30 @@ class AttentionPattern(LiveWidget):
         return [[i.layer, i.head, i.how] for i in ablations if isinstance(i.layer, int) and isinstance(i.head, int)]
 
     def _detail_to_wire(self) -> Wire:
+        assert self._held is not None
+        shown = self._head_to_wire(self.layer, self.head, self._held)
+        if shown["_detail"] | {"id": 0, "version": 0} != self._detail | {"id": 0, "version": 0}:
+            self._versions += 1
+        shown["_detail"]["version"] = self._versions
+        return shown
+
+    def _head_to_wire(self, layer: int, head: int, runs: tuple[Run, Run]) -> Wire:
+        """A head's weights in the model as it is and now, as the page shows them large."""
         a, causal = self._of(self.stack), self._is_causal(self.stack)
-        group = a.n_heads[self.layer] // max(1, a.n_kv_heads[self.layer])
-        before, here = self._shown()
+        group = a.n_heads[layer] // max(1, a.n_kv_heads[layer])
+        before, here = self._weights(layer, head, runs)
         place = {
             "id": self._result_id(),
             "stack": self.stack,
-            "layer": self.layer,
-            "head": self.head,
+            "layer": layer,
+            "head": head,
         }
         bins = Bins(on_stack(self.stack, "pattern"), _PICTURE)
         sides = [len(tokens) for tokens in self._axes(self.stack)]
         coarse = max(sides) > _PICTURE
         same = np.array_equal(here, before)
         baseline = place | {
-            "kv_head": self.head // max(1, group),
+            "kv_head": head // max(1, group),
             "edges": bins.edges(sides[0]) if coarse else None,
             "key_edges": bins.edges(sides[1]) if coarse else None,
             "weights": to_wire(_in_255ths(bins.of(before)) if coarse else before, triangle=causal),
@@ -409,9 +423,7 @@ class AttentionPattern(LiveWidget):
             "difference": to_wire(difference, triangle=causal),
             "bound": bound,
         }
-        if detail | {"id": 0, "version": 0} != self._detail | {"id": 0, "version": 0}:
-            self._versions += 1
-        return {"_baseline_detail": baseline, "_detail": detail | {"version": self._versions}}
+        return {"_baseline_detail": baseline, "_detail": detail | {"version": 0}}
 
     @t.validate("_asked")
     def _two_ranges(self, proposal: Any) -> Wire:
@@ -451,6 +463,48 @@ class AttentionPattern(LiveWidget):
         extra = "" if self.stack == self._stacks()[-1] else f", stack={self.stack!r}"
         extra += "" if self.linked else ", linked=False"
         return f"iw.AttentionPattern(session, {prompt_code(self._tokens)}, layer={self.layer}, head={self.head}{extra})"
+
+    def _question(self) -> dict[str, Any]:
+        return {"prompt": prompt_question(self._tokens), "stack": self.stack}
+
+    def _requests_for(self, intervention: Intervention) -> Iterator[dict[str, Any]]:
+        match intervention:
+            case Ablate(layer=int(), head=int(), position=None) as i if i.site in map(_z, self._stacks()):
+                stack = next(stack for stack in self._stacks() if _z(stack) == i.site)
+                yield {"op": "ablate", "layer": i.layer, "head": i.head, "how": i.how, "stack": stack}
+            case CutEdge(layer=int(), head=int(), query=int(), key=int()) as i:
+                yield {
+                    "op": "cut", "layer": i.layer, "head": i.head, "query": i.query, "key": i.key,
+                    "renormalize": i.renormalize, "stack": i.stack,
+                }  # fmt: skip
+
+    def _answers(self) -> Iterator[Answer]:
+        """The exact weights of every head, as long as they are not too many for a page."""
+        site = on_stack(self.stack, "pattern")
+        queries, keys = (len(tokens) for tokens in self._axes(self.stack))
+        a = self._of(self.stack)
+        runs = [run for run in (self._baseline, self._now) if run is not None]
+        if not runs or sum(a.n_heads) * queries * keys > _MOST_IN_A_PAGE:
+            return
+        for layer, n_heads in enumerate(a.n_heads):
+            if not all(run.holds(site, layer) for run in runs):
+                continue
+            for head in range(n_heads):
+                request = {"op": "select", "layer": layer, "head": head, "stack": self.stack}
+                yield request, self._head_to_wire(layer, head, (runs[0], runs[-1]))
+
+    def _numbers(self) -> dict[str, Column]:
+        before, here = self._shown()
+        causal = self._is_causal(self.stack)
+        query, key = np.tril_indices(len(here)) if causal else np.indices(here.shape).reshape(2, -1)
+        queries, keys = self._axes(self.stack)
+        columns: dict[str, Column] = {
+            "stack": [self.stack] * len(query), "layer": [self.layer] * len(query), "head": [self.head] * len(query),
+            "query": query.tolist(), "query_token": [queries.strings[i] for i in query],
+            "key": key.tolist(), "key_token": [keys.strings[i] for i in key],
+        }  # fmt: skip
+        weights = {"baseline": before, "now": here} if self._changed() else {"weight": here}
+        return columns | {name: values[query, key] for name, values in weights.items()}
 
     def figure(self) -> go.Figure:
         """The selected head's pattern, or its difference from baseline, (query, key)."""
@@ -493,12 +547,19 @@ class AttentionPattern(LiveWidget):
     def _shown(self) -> tuple[np.ndarray, np.ndarray]:
         """The selected head's weights in the model as it is and now, (query, key) each."""
         assert self._held is not None
+        return self._weights(self.layer, self.head, self._held)
+
+    def _weights(self, layer: int, head: int, runs: tuple[Run, Run]) -> tuple[np.ndarray, np.ndarray]:
         site = on_stack(self.stack, "pattern")
-        before, here = (run.tensor(site, self.layer)[:, self.head].float().cpu().numpy() for run in self._held)
+        before, here = (run.tensor(site, layer)[:, head].float().cpu().numpy() for run in runs)
         return before, here
 
     def _head_name(self) -> str:
         return ("" if self.stack == "decoder" else f"{self.stack} ") + f"L{self.layer}H{self.head}"
+
+
+def _z(stack: StackName) -> str:
+    return on_stack(stack, "z")
 
 
 def _in_255ths(weights: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import anywidget
 import numpy as np
 import traitlets as t
 from ipywidgets.widgets.widget import _instances
@@ -25,7 +24,9 @@ from ..experiments import Experiment, Experiments
 from ..run import Run
 from ..session import Session
 from ..tokens import Tokens, written_ids
+from .exporting import Exporting
 from .labels import label_parts, short_label
+from .recording import Recording
 from .unicode import drawable, encodable
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ _FROM_PAGE = ("_request", "_view_count")  # of the wire's own traits, those that
 
 _OF_HISTORY = ("undo", "redo", "toggle", "remove", "clear", "stop")
 _OF_EXPERIMENTS = ("move", "rename", "set_strength", "group", "rename_group", "toggle_group", "remove_group")
-"""Requests that every widget answers: by itself, and by its list of experiments."""
+_OF_FILES = ("to_csv", "to_html")
+"""Requests that every widget answers: by itself, by its list of experiments, and with a file."""
 
 Wire = dict[str, Any]
 
@@ -60,14 +62,13 @@ def to_wire(array: np.ndarray | None, *, triangle: bool = False) -> Wire | None:
     return {"view": memoryview(array.tobytes()), "dtype": str(array.dtype), "shape": shape, "triangle": triangle}
 
 
-class LiveWidget(anywidget.AnyWidget):
+class LiveWidget(Exporting):
     """A view that asks its session to run again.
 
     Every click in the view arrives as a request {id, op, ...} and calls the public method named `op`; from Python
     the same method does the same. Methods return at once; `wait()` blocks until the picture is up to date.
     """
 
-    title: ClassVar[str]
     operations: ClassVar[tuple[str, ...]] = ()
     """Public methods that the front end may call, beside those of the history."""
     from_page: ClassVar[tuple[str, ...]] = ()
@@ -91,6 +92,7 @@ class LiveWidget(anywidget.AnyWidget):
         self.experiments = session.interventions if linked else Experiments()
         """The interventions that act in this widget."""
         self._tickets: dict[str, Ticket] = {}
+        self._recording = Recording()
         self._error: Exception | None = None
         self._drawn: Wire | None = None  # stays in the status until the next request, whatever else ends meanwhile
         self._last_progress = 0.0
@@ -261,6 +263,8 @@ class LiveWidget(anywidget.AnyWidget):
                 getattr(self.experiments, operation)(**_checked_places(request))
             elif operation in (*_OF_HISTORY, *self.operations):
                 getattr(self, operation)(**request)
+            elif operation in _OF_FILES:
+                self._save_for_page(operation, number, **request)
             else:
                 raise ValueError(f"unknown request {operation!r}")
         except Exception as error:  # noqa: BLE001 - drawn; in a callback it would be lost in the log
@@ -354,6 +358,8 @@ class LiveWidget(anywidget.AnyWidget):
             for name, value in results.items():
                 self._set_result(name, value)
             self._code = self.code()
+            if not self._running():
+                self._record()
             self._tell("running" if self._running() else "idle", ms=milliseconds, message=message, detail=detail)
 
     def _set_result(self, name: str, value: Any) -> None:
@@ -501,6 +507,12 @@ def parse_prompt(session: Session, prompt: Any, shown: Tokens | None = None) -> 
 def prompt_code(tokens: Tokens) -> str:
     """A prompt as Python: its text, or its ids where it has none."""
     return repr(list(tokens.ids) if tokens.text is None and tokens.source is None else tokens.given)
+
+
+def prompt_question(tokens: Tokens) -> Any:
+    """A prompt as a page asks for it: its text, its ids where it has none, or a pair of texts."""
+    own = list(tokens.ids) if tokens.text is None else tokens.text
+    return own if tokens.source is None else {"source": prompt_question(tokens.source), "target": own}
 
 
 def _header(session: Session) -> Wire:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import traitlets as t
 import xarray as xr
 
-from ..engine.interventions import Patch
+from ..engine.interventions import Intervention, Patch
 from ..methods.lens import UNITS, lens_run, read_stack, residual_stack
 from ..session import Session
 from . import static
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
+from .exporting import Column
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -55,6 +56,7 @@ class LogitLens(LiveWidget):
     def __init__(self, session: Session, prompt: Any, *, linked: bool = True, **settings: Any) -> None:
         self._tokens = session.tokenize(parse_prompt(session, prompt))
         self._reading: xr.Dataset | None = None
+        self._now_reading: xr.Dataset | None = None
         self._read_for: tuple[Any, ...] = ()
         self._metrics = set(_CHEAP)
         self._readings = 0
@@ -160,10 +162,12 @@ class LogitLens(LiveWidget):
                 "_tracks": self._tracks_to_wire(reading, None),
             }
             if not acting:
+                self._now_reading = None
                 return results
             disturbed = lens_run(self.session, tokens, acting)
             self._note_idle(acting, disturbed.idle)
             now = read_stack(self.session, disturbed, 10, track, metrics, known=(stack, reading))
+            self._now_reading = now
             touched = (residual_stack(disturbed) != stack).any(-1).cpu().numpy().astype(np.uint8)
             results["_now"] = self._grid_to_wire(now) | {"touched": to_wire(touched)}
             results["_tracks"] = self._tracks_to_wire(reading, now)
@@ -240,6 +244,44 @@ class LogitLens(LiveWidget):
         extra += f", tracked={list(self.tracked)}" if self.tracked else ""
         extra += "" if self.linked else ", linked=False"
         return f"iw.LogitLens(session, {prompt_code(self._tokens)}{extra})"
+
+    def _question(self) -> dict[str, Any]:
+        return {"prompt": prompt_question(self._tokens)}
+
+    def _requests_for(self, intervention: Intervention) -> Iterator[dict[str, Any]]:
+        match intervention:
+            case Patch(layer=int(layer), position=int(position), source_layer=int(from_layer), source_position=int(at)):
+                # What enters a block is row 0, the embedding; what leaves one is a row further up.
+                enters = [
+                    site == "resid_pre" for site in (intervention.source_site or intervention.site, intervention.site)
+                ]
+                source, target = (
+                    [0 if first else row + 1, place]
+                    for first, row, place in zip(enters, (from_layer, layer), (at, position), strict=True)
+                )
+                yield {"op": "transplant_cells", "source": source, "target": target}
+
+    def _numbers(self) -> dict[str, Column]:
+        shown = {"baseline": self._reading, "now": self._now_reading}
+        parts = [self._numbers_of(name, reading) for name, reading in shown.items() if reading is not None]
+        if not parts:
+            raise RuntimeError("there are no numbers yet: the model is still running")
+        return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+
+    def _numbers_of(self, name: str, reading: xr.Dataset) -> dict[str, Column]:
+        layers, length = reading.sizes["layer"], reading.sizes["position"]
+        top = reading["top_token"].values[..., 0].ravel()
+        columns: dict[str, Column] = {
+            "run": [name] * (layers * length),
+            "layer": np.repeat(reading["layer"].values, length).tolist(),
+            "position": np.tile(np.arange(length), layers).tolist(),
+            "token": list(self._tokens.strings) * layers,
+            "top_token_id": top.tolist(),
+            "top_token": [self.session.show_token(int(i)) for i in top],
+            "top_probability": reading["top_probability"].values[..., 0].ravel(),
+        }
+        metrics = {metric: reading[metric].values.astype(np.float32).ravel() for metric in UNITS if metric in reading}
+        return columns | metrics
 
     def figure(self) -> go.Figure:
         """The grid, (layer, position), coloured by the metric, with the top tokens written in."""

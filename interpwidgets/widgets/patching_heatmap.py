@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import traitlets as t
@@ -23,8 +23,9 @@ from ..methods.predictions import compare_predictions
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, whole
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, whole
 from .esm import bundle, stylesheet
+from .exporting import Column
 from .filling import Filling
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class PatchingHeatmap(LiveWidget):
 
     title = "Patching heatmap"
     operations = ("run", "set", "patch", "drill")
+    chooses: ClassVar[Mapping[str, tuple[str, ...]]] = {"set": ("normalize", "estimate")}
     priority = 2
     _esm = bundle("patching_heatmap.js")
     _css = stylesheet("patching_heatmap.css")
@@ -294,6 +296,34 @@ class PatchingHeatmap(LiveWidget):
         text += f"\nwidget.patch({self._cells!r})" if self._cells else ""
         text += f"\nwidget.drill({self._drilled})" if self._drilled is not None else ""
         return text
+
+    def _question(self) -> dict[str, Any]:
+        return {
+            "clean": prompt_question(self._clean), "corrupted": prompt_question(self._corrupted),
+            "site": self.site, "metric": self.metric, "direction": self.direction, "answer": self._answer,
+            "foil": self._foil, "cells": [dict(cell) for cell in self._cells] or None, "layer": self._drilled,
+        }  # fmt: skip
+
+    def _numbers(self) -> dict[str, Column]:
+        if self._map is None:
+            raise RuntimeError("there are no numbers yet: the model is still running")
+        task, site, direction, values = self._map
+        effect, _, unit = self._effect(self._map)
+        rows, columns = values.shape
+        cells = rows * columns
+        across = np.tile(np.arange(columns), rows).tolist()
+        place: dict[str, Column] = {"head": across}
+        if site in RESIDUAL_SITES:
+            names = {"clean_token": task.clean.strings, "corrupted_token": task.corrupted.strings}
+            place = {"position": across, **{name: list(strings) * rows for name, strings in names.items()}}
+        return {
+            "site": [site] * cells, "direction": [direction] * cells,
+            "layer": np.repeat(np.arange(rows), columns).tolist(), **place,
+            "metric": [task.metric] * cells, "value": values.astype(np.float32).ravel(),
+            "clean": [str(np.float32(task.clean_value))] * cells,
+            "corrupted": [str(np.float32(task.corrupted_value))] * cells,
+            "effect": effect.astype(np.float32).ravel(), "effect_unit": [unit] * cells,
+        }  # fmt: skip
 
     def figure(self) -> go.Figure:
         """The map, (layer, position) or (layer, head): the change that each patch makes."""
