@@ -60,7 +60,9 @@ def notice(page: Page) -> Any:
 def painted(page: Page, grid: str) -> list[int]:
     """The first cell of a grid, and the corner of its canvas."""
     canvas = page.get_by_role("grid", name=grid).locator("canvas").first
-    return canvas.evaluate("(canvas) => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]")
+    return canvas.evaluate(
+        "(canvas) => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
+    )
 
 
 def test_pointing_says_the_exact_weight(offline: Page, session: iw.Session, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 // The frame of every widget: header, prompt, experiments, body, status; theme, errors and the link to the kernel.
 import { h, fill, attribute, coalesce } from "./dom.js";
 import { createExperiments } from "./experiments.js";
+import { createSaving } from "./saving.js";
 import { connect } from "./wire.js";
 import { followTheme, readPalette } from "./color.js";
 
@@ -24,7 +25,8 @@ export function createFrame(host, { name, onTheme }) {
   const live = h("div", { class: "iw-hidden", "aria-live": "polite", role: "status" });
   const prompts = h("div", { class: "iw-prompts" });
   const body = h("div", { class: "iw-body" });
-  const parts = [header(wire), prompts, createExperiments(wire, signal), alerts(wire)];
+  const saving = createSaving(wire, signal, () => root);
+  const parts = [header(wire, saving.el), prompts, createExperiments(wire, signal), alerts(wire)];
   const foot = statusLine(wire, (text) => fill(live, text));
   const root = h("div", { class: `iw-root iw-${name}`, role: "figure" },
     ...parts.map((part) => ("el" in part ? part.el : part)), body, foot.el, live);
@@ -91,8 +93,8 @@ export function createFrame(host, { name, onTheme }) {
   };
 }
 
-/** @param {import("./wire.js").Wire} wire */
-function header(wire) {
+/** @param {import("./wire.js").Wire} wire @param {HTMLElement} saving */
+function header(wire, saving) {
   const ask = (/** @type {string} */ op, /** @type {string} */ text) =>
     h("button", { type: "button", class: "iw-button", onclick: () => wire.request(op) }, text);
   const title = h("span", { class: "iw-header__title", role: "heading", "aria-level": "3" });
@@ -127,7 +129,7 @@ function header(wire) {
   return {
     el: h("div", { class: "iw-top" },
       h("div", { class: "iw-header" }, title, about, check,
-        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History and code" }, undo, redo, show)), panel),
+        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History, code and files" }, undo, redo, show, saving)), panel),
     update() {
       const model = wire.model;
       const { check: result, ...facts } = model.get("_header") ?? {};

@@ -164,6 +164,8 @@ export function createSurface(spec) {
     else if (box.y + box.height > seen.top + seen.height - bottom) scroller.scrollTop = box.y + box.height - seen.height + bottom;
   };
 
+  // A picture is drawn anew, without what the pointer shows.
+  canvas.addEventListener("iw-record", (event) => spec.draw(/** @type {CustomEvent} */ (event).detail, view(), null), { signal });
   scroller.onscroll = paint;
   scroller.onpointermove = (event) => {
     const cell = under(event);
