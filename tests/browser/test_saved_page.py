@@ -58,7 +58,7 @@ def notice(page: Page) -> Any:
 
 
 def painted(page: Page, grid: str) -> list[int]:
-    """The first cell of a grid, and the corner of its canvas."""
+    """Every pixel of a grid."""
     canvas = page.get_by_role("grid", name=grid).locator("canvas").first
     return canvas.evaluate(
         "(canvas) => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"

@@ -78,7 +78,8 @@ def test_picture_looks_like_the_widget(page: Page, tmp_path: Path, entry: str, d
               const was = mine.getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data;
               if (was[3] < 255) continue;
               const near = context.getImageData(x + box.left - edge.left - 1, y + box.top - edge.top - 1, 3, 3).data;
-              found.push([0, 4, 8, 12, 16, 20, 24, 28, 32].some((at) => [0, 1, 2].every((part) => Math.abs(was[part] - near[at + part]) < 48)));
+              const alike = (at) => [0, 1, 2].every((part) => Math.abs(was[part] - near[at + part]) < 48);
+              found.push([0, 4, 8, 12, 16, 20, 24, 28, 32].some(alike));
             }
           }
           return found;
