@@ -18,11 +18,10 @@ from . import static
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
 from .exporting import Column
+from .heatmap import Heatmap
 from .page import Answer
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from ..engine.architecture import Stack
 
 _THUMBNAIL = 32  # cells along the side of a head's thumbnail
@@ -506,38 +505,34 @@ class AttentionPattern(LiveWidget):
         weights = {"baseline": before, "now": here} if self._changed() else {"weight": here}
         return columns | {name: values[query, key] for name, values in weights.items()}
 
-    def figure(self) -> go.Figure:
-        """The selected head's pattern, or its difference from baseline, (query, key)."""
+    def _ready(self) -> None:
         if self._now is None and not self._running():
             self.refresh()
         self.wait()
-        from .figures import heatmap
 
+    def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
+        """The selected head's pattern, or its difference from baseline, (query, key)."""
+        if self._held is None or not self._predictions:
+            return None
         before, here = self._shown()
         weights = (before if self.view == "baseline" else here).copy()
         difference = self.view == "difference" and self._changed()
         if difference:
             weights -= before
         self._blank_masked(weights)
-        queries, keys = self._axes(self.stack)
-        return heatmap(
-            weights, queries.strings, keys.strings, title=self._head_name(), row_title="query",
-            column_title="key", unit="now − baseline" if difference else "attention weight", signed=difference,
-        )  # fmt: skip
-
-    def _static_picture(self) -> str:
-        if self._held is None or not self._predictions:
-            return "<div>The model is still running.</div>"
-        first = 1 if self.hide_bos and self._rests(self.stack) else 0
-        weights = self._shown()[1][first:, first:].copy()
-        self._blank_masked(weights)
+        first = 1 if self.hide_bos and self._rests(self.stack) and not whole else 0
         queries, keys = (tokens.strings[first:] for tokens in self._axes(self.stack))
         hidden = ", position 0 hidden" if first else ""
-        caption = f"attention of {self._head_name()}, query (row) to key (column){hidden}"
+        return Heatmap(
+            weights[first:, first:], queries, keys, row_title="query", column_title="key", signed=difference,
+            title=f"attention of {self._head_name()}, query (row) to key (column){hidden}",
+            unit="now − baseline" if difference else "attention weight",
+        )  # fmt: skip
+
+    def _tables(self) -> str:
         runs = ("baseline", "now") if self._changed() else ("baseline",)
         rows = [[r["text"], *(f"{r[name]:.1%}" for name in runs)] for r in self._predictions["rows"]]
-        of = "next token" if self.session.causal else "masked token"
-        return static.matrix(weights, queries, keys, caption) + (static.table([of, *runs], rows) if rows else "")
+        return static.table(["next token" if self.session.causal else "masked token", *runs], rows) if rows else ""
 
     def _blank_masked(self, weights: np.ndarray) -> None:
         """Leave out of a picture (query, key) what a causal model's queries cannot see."""

@@ -9,7 +9,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import traitlets as t
@@ -28,9 +28,6 @@ from .exporting import Exporting
 from .labels import label_parts, short_label
 from .recording import Recording
 from .unicode import drawable, encodable
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 _PROGRESS_SECONDS = 0.1  # at most ten updates a second reach the browser
 _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its static picture
@@ -128,19 +125,11 @@ class LiveWidget(Exporting):
         """Python that rebuilds this view, given the session."""
         return _experiments_code(self.experiments, self.linked) + self._code_of_view()
 
-    def figure(self) -> go.Figure:
-        """What is on the screen as a plotly figure; waits until nothing is running."""
-        raise NotImplementedError
-
     def runs(self) -> Iterable[Run]:
         """The runs that the widget holds to show them."""
         return ()
 
     def _code_of_view(self) -> str:
-        raise NotImplementedError
-
-    def _static_picture(self) -> str:
-        """HTML for places without a kernel; at most 100 KB."""
         raise NotImplementedError
 
     # -- history, the same in every widget ---------------------------------------------------------------------------

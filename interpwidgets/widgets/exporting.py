@@ -1,4 +1,4 @@
-"""How a widget leaves the notebook: a page of its own, a table of its numbers."""
+"""How a widget leaves the notebook: a page of its own, a table of its numbers, a picture."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ import anywidget
 import numpy as np
 import traitlets as t
 
+from .heatmap import Heatmap
 from .page import Answer, offline_page
+from .raster import png
 from .recording import Recording, Result, canonical
+from .static import drawing, image, resized
 from .unicode import encodable
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from ..engine.interventions import Intervention
     from ..experiments import Experiments
 
@@ -52,6 +57,14 @@ class Exporting(anywidget.AnyWidget):
         """What the picture depends on beside the experiments, by the names of the requests' arguments."""
         raise NotImplementedError
 
+    def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
+        """The matrix that is shown; None before there is one. `whole`: with what a setting hides."""
+        raise NotImplementedError
+
+    def _tables(self) -> str:
+        """What the matrix does not say, as HTML."""
+        return ""
+
     def _numbers(self) -> dict[str, Column]:
         """What is on the screen in long form: columns of one length."""
         raise NotImplementedError
@@ -64,6 +77,10 @@ class Exporting(anywidget.AnyWidget):
         """Requests to which a page without a kernel has the answer, as long as it shows what is shown now."""
         return ()
 
+    def _ready(self) -> None:
+        """Wait for what is shown, and for what it was drawn from."""
+        self.wait()
+
     # -- files -------------------------------------------------------------------------------------------------------
 
     def to_html(self, path: str | Path | None = None) -> str:
@@ -73,7 +90,7 @@ class Exporting(anywidget.AnyWidget):
         of this widget are in the page (at most 16 MB of arrays); whatever else is clicked, the page gives the line of
         Python that does it here. Waits until nothing is running.
         """
-        self.wait()
+        self._ready()
         return _written(self._as_html(), path)
 
     def to_csv(self, path: str | Path | None = None) -> str:
@@ -82,8 +99,54 @@ class Exporting(anywidget.AnyWidget):
         Floats are float32, written so that reading them as float32 gives the same number. Waits until nothing is
         running.
         """
-        self.wait()
+        self._ready()
         return _written(self._as_csv(), path)
+
+    def figure(self) -> go.Figure:
+        """The matrix on the screen as a plotly figure; waits until nothing is running."""
+        from .figures import heatmap
+
+        self._ready()
+        return heatmap(self._matrix(whole=True))
+
+    def to_svg(self, path: str | Path | None = None, *, width: float | None = None) -> str:
+        """The matrix on the screen as a figure for a paper; written to `path` if it is given.
+
+        It has a title, axes, labels and a legend, in vectors and real text, `width` pixels wide (as it needs, if none
+        is given). It is drawn in Python, so that no page needs to be open; the Save button of the widget saves the
+        whole view exactly as it is seen. Waits until nothing is running.
+        """
+        if width is not None and not width > 0:
+            raise ValueError(f"width={width!r}: a positive number of pixels is needed")
+        self._ready()
+        svg = drawing(self._matrix())
+        return _written(svg if width is None else resized(svg, width), path)
+
+    def to_png(self, path: str | Path | None = None, *, width: float | None = None, scale: float = 2.0) -> bytes:
+        """What `to_svg` draws, as PNG with `scale` pixels of the image to one of the picture.
+
+        Needs the package resvg-py (`pip install "interpwidgets[png]"`) and a font of the system; raises ImportError or
+        RuntimeError, saying so, where there is none.
+        """
+        if not scale > 0:
+            raise ValueError(f"scale={scale!r}: a positive number is needed")
+        data = png(self.to_svg(width=width), scale)
+        if path is not None:
+            Path(path).write_bytes(data)
+        return data
+
+    def _matrix(self, *, whole: bool = False) -> Heatmap:
+        shown = self._heatmap(whole=whole)
+        if shown is None:
+            raise RuntimeError("there is nothing to draw yet: the model is still running")
+        return shown
+
+    def _static_picture(self) -> str:
+        """HTML for places without a kernel; at most 100 KB."""
+        shown = self._heatmap()
+        if shown is None:
+            return "<div>The model is still running.</div>"
+        return image(drawing(shown, thin=True), f"{shown.title}, {shown.unit}") + self._tables()
 
     def _as_html(self) -> str:
         if not self._running():

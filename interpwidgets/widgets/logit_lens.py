@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import traitlets as t
@@ -12,13 +12,12 @@ import xarray as xr
 from ..engine.interventions import Intervention, Patch
 from ..methods.lens import UNITS, lens_run, read_stack, residual_stack
 from ..session import Session
+from ..tokens import elide
 from . import static
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
 from .exporting import Column
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from .heatmap import Heatmap
 
 _CHEAP = ("probability", "log_probability", "entropy", "rank", "cross_entropy")
 
@@ -283,42 +282,26 @@ class LogitLens(LiveWidget):
         metrics = {metric: reading[metric].values.astype(np.float32).ravel() for metric in UNITS if metric in reading}
         return columns | metrics
 
-    def figure(self) -> go.Figure:
+    def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
         """The grid, (layer, position), coloured by the metric, with the top tokens written in."""
-        self.wait()
-        from .figures import heatmap
-
         reading = self._reading
-        assert reading is not None
+        if reading is None or self.metric not in reading:
+            return None
         tokens = reading["top_token"].values[..., 0]
-        text = np.array([[static.elide(self.session.show_token(int(i)), 8) for i in row] for row in tokens])
+        text = np.array([[elide(self.session.show_token(int(i)), 8) for i in row] for row in tokens])
         rows = ["emb", *(f"L{i}" for i in reading["layer"].values[1:])]
-        return heatmap(
-            reading[self.metric].values, rows, self._tokens.strings, title=self.title, row_title="layer",
-            column_title="position", unit=f"{self.metric} {UNITS[self.metric]}".strip(), signed=False, upward=True,
-            text=text,
+        return Heatmap(
+            reading[self.metric].values, rows, self._tokens.strings, title="top token after each layer",
+            row_title="layer", column_title="position", signed=False, upward=True, text=text,
+            unit=f"{self.metric.replace('_', ' ')} {UNITS[self.metric]}".strip(),
         )  # fmt: skip
 
-    def _static_picture(self) -> str:
-        reading = self._reading
-        if reading is None:
-            return "<div>The model is still running.</div>"
-        n_layers, length = reading.sizes["layer"], reading.sizes["position"]
-        step = max(1, -(-n_layers * length // 700))
-        rows = list(range(n_layers - 1, -1, -step))
-        shown = min(length, 40)
-        text = [[self.session.show_token(int(i)) for i in reading["top_token"].values[r, :shown, 0]] for r in rows]
-        p = reading["top_probability"].values[..., 0]
-
-        def colour(i: int, j: int) -> str:
-            return static.shade(float(p[rows[i], j - 1]), 1.0)
-
-        names = ["emb" if r == 0 else f"L{r - 1}" for r in rows]
-        body = [[name, *(static.elide(w, 8) for w in words)] for name, words in zip(names, text, strict=True)]
-        note = "" if step == 1 else f" (every {step}. layer)"
-        note += "" if shown == length else f" (the first {shown} of {length} positions)"
-        head = ["", *(static.elide(s, 8) for s in self._tokens.strings[:shown])]
-        return f"<div>top token after each layer, darker is more probable{note}</div>{static.table(head, body, colour)}"
+    def _tables(self) -> str:
+        assert self._reading is not None
+        last = self._reading.isel(layer=-1)
+        words, shares = last["top_token"].values[-1], last["top_probability"].values[-1]
+        rows = [[self.session.show_token(int(i)), f"{p:.1%}"] for i, p in zip(words, shares, strict=True)]
+        return static.table(["last layer, last position", "probability"], rows)
 
 
 def _row_names(reading: xr.Dataset) -> list[str]:

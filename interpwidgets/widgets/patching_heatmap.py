@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import traitlets as t
@@ -27,11 +27,9 @@ from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, 
 from .esm import bundle, stylesheet
 from .exporting import Column
 from .filling import Filling
+from .heatmap import Heatmap
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-_MOST_DIFFERENCES = 20  # that the static picture lists
+_MOST_DIFFERENCES, _MOST_STRONGEST = 20, 5  # that the static picture lists
 
 _SITES = (*(s for s in RESIDUAL_SITES if s != "resid_post"), *HEAD_SITES)
 
@@ -325,19 +323,36 @@ class PatchingHeatmap(LiveWidget):
             "effect": effect.astype(np.float32).ravel(), "effect_unit": [unit] * cells,
         }  # fmt: skip
 
-    def figure(self) -> go.Figure:
+    def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
         """The map, (layer, position) or (layer, head): the change that each patch makes."""
-        self.wait()
-        from .figures import heatmap
-
-        assert self._map is not None
+        if self._map is None:
+            return None
         effect, columns, unit = self._effect(self._map)
-        rows = [f"L{i}" for i in range(len(effect))]
         _, site, direction, _ = self._map
-        return heatmap(
-            effect, rows, columns, title=f"patching {site}, {direction}", row_title="layer",
-            column_title="position" if site in RESIDUAL_SITES else "head", unit=unit, signed=True, upward=True,
+        return Heatmap(
+            effect, [f"L{i}" for i in range(len(effect))], columns, title=f"patching {site}, {direction}",
+            row_title="layer", column_title="position" if site in RESIDUAL_SITES else "head", unit=unit, signed=True,
+            upward=True,
         )  # fmt: skip
+
+    def _tables(self) -> str:
+        assert self._map is not None
+        task, site, _, _ = self._map
+        pairs = enumerate(zip(task.clean.ids, task.corrupted.ids, strict=True))
+        places = [i for i, (a, b) in pairs if a != b][:_MOST_DIFFERENCES]
+        differing = [[str(i), task.clean.strings[i], task.corrupted.strings[i]] for i in places]
+        effect, columns, _ = self._effect(self._map)
+        strongest = np.argsort(-np.nan_to_num(np.abs(effect)), axis=None)[:_MOST_STRONGEST]
+        cells = [divmod(int(i), effect.shape[1]) for i in strongest]
+        over = "position" if site in RESIDUAL_SITES else "head"
+        found = [
+            [f"L{row}", columns[col] if over == "head" else f"{col} {columns[col]}", f"{effect[row, col]:+.3f}"]
+            for row, col in cells
+        ]
+        note = static.table(["position", "clean token", "corrupted token"], differing)
+        return (note if differing else "<div>the prompts are the same</div>") + static.table(
+            ["strongest", over, "effect"], found
+        )
 
     def _effect(self, shown: _Map) -> tuple[np.ndarray, Sequence[str], str]:
         """What each patch changes, its columns' names and its unit."""
@@ -348,20 +363,6 @@ class PatchingHeatmap(LiveWidget):
         columns = task.clean.strings if site in RESIDUAL_SITES else [f"H{i}" for i in range(effect.shape[1])]
         change = f"change in {task.metric} {METRICS[task.metric]}".rstrip()
         return effect, columns, "share of the clean–corrupted gap" if normalized else change
-
-    def _static_picture(self) -> str:
-        if self._map is None:
-            return "<div>The model is still running.</div>"
-        task, site, _, _ = self._map
-        effect, columns, unit = self._effect(self._map)
-        pairs = enumerate(zip(task.clean.ids, task.corrupted.ids, strict=True))
-        places = [i for i, (a, b) in pairs if a != b][:_MOST_DIFFERENCES]
-        differing = [[str(i), task.clean.strings[i], task.corrupted.strings[i]] for i in places]
-        caption = f"{site}, layer (row) by {'position' if site in RESIDUAL_SITES else 'head'}; {unit}"
-        head = ["position", "clean token", "corrupted token"]
-        note = static.table(head, differing) if differing else "<div>the prompts are the same</div>"
-        rows = [f"L{i}" for i in range(len(effect))]
-        return note + static.matrix(effect, rows, columns, caption, upward=True)
 
 
 def _check_site(site: Any, sites: list[str]) -> None:
