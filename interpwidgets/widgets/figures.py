@@ -38,7 +38,7 @@ def heatmap(shown: Heatmap) -> go.Figure:
         template="plotly_white",
         xaxis=across | {"showgrid": False, "zeroline": False, "tickangle": -45},
         yaxis=down | {"showgrid": False, "zeroline": False, "autorange": True if shown.upward else "reversed"},
-        height=max(420, 170 + 17 * len(shown.rows)) if len(shown.rows) <= 64 else 900,
+        height=min(900, max(460, 200 + (17 if shown.text is not None else 28) * len(shown.rows))),
     )
     return figure
 

@@ -149,13 +149,14 @@ def _labels(
 
 
 def _legend(shown: Heatmap, left: float, top: float) -> str:
-    count, long = 32, 160
-    shares = np.linspace(-1 if shown.signed else 0, 1, count)
-    colours = (shade(float(share), signed=shown.signed) for share in shares)
-    bar = "".join(
-        f'<rect x="{_n(left + long * i / count)}" y="{_n(top)}" width="{_n(long / count + 0.5)}" height="9" '
-        f'fill="#{red:02x}{green:02x}{blue:02x}"/>'
-        for i, (red, green, blue) in enumerate(colours)
+    long, stops = 160, _stops("div" if shown.signed else "seq")
+    colours = "".join(
+        f'<stop offset="{_n(100 * i / (len(stops) - 1))}%" stop-color="#{red:02x}{green:02x}{blue:02x}"/>'
+        for i, (red, green, blue) in enumerate(stops)
+    )
+    bar = (
+        f'<linearGradient id="iw-legend">{colours}</linearGradient>'
+        f'<rect x="{_n(left)}" y="{_n(top)}" width="{long}" height="9" fill="url(#iw-legend)"/>'
     )
     end = f"{shown.bound:.3g}"
     ticks = ((0, f"−{end}", "start"), (0.5, "0", "middle"), (1, f"+{end}", "end")) if shown.signed else (
