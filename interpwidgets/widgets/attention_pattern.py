@@ -478,7 +478,8 @@ class AttentionPattern(LiveWidget):
                 }  # fmt: skip
 
     def _answers(self) -> Iterator[Answer]:
-        """The exact weights of every head, as long as they are not too many for a page."""
+        """Also the exact weights of every head, as long as they are not too many for a page."""
+        yield from super()._answers()
         site = on_stack(self.stack, "pattern")
         queries, keys = (len(tokens) for tokens in self._axes(self.stack))
         a = self._of(self.stack)
@@ -493,6 +494,8 @@ class AttentionPattern(LiveWidget):
                 yield request, self._head_to_wire(layer, head, (runs[0], runs[-1]))
 
     def _numbers(self) -> dict[str, Column]:
+        if self._held is None:
+            raise RuntimeError("there are no numbers yet: the model is still running")
         before, here = self._shown()
         causal = self._is_causal(self.stack)
         query, key = np.tril_indices(len(here)) if causal else np.indices(here.shape).reshape(2, -1)

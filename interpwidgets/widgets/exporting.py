@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..engine.interventions import Intervention
     from ..experiments import Experiments
 
+_LONGEST_TABLE = 200_000  # characters of the numbers that a page without a kernel carries along
+
 Column = Sequence[Any] | np.ndarray
 
 _OF_THE_HOST = frozenset(anywidget.AnyWidget.class_trait_names(sync=True)) | {"_anywidget_id", "_css", "_esm"}
@@ -75,7 +77,8 @@ class Exporting(anywidget.AnyWidget):
 
     def _answers(self) -> Iterable[Answer]:
         """Requests to which a page without a kernel has the answer, as long as it shows what is shown now."""
-        return ()
+        if self._heatmap() is not None and len(text := self._as_csv()) < _LONGEST_TABLE:
+            yield {"op": "to_csv"}, {"_saved": {"id": 0, **self._file("csv", text)}}
 
     def _ready(self) -> None:
         """Wait for what is shown, and for what it was drawn from."""
@@ -182,9 +185,11 @@ class Exporting(anywidget.AnyWidget):
         if nothing:
             raise TypeError(f"{operation} takes nothing from a page, not {', '.join(nothing)}")
         text, kind = (self._as_csv(), "csv") if operation == "to_csv" else (self._as_html(), "html")
-        name = f"{self.title.lower().replace(' ', '-')}.{kind}"
-        self._saved = {"id": number, "name": name, "mime": f"text/{kind}", "text": text}
+        self._saved = {"id": number, **self._file(kind, text)}
         self._saved = {}
+
+    def _file(self, kind: str, text: str) -> dict[str, str]:
+        return {"name": f"{self.title.lower().replace(' ', '-')}.{kind}", "mime": f"text/{kind}", "text": text}
 
 
 def _exact(value: Any) -> Any:

@@ -216,6 +216,18 @@ def test_hostile_text_stays_text(offline: Page, tmp_path: Path, kind: str) -> No
     page.screenshot(path=SCREENSHOTS / f"saved-page-{kind}.png", full_page=True)
 
 
+def test_pictures_and_numbers_are_saved_from_the_page_too(offline: Page, session: iw.Session, tmp_path: Path) -> None:
+    widget = iw.PatchingHeatmap(session, clean=IDS, corrupted=OTHER)
+    page = opened(offline, widget, tmp_path)
+    for item, start in {"Picture (PNG)": b"\x89PNG", "Numbers (CSV)": b"site,direction,layer"}.items():
+        page.get_by_role("button", name="Save", exact=True).click()
+        with page.expect_download() as download:
+            page.get_by_role("menuitem", name=item, exact=True).click()
+        assert Path(download.value.path()).read_bytes().startswith(start)
+    assert Path(download.value.path()).read_text(encoding="utf-8") == widget.to_csv()
+    expect(notice(page)).to_be_empty()
+
+
 def test_page_keeps_at_most_eight_results_and_shares_what_they_share(session: iw.Session) -> None:
     widget = iw.AttentionPattern(session, IDS, layer=1, head=2)
     widget.wait(30)

@@ -14,7 +14,9 @@ const KEPT = 20000;
 export function createSaving(wire, signal, root) {
   const holder = h("span");
   const said = h("span", { class: "iw-hidden", role: "status" });
+  const failed = h("span", { class: "iw-caption", role: "alert" });
   let open = false;
+  /** @type {number | null} the request that a file answers; null while it is made, for a page without a kernel answers at once */
   let asked = 0;
 
   /** @param {string} name @param {Blob} file */
@@ -28,9 +30,19 @@ export function createSaving(wire, signal, root) {
   const svg = () => pictureOf(root());
   const png = async (/** @type {number} */ scale) => download(named("png"), await pngOf(svg(), scale));
   const ask = (/** @type {string} */ op) => {
+    asked = null;
     asked = wire.request(op);
   };
-  /** @type {[string, () => void][]} */
+  /** @param {() => void | Promise<void>} act */
+  async function attempt(act) {
+    fill(failed);
+    try {
+      await act();
+    } catch (error) {
+      fill(failed, `This was not saved: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+  /** @type {[string, () => void | Promise<void>][]} */
   const actions = [
     ["Picture (PNG)", () => png(1)],
     ["Picture (PNG, 2×)", () => png(2)],
@@ -49,7 +61,7 @@ export function createSaving(wire, signal, root) {
       choose(act) {
         open = false;
         draw();
-        act();
+        attempt(act);
       },
     }, actions)));
   }
@@ -59,8 +71,8 @@ export function createSaving(wire, signal, root) {
   wire.on("_saved", () => {
     const { id, name, mime, text } = wire.model.get("_saved") ?? {};
     // Another view of this widget may have asked.
-    if (id !== undefined && id === asked) download(name, new Blob([text], { type: mime }));
+    if (id !== undefined && (id === asked || asked === null)) download(name, new Blob([text], { type: mime }));
   });
   draw();
-  return { el: h("span", {}, holder, said) };
+  return { el: h("span", {}, holder, said, failed) };
 }
