@@ -38,7 +38,11 @@ def drawing(shown: Heatmap, *, thin: bool = False) -> str:
     top = 44 + (0.77 * longest + 6 if slanted else 14)
     floor = top + down * tall
     title = f"{shown.title}{note}"
-    width = max(left + across * wide + (0.66 * longest if slanted else 8) + 8, 20 + len(title) * 7.6, 330)
+    width = max(
+        left + across * wide + (0.66 * longest if slanted else 8) + 8,
+        20 + len(title) * 7.9,
+        left + 180 + len(shown.unit) * _SANS_LETTER,
+    )
     height = floor + 44
     order = list(range(down - 1, -1, -1) if shown.upward else range(down))
     axes = f"{shown.row_title} {'↑' if shown.upward else '↓'}   {shown.column_title} →"

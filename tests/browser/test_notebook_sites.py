@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page
 
 import interpwidgets as iw
 from tests.browser.harness.mounting import SCREENSHOTS
+from tests.embedded import opened
 from tests.models import tiny
 
 IDS = [5, 17, 3, 44, 17, 60, 8, 91]
@@ -85,6 +86,23 @@ def test_the_picture_stays_where_inline_svg_and_styles_are_taken_out(
     ]
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"github-{name}.png")
+
+
+@pytest.mark.parametrize("name", WIDGETS)
+def test_nothing_is_cut_off_at_the_edge_of_a_picture(page: Page, frames: dict[str, str], name: str) -> None:
+    page.set_content(f"<!doctype html><body>{opened(frames[name])}</body>")
+    assert (
+        page.locator("svg").evaluate(
+            """(svg) => {
+          const edge = svg.getBoundingClientRect();
+          const inside = ({ left, right, top, bottom }) =>
+            left >= edge.left && right <= edge.right && top >= edge.top && bottom <= edge.bottom;
+          const cut = [...svg.querySelectorAll("text")].filter((text) => !inside(text.getBoundingClientRect()));
+          return cut.map((text) => text.textContent);
+        }"""
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("name", WIDGETS)

@@ -151,7 +151,8 @@ def test_numbers_and_page_are_asked_of_python_and_saved_when_they_come(page: Pag
 
 def test_a_picture_that_the_browser_cannot_make_is_said(page: Page) -> None:
     mount(page, "attention_pattern.js", states.attention(layers=4))
-    page.evaluate("HTMLCanvasElement.prototype.toBlob = (done) => done(null)")  # as it does beyond its largest canvas
+    # As it does beyond its largest canvas.
+    page.evaluate("() => { HTMLCanvasElement.prototype.toBlob = (done) => done(null); }")
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_role("menuitem", name="Picture (PNG, 4×)").click()
     expect(page.get_by_role("alert")).to_contain_text("This was not saved: the browser made no image of")
