@@ -14,7 +14,7 @@ const KEPT = 20000;
 export function createSaving(wire, signal, root) {
   const holder = h("span");
   const said = h("span", { class: "iw-hidden", role: "status" });
-  const failed = h("span", { class: "iw-caption", role: "alert" });
+  const failed = h("span");
   let open = false;
   /** @type {number | null} the request that a file answers; null while it is made, for a page without a kernel answers at once */
   let asked = 0;
@@ -39,7 +39,7 @@ export function createSaving(wire, signal, root) {
     try {
       await act();
     } catch (error) {
-      fill(failed, `This was not saved: ${error instanceof Error ? error.message : error}`);
+      fill(failed, h("span", { class: "iw-caption", role: "alert" }, `This was not saved: ${error instanceof Error ? error.message : error}`));
     }
   }
   /** @type {[string, () => void | Promise<void>][]} */
