@@ -10,9 +10,8 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
-import anywidget
 import numpy as np
 import traitlets as t
 import xarray as xr
@@ -30,16 +29,15 @@ from ..run import Run
 from ..session import Session
 from ..tokens import Tokens, elide, written_ids
 from .code import code_of_experiments, code_of_session
+from .exporting import Exporting
 from .labels import label_parts, short_label
 from .looks import Looks
 from .observed import Observed
 from .past import Past
+from .recording import Recording
 from .selection import Selection
 from .unicode import drawable, encodable
 from .view import OtherModelWarning, View
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 _PROGRESS_SECONDS = 0.1  # at most ten updates a second reach the browser
 _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its static picture
@@ -52,7 +50,8 @@ _FROM_PAGE = ("_request", "_view_count", "_past_wanted")  # of the wire's own tr
 _OF_HISTORY = ("undo", "redo", "toggle", "remove", "clear", "stop", "back_to")
 _OF_ALL = ("preset",)
 _OF_EXPERIMENTS = ("move", "rename", "set_strength", "group", "rename_group", "toggle_group", "remove_group")
-"""Requests that every widget answers: by itself, and by its list of experiments."""
+_OF_FILES = ("to_csv", "to_html")
+"""Requests that every widget answers: by itself, by its list of experiments, and with a file."""
 
 Wire = dict[str, Any]
 
@@ -73,14 +72,13 @@ def to_wire(array: np.ndarray | None, *, triangle: bool = False) -> Wire | None:
     return {"view": memoryview(array.tobytes()), "dtype": str(array.dtype), "shape": shape, "triangle": triangle}
 
 
-class LiveWidget(Looks, anywidget.AnyWidget):
+class LiveWidget(Looks, Exporting):
     """A view that asks its session to run again.
 
     Every click in the view arrives as a request {id, op, ...} and calls the public method named `op`; from Python
     the same method does the same. Methods return at once; `wait()` blocks until the picture is up to date.
     """
 
-    title: ClassVar[str]
     operations: ClassVar[tuple[str, ...]] = ()
     """Public methods that the front end may call, beside those of the history."""
     from_page: ClassVar[tuple[str, ...]] = ()
@@ -117,6 +115,7 @@ class LiveWidget(Looks, anywidget.AnyWidget):
         self.experiments = session.interventions if linked else Experiments()
         """The interventions that act in this widget."""
         self._tickets: dict[str, Ticket] = {}
+        self._recording = Recording()
         self._error: Exception | None = None
         self._drawn: Wire | None = None  # stays in the status until the next request, whatever else ends meanwhile
         self._last_progress = 0.0
@@ -164,10 +163,6 @@ class LiveWidget(Looks, anywidget.AnyWidget):
         made = [f"widget = iw.{type(self).__name__}({', '.join(arguments)})", *self._calls()]
         lines = [*experiments, *made] if self.linked else [*made, *experiments]
         return "\n".join([*code_of_session(self.session), *lines, "widget"])
-
-    def figure(self) -> go.Figure:
-        """What is on the screen as a plotly figure; waits until nothing is running."""
-        raise NotImplementedError
 
     def runs(self) -> Iterable[Run]:
         """The runs that the widget holds to show them."""
@@ -225,10 +220,6 @@ class LiveWidget(Looks, anywidget.AnyWidget):
     @t.observe("selection")
     def _on_selection(self, change: Any) -> None:
         self._show_selection(change["new"])
-
-    def _static_picture(self) -> str:
-        """HTML for places without a kernel; at most 100 KB."""
-        raise NotImplementedError
 
     # -- presets -----------------------------------------------------------------------------------------------------
 
@@ -433,6 +424,8 @@ class LiveWidget(Looks, anywidget.AnyWidget):
                 getattr(self.experiments, operation)(**_checked_places(request))
             elif operation in (*_OF_HISTORY, *_OF_ALL, *self.operations):
                 getattr(self, operation)(**request)
+            elif operation in _OF_FILES:
+                self._save_for_page(operation, number, **request)
             else:
                 raise ValueError(f"unknown request {operation!r}")
         except Exception as error:  # noqa: BLE001 - drawn; in a callback it would be lost in the log
@@ -528,6 +521,8 @@ class LiveWidget(Looks, anywidget.AnyWidget):
             self._code = self.code()
             if whole:
                 self._note_visit()
+            if not self._running():
+                self._record()
             self._tell("running" if self._running() else "idle", ms=milliseconds, message=message, detail=detail)
 
     def _note_visit(self) -> None:
@@ -700,6 +695,12 @@ def parse_prompt(session: Session, prompt: Any, shown: Tokens | None = None) -> 
 def prompt_code(tokens: Tokens) -> str:
     """A prompt as Python: its text, or its ids where it has none."""
     return repr(list(tokens.ids) if tokens.text is None and tokens.source is None else tokens.given)
+
+
+def prompt_question(tokens: Tokens) -> Any:
+    """A prompt as a page asks for it: its text, its ids where it has none, or a pair of texts."""
+    own = list(tokens.ids) if tokens.text is None else tokens.text
+    return own if tokens.source is None else {"source": prompt_question(tokens.source), "target": own}
 
 
 def _header(session: Session) -> Wire:
