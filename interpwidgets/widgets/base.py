@@ -11,11 +11,13 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from uuid import uuid4
 
 import anywidget
 import numpy as np
 import traitlets as t
 import xarray as xr
+from IPython.display import display
 from ipywidgets.widgets.widget import _instances
 
 from ..engine.forward import Cancelled
@@ -108,6 +110,8 @@ class LiveWidget(anywidget.AnyWidget):
     _past: t.List[Wire] = t.List().tag(sync=True)
     """`history`, once the page has asked for it."""
     _past_wanted = t.Bool(False).tag(sync=True)
+    _still = t.Unicode().tag(sync=True)
+    """The id of the still pictures that the page hides while the widget is alive."""
 
     def __init__(self, session: Session, *, linked: bool = True, **settings: Any) -> None:
         self.session = session
@@ -121,7 +125,7 @@ class LiveWidget(anywidget.AnyWidget):
         self._dormant = False
         self._visited = Past()
         self._observer = _weakly(self._on_experiments)
-        super().__init__(_title=self.title, _header=_header(session), **settings)
+        super().__init__(_title=self.title, _header=_header(session), _still=f"iw-still-{uuid4().hex}", **settings)
         self._own_layout = None if "layout" in settings else self.layout
         self.comm.on_msg(_weakly(self._handle_msg))
         self._be_held(False)
@@ -626,6 +630,17 @@ class LiveWidget(anywidget.AnyWidget):
         self._be_held(True)
         data, metadata = bundle
         return encodable({**data, "text/html": self.static_frame()}), metadata
+
+    def _ipython_display_(self) -> None:
+        bundle = super()._repr_mimebundle_()
+        if bundle is None:
+            return
+        self._be_held(True)
+        data, metadata = bundle
+        # An output of its own: of one with a widget, JupyterLab shows nothing else once the kernel has ended.
+        display(encodable(data), metadata=metadata, raw=True)
+        still = f'<div id="{self._still}">{self.static_frame()}</div>'
+        display(encodable({"text/html": still, "text/plain": ""}), raw=True)
 
     def static_frame(self) -> str:
         """What is on the screen as plain HTML, for places where no kernel runs."""
