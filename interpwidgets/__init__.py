@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .methods.lens import logit_lens
     from .methods.pairs import Pair, patch_pairs
     from .methods.patching import patch_sets, patch_sweep
+    from .presets import PRESETS, Preset
     from .run import Run
     from .session import Session
     from .widgets.attention_pattern import AttentionPattern
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "KL",
+    "PRESETS",
     "Ablate",
     "AttentionPattern",
     "CutEdge",
@@ -46,6 +48,7 @@ __all__ = [
     "Pair",
     "Patch",
     "PatchingHeatmap",
+    "Preset",
     "Probability",
     "Run",
     "Scale",
@@ -79,7 +82,9 @@ _HOME = {
     "Noise": "engine.interventions",
     "Pair": "methods.pairs",
     "Patch": "engine.interventions",
+    "PRESETS": "presets",
     "PatchingHeatmap": "widgets.patching_heatmap",
+    "Preset": "presets",
     "Probability": "engine.metrics",
     "Run": "run",
     "Scale": "engine.interventions",

@@ -75,13 +75,7 @@ class Asker(Reader):
             weights = self.engine.version()
 
             def known(tokens: Tokens) -> Run | None:
-                def suits(key: Any, run: Run) -> bool:
-                    asked = (tokens.prompt, interventions, weights)
-                    if key[:3] != asked or (all_logits and len(run._logits) < len(tokens)) or (key[-1] and not resume):
-                        return False
-                    return not self._lacking(run, sites, reduce)
-
-                return self._results.find(suits) if weights is not None else None
+                return self._known(tokens, sites, interventions, weights, reduce, all_logits, resume)
 
             found = {tokens.prompt: known(tokens) for tokens in prompts}
             missing = list({tokens.prompt: tokens for tokens in prompts if found[tokens.prompt] is None}.values())
@@ -102,6 +96,26 @@ class Asker(Reader):
                         key = run.tokens.prompt, interventions, weights, sites, reduce, all_logits, base is not None
                         self._results.put(key, run, run.nbytes)
         return [self._answer(tokens, found[tokens.prompt], sites, reduce) for tokens in prompts]
+
+    def _known(
+        self,
+        tokens: Tokens,
+        sites: tuple[Site, ...],
+        interventions: tuple[Intervention, ...],
+        weights: int | None,
+        reduce: tuple[Bins, ...] = (),
+        all_logits: bool = False,
+        resume: bool = True,
+    ) -> Run | None:
+        """The kept run that answers this; see `ask`."""
+
+        def suits(key: Any, run: Run) -> bool:
+            asked = (tokens.prompt, interventions, weights)
+            if key[:3] != asked or (all_logits and len(run._logits) < len(tokens)) or (key[-1] and not resume):
+                return False
+            return not self._lacking(run, sites, reduce)
+
+        return self._results.find(suits) if weights is not None else None
 
     def _base(
         self,

@@ -9,6 +9,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -23,12 +24,12 @@ from .engine.check import Check, check
 from .engine.engine import Engine
 from .engine.executor import Executor
 from .engine.finite import NotFinite, require_finite, require_finite_anywhere
-from .engine.forward import ForwardPass
-from .engine.gradient import gradients
+from .engine.forward import Edit, Enough, ForwardPass
+from .engine.gradient import NoGradient, Recorded, gradients, record
 from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
-from .engine.memory import BudgetWarning, Memory, explained, free_memory, storages
+from .engine.memory import BudgetWarning, Memory, NotEnoughMemory, explained, free_memory, storages
 from .engine.metrics import StandardMetric
 from .engine.plan import Plan
 from .engine.prompts import SourceTarget
@@ -40,6 +41,9 @@ from .experiments import Experiments, checked
 from .reading import n_rows
 from .run import Run
 from .tokens import Tokens
+
+_FEW = 24
+"""Tokens; reading the weights takes a pass as long as computing so many."""
 
 
 class NoEffectWarning(UserWarning):
@@ -96,7 +100,7 @@ class Session(Asker):
                 require_finite_anywhere(model)  # sums of NaN add up to nothing
                 raise
             self.context = Context.of(model)
-            self.checked: Check = check(self)
+            self.checked: Check = check(self.engine)
             # For a session that is deleted without being closed.
             weakref.finalize(self, _let_go, self.worker, self.engine, self._hold).atexit = False
         except BaseException:  # an interrupt must not leave our hooks either
@@ -106,7 +110,7 @@ class Session(Asker):
     def check(self) -> Check:
         """Prove again that what is shown is what the model computes; raises UnsupportedModel if it is not."""
         self._require_ready()
-        self.checked = check(self)
+        self.checked = check(self.engine)
         return self.checked
 
     def close(self) -> None:
@@ -181,9 +185,7 @@ class Session(Asker):
     def prefix(self, prompt: Any, length: int, interventions: tuple[Intervention, ...] = ()) -> Prefix:
         """Keys and values of the first positions of a prompt's run, for sweeps to share."""
         run = self.ask(self.tokenize(prompt), (Site("k"), Site("v")), interventions)
-        layers = range(self.engine.architecture.n_layers)
-        keys, values = ([run.tensor(s, i)[:length].transpose(0, 1) for i in layers] for s in ("k", "v"))
-        return Prefix(keys, values, length)
+        return _prefix(run, self.engine.architecture.n_layers, length)
 
     def sweep(
         self,
@@ -290,6 +292,62 @@ class Session(Asker):
             found = gradients(whole, places, metric, budget, check_cancelled)
         return {i: found[site, i] for i in layers}
 
+    def record(self, base: Tokens, source: Tokens, site: str, shared: int) -> Recorded | None:
+        """Run two prompts whose first `shared` tokens are the same, and keep the way back to a site of the first one.
+
+        Their runs are kept with the site, keys and values, so that `ask` finds them. None where nothing is to be
+        saved, for the base's run is known or would not be kept, and where autograd or the budget does not allow it.
+        """
+        self._require_ready()
+        sites = (Site(site), Site("k"), Site("v"))
+        places = [(each, i) for each in sites for i in self.engine.layers(each.name, None) if i is not None]
+        named = [(each.name, i) for each, i in places]
+        length, at = min(shared, len(base) - 1), len(base) - 1
+        with self.engine.lock:
+            weights = self.engine.version()
+            if weights is None or self._known(base, sites, (), weights) is not None:
+                return None
+            known = self._known(source, sites, (), weights)
+            # In a pass of few tokens the weights are what is waited for, so that one pass of both prompts is best.
+            together = known is None and len(base) <= _FEW
+            if together:
+                sweep = Sweep(self.engine, tensors([source])[0], [self._begins_as(base, length)], at)
+            else:
+                known = known or self.ask(source, sites)
+                prefix = _prefix(known, self.engine.architecture.n_layers, length)
+                sweep = Sweep(self.engine, tensors([base])[0], [], at, prefix=prefix)
+            row, budget = int(together), self._budget - self._results.held
+            try:
+                found = record(sweep, [p for p in named if p[0] == site], budget, check_cancelled, named, row)
+            except (NoGradient, NotEnoughMemory):
+                return None
+            logits = found.logits()
+
+            def keep(tokens: Tokens, row: int, shared: Run | None) -> Run:
+                require_finite(logits[row], self.engine, *tensors([tokens]), [], ())
+                captured: dict[Site, dict[int | None, Tensor]] = {each: {} for each in sites}
+                for each, i in places:
+                    own = found.value(each.name, i, row)
+                    captured[each][i] = (
+                        own if shared is None else torch.cat([shared.tensor(each.name, i)[:length], own])
+                    )
+                run = Run(tokens, (), logits[row], captured, (), self._n_heads(), at, {})
+                if weights == self.engine.version():
+                    self._results.put((tokens.prompt, (), weights, sites, (), False, True), run, run.nbytes)
+                return run
+
+            keep(base, row, known or keep(source, 0, None))
+            return found
+
+    def _begins_as(self, tokens: Tokens, first: int) -> list[Edit]:
+        """What makes a run that of other tokens from position `first` on: their stream, where it enters block 0."""
+        forward = ForwardPass(self.engine, capture={("resid_pre", 0)}, until=0)
+        with suppress(Enough):
+            self.engine.run(tensors([tokens])[0], forward, use_cache=False, **self.engine.last_logits_only)
+        stream = forward.captured["resid_pre", 0][0]
+        positions = list(range(first, len(tokens)))
+        return [Edit("resid_pre", 0, lambda old, at, head: stream[list(at)].to(old).expand_as(old), None, positions)]
+
     def plan(
         self,
         prompt: Any,
@@ -365,6 +423,11 @@ class Session(Asker):
             out = self.engine.inside(forward, call)
         written = tuple(out[0].tolist())
         return self._tokens(written if tokens.source is None else SourceTarget(tokens.source.ids, written))
+
+
+def _prefix(run: Run, n_layers: int, length: int) -> Prefix:
+    keys, values = ([run.tensor(s, i)[:length].transpose(0, 1) for i in range(n_layers)] for s in ("k", "v"))
+    return Prefix(keys, values, length)
 
 
 def _sites(capture: Any) -> tuple[Site, ...]:

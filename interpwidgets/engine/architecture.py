@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from .attention import Implementation
-from .context import without_gradients
 from .probe import Probe
 from .readout import Readout, find_readout
 from .sites import SITES, StackName
@@ -126,19 +125,19 @@ def discover(model: nn.Module, implementation: Implementation, probe: Probe) -> 
 
 def _watch(model: nn.Module, implementation: Implementation, probe: Probe) -> tuple[Trace, Tensor]:
     """Trace the probe under our attention function; without it, where the model does not go through the registry."""
-    plain = without_gradients(lambda: getattr(model(**probe.inputs(), use_cache=False), "logits", None))
-    if plain is None:
-        auto = "AutoModelForCausalLM" if probe.source is None else "AutoModelForSeq2SeqLM"
-        raise UnsupportedModel(f"{type(model).__name__} gives no logits: load it with {auto}")
     trace = Trace(model, probe)
     logits = trace.run(implementation)
+    if logits is None:
+        auto = "AutoModelForCausalLM" if probe.source is None else "AutoModelForSeq2SeqLM"
+        raise UnsupportedModel(f"{type(model).__name__} gives no logits: load it with {auto}")
     if any(a.kind == "registry" for a in trace.attention_calls):
         return trace, logits
     # Some read the implementation's name themselves, and would take another path under ours.
     implementation.leave_alone()
     trace = Trace(model, probe)
-    trace.run(implementation)
-    return trace, plain
+    logits = trace.run(implementation)
+    assert logits is not None
+    return trace, logits
 
 
 def _embedding(model: nn.Module, trace: Trace, ids: Tensor) -> nn.Module:

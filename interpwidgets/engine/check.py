@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from .architecture import UnsupportedModel
+from .causality import is_causal, is_masked
 from .context import without_gradients
 from .device import differs_from_cpu
-from .edits import compile_edits
+from .edits import Read, compile_edits
+from .finite import require_finite
 from .forward import Edit, ForwardPass
 from .interventions import Patch
-from .probe import Probe
-from .prompts import SourceTarget
 from .resume import Resume
-from .sites import SITES, Site
-from .sweep import Sweep
+from .sites import SITES
+from .sweep import Prefix, Sweep
 from .tolerance import TOLERANCE
 
 if TYPE_CHECKING:
-    from ..session import Session
-    from ..tokens import Tokens
     from .engine import Engine
+
+Captured = Mapping[tuple[str, int | None], torch.Tensor]
+"""(row, position, [head,] width) of sites and layers."""
+
+_EVERY = 16  # tokens of the vocabulary from one that is compared to the next
 
 
 class DeviceWarning(UserWarning):
@@ -66,45 +70,45 @@ class Check:
         return "\n".join([*lines, form, *([self.on_cpu] if isinstance(self.on_cpu, str) else [])])
 
 
-def check(session: Session) -> Check:
-    """Run the probe plainly and instrumented, and compare.
+def check(engine: Engine) -> Check:
+    """Run the probe plainly and instrumented, and compare; find out what the engine may take for granted.
 
-    Raises UnsupportedModel if what we would show is not what the model computes.
+    Raises UnsupportedModel if what we would show is not what the model computes, NotFinite if that is not finite.
     """
-    engine = session.engine
     tolerance = 10 * TOLERANCE.get(engine.dtype, 1e-5)
-    tokens = _tokens(session)
-    probe = Probe(torch.tensor([tokens.ids], device=engine.device), engine.probe.source)
+    probe = engine.probe
     plain = without_gradients(lambda: engine.model(**probe.inputs(), use_cache=False).logits)
     places = [(stack, layer) for stack, s in engine.architecture.stacks.items() for layer in range(s.n_layers)]
     had = [(site, layer) for stack, layer in places for site in engine.sites(layer, stack)]
+    # All that is asked of this run below, so that it is made once.
+    bases = ("pattern", "resid_pre", "resid_post")
     capture: set[tuple[str, int | None]] = {
-        (site, layer) for site, layer in had if SITES[site].base in ("pattern", "resid_pre", "resid_post")
+        (site, layer) for site, layer in had if SITES[site].base in bases or site in ("k", "v")
     }
     forward = ForwardPass(engine, probe.source, capture=capture)
     logits = engine.run(probe.ids, forward, use_cache=False)
+    known = forward.captured
+    require_finite(logits[0, -1], engine, probe.ids, probe.source, [], ())
+    engine.causal = is_causal(engine, known, logits)
+    _require_purpose(engine)
 
     def relative(a: torch.Tensor, b: torch.Tensor) -> float:
         return float((a.float() - b.float()).abs().max() / b.float().abs().max().clamp_min(1e-12))
 
     errors = {"instrumented logits equal plain logits": relative(logits, plain)}
-    last = forward.captured["resid_post", engine.architecture.n_layers - 1][0]
+    last = known["resid_post", engine.architecture.n_layers - 1][0]
     errors["unembedded last residual equals the logits"] = relative(engine.readout(last), plain[0])
-    sums = [p.sum(-1) for (site, _), p in forward.captured.items() if SITES[site].base == "pattern"]
+    sums = [p.sum(-1) for (site, _), p in known.items() if SITES[site].base == "pattern"]
     if sums:
         sums_ = torch.cat([s.flatten() for s in sums])
         # Attention sinks take part of a row's weight: such rows sum to at most 1.
-        over = (sums_ - 1).clamp_min(0) if _has_sinks(session) else (sums_ - 1).abs()
+        over = (sums_ - 1).clamp_min(0) if _has_sinks(engine) else (sums_ - 1).abs()
         errors["rows of attention sum to 1"] = float(over.max())
-    streams = [(site, layer) for site, layer in had if SITES[site].base == "resid_pre"]
-    patches = tuple(Patch(site, layer=layer, source=tokens.prompt) for site, layer in streams)
-    session.ask(
-        tokens, tuple(Site(site) for site in dict.fromkeys(site for site, _ in streams))
-    )  # all are read at once
-    # Not `run`, whose warning is expected here: warning filters are the whole process', not this thread's.
-    itself = session.ask(tokens, (), patches, all_logits=True)
-    patched = torch.from_numpy(itself.logits.values)
-    errors["patching a run with itself changes nothing"] = relative(patched, plain[0].cpu())
+    source_length = 0 if probe.source is None else probe.source.shape[1]
+    patches = [Patch(site, layer=layer, source=()) for site, layer in had if SITES[site].base == "resid_pre"]
+    edits = compile_edits(engine, patches, probe.ids.shape[1], _reader(known), source_length=source_length)
+    itself = engine.run(probe.ids, ForwardPass(engine, probe.source, edits=edits), use_cache=False)
+    errors["patching a run with itself changes nothing"] = relative(itself, plain)
     on_cpu = differs_from_cpu(engine.model, probe)
     # Eager attention takes its softmax in float32, whatever the model's dtype.
     allowed = {"rows of attention sum to 1": max(tolerance, 1e-6)}
@@ -114,15 +118,27 @@ def check(session: Session) -> Check:
         raise UnsupportedModel(f"{type(engine.model).__name__} failed the session's check: {failed}")
     if isinstance(on_cpu, float):
         items += (_compared(on_cpu, engine.device.type, tolerance),)
-    engine.resumes = not engine.has_encoder and _resumes(engine, forward.captured, plain, tolerance)
+    engine.resumes = not engine.has_encoder and _resumes(engine, known, plain, tolerance)
     # What an encoder has read would have to grow with the batch.
-    return Check(items, not engine.has_encoder and _one_pass_holds(session, tolerance), on_cpu)
+    return Check(items, not engine.has_encoder and _one_pass_holds(engine, known, tolerance), on_cpu)
 
 
-def _tokens(session: Session) -> Tokens:
-    probe = session.engine.probe
-    ids = tuple(probe.ids[0].tolist())
-    return session.tokenize(ids if probe.source is None else SourceTarget(tuple(probe.source[0].tolist()), ids))
+def _reader(captured: Captured) -> Read:
+    """A reader of one run's activations, whichever prompt is named."""
+    return lambda prompt, site, layer: captured[site, layer][0]
+
+
+def _require_purpose(engine: Engine) -> None:
+    """Raise UnsupportedModel for a model of which it is not known what it predicts."""
+    if engine.causal or is_masked(engine.model):
+        return
+    # The causal form of an encoder's family, whose config leaves it an encoder.
+    may_decode = getattr(getattr(engine.model, "config", None), "is_decoder", None) is False
+    hint = " A decoder of this family needs config.is_decoder=True." if may_decode else ""
+    raise UnsupportedModel(
+        f"{type(engine.model).__name__} is not causal: its positions depend on later ones. Nor is it a masked "
+        f"language model: what it is to predict is not known.{hint}"
+    )
 
 
 def _compared(error: float, device: str, tolerance: float) -> Item:
@@ -137,13 +153,11 @@ def _compared(error: float, device: str, tolerance: float) -> Item:
     return Item(f"logits on {device} equal the CPU's", error, error <= tolerance)
 
 
-def _has_sinks(session: Session) -> bool:
-    return any(hasattr(b.attention, "sinks") for b in session.engine.architecture.blocks)
+def _has_sinks(engine: Engine) -> bool:
+    return any(hasattr(b.attention, "sinks") for b in engine.architecture.blocks)
 
 
-def _resumes(
-    engine: Engine, known: dict[tuple[str, int | None], torch.Tensor], plain: torch.Tensor, tolerance: float
-) -> bool:
+def _resumes(engine: Engine, known: Captured, plain: torch.Tensor, tolerance: float) -> bool:
     """Compare passes that begin at some blocks to the plain one: blocks may have more from above than the stream.
 
     `known` are the streams of the plain one.
@@ -151,31 +165,34 @@ def _resumes(
     n_layers, ids = engine.architecture.n_layers, engine.probe.ids
     pairs = [(known["resid_post", i], known["resid_pre", i + 1]) for i in range(n_layers - 1)]
     engine.passes_on = all(torch.equal(left, entered) for left, entered in pairs)
+    # Some tokens' logits show an error in the stream as well as all of them, for less.
+    tokens = list(range(0, engine.architecture.n_vocab, _EVERY))
     for block in {1, n_layers // 2, n_layers // 2 + 1, n_layers - 1} & set(range(1, n_layers)):
         late = ForwardPass(engine, resume=Resume(block, known["resid_pre", block][0]))
         try:
-            logits = engine.run(ids, late, use_cache=False)
+            logits = engine.run_for(ids, late, lambda x: x[0], tokens, use_cache=False)
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):
             return False  # a block that reads what another one has left behind for it
-        if not float((logits - plain).abs().max()) <= tolerance / 10 * float(plain.abs().max()):
+        if not float((logits - plain[0, :, tokens]).abs().max()) <= tolerance / 10 * float(plain.abs().max()):
             return False
     return True
 
 
-def _one_pass_holds(session: Session, tolerance: float) -> bool:
-    """Compare the packed sweep, with prefix, late rows and rows of several lengths, to the full batch on the probe."""
-    engine = session.engine
+def _one_pass_holds(engine: Engine, known: Captured, tolerance: float) -> bool:
+    """Compare the packed sweep, with prefix, late rows and rows of several lengths, to the full batch on the probe.
+
+    `known` are the probe's streams, keys and values.
+    """
     if any(block.kind != "registry" for block in engine.architecture.blocks):
         return False
-    ids = engine.probe.ids
-    last = engine.architecture.n_layers - 1
-    other = (*ids[0, :3].tolist(), *ids[0, :3].tolist())
-    session.ask(session.tokenize(other), (Site("resid_pre"), Site("resid_post")))  # both are read at once
-    read = session.read(session.tokenize(ids), whole=True)
+    ids, n_layers = engine.probe.ids, engine.architecture.n_layers
+    last = n_layers - 1
     places = [("resid_pre", layer, position) for layer in sorted({0, last // 2, last}) for position in (3, 4, 5)]
     places += [("resid_post", layer, 4) for layer in sorted({0, last})]
+    other = ForwardPass(engine, capture={(site, layer) for site, layer, _ in places})
+    engine.run(ids[:, [0, 1, 2, 0, 1, 2]], other, use_cache=False, **engine.last_logits_only)
     rows: list[list[Edit]] = [
-        compile_edits(engine, [Patch(site, layer=layer, position=position, source=other)], 6, read)
+        compile_edits(engine, [Patch(site, layer=layer, position=position, source=())], 6, _reader(other.captured))
         for site, layer, position in places
     ]
 
@@ -184,7 +201,10 @@ def _one_pass_holds(session: Session, tolerance: float) -> bool:
 
     full = Sweep(engine, ids, rows, 5, packed=False).run(summary, budget=1 << 40)
     expected = torch.tensor([full.base, *full.values])
-    shared = [None, session.prefix(tuple(ids[0].tolist()), 3)] if engine.causal else [None]
+    shared: list[Prefix | None] = [None]
+    if engine.causal:
+        keys, values = ([known[site, i][0, :3].transpose(0, 1) for i in range(n_layers)] for site in ("k", "v"))
+        shared.append(Prefix(keys, values, 3))
     for engine.narrows in (True, False):
         try:
             packed = [Sweep(engine, ids, rows, 5, prefix=prefix).run(summary, budget=1 << 40) for prefix in shared]

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .architecture import Architecture, Block, Stack, UnsupportedModel, discover
+from .architecture import Architecture, Block, Stack, discover
 from .attention import Implementation
-from .causality import is_causal, is_masked
 from .context import Place, current_pass, inside, without_gradients
 from .direct import DirectAttention
 from .forward import BeforeUnembedding, ForwardPass
@@ -66,6 +65,8 @@ class Engine:
         self.implementation = Implementation(model)
         self.length = 0  # positions computed by the running pass
         self.closed = False
+        self.causal = True
+        """Whether positions depend on earlier ones only; `check` finds that out."""
         self.resumes = False
         """Whether a pass may begin at any block; `check` finds that out."""
         self.passes_on = False
@@ -89,18 +90,7 @@ class Engine:
         }
         self.direct = {(name, layer) for name, layer, b in places if b.kind in ("sdpa", "softmax")}
         self._install()
-        self.causal = is_causal(self)
-        if not self.causal and not is_masked(self.model):
-            hint = " A decoder of this family needs config.is_decoder=True." if self._may_decode() else ""
-            raise UnsupportedModel(
-                f"{type(self.model).__name__} is not causal: its positions depend on later ones. Nor is it a masked "
-                f"language model: what it is to predict is not known.{hint}"
-            )
         self._modules = list(modules(self.model))
-
-    def _may_decode(self) -> bool:
-        """Whether the model is the causal form of an encoder's family, and its config leaves it an encoder."""
-        return getattr(getattr(self.model, "config", None), "is_decoder", None) is False
 
     @property
     def probe(self) -> Probe:
@@ -251,21 +241,33 @@ class Engine:
 
         `pick` is given (row, position, d_model or token) and gives (row, same). `tokens` says whose logits; None: all.
         """
+        return self.reading(ids, forward, pick, **more)(tokens)
+
+    def reading(
+        self, ids: Tensor, forward: ForwardPass, pick: Callable[[Tensor], Tensor], **more: Any
+    ) -> Callable[[list[int] | None], Tensor]:
+        """`run_for`, as a function of the tokens: what it reads has been computed."""
         head = self.architecture.readout.unembedding
         # A wrapped forward or a hook of the user's does what the weight alone does not say.
         if type(head) is not nn.Linear or "forward" in vars(head) or not self._hooks.are_all_on(head):
             logits = pick(self.run(ids, forward, **more))
-            return logits if tokens is None else logits[:, tokens]
+            return lambda tokens: logits if tokens is None else logits[:, tokens]
         forward.unembed = False
         try:
             self.run(ids, forward, **more)
         except BeforeUnembedding as reached:
+            x = pick(reached.x)
+        else:
+            raise RuntimeError("the model did not reach its unembedding")
+
+        def read(tokens: list[int] | None) -> Tensor:
             weight, bias = (
                 w if w is None or tokens is None else w[tokens]
                 for w in (head.weight.detach(), None if head.bias is None else head.bias.detach())
             )
-            return self.architecture.readout.finish(nn.functional.linear(pick(reached.x), weight, bias), tokens)
-        raise RuntimeError("the model did not reach its unembedding")
+            return self.architecture.readout.finish(nn.functional.linear(x, weight, bias), tokens)
+
+        return read
 
     def readout(self, residual: Tensor, check: Callable[[], None] | None = None) -> Tensor:
         """Final norm (each vector by its own statistics), unembedding, soft cap and scale of (..., d_model)."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .forward import Edit, ForwardPass, standard
+from .resume import Resume
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -272,7 +273,9 @@ class _Shapes(ForwardPass):
     """Notes the shape of every tensor that a block is given beside the stream, by the way to it."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
+        # Shapes are the same where nothing is computed.
+        nothing = Resume(engine.architecture.n_layers, torch.empty(0)) if engine.resumes else None
+        super().__init__(engine, resume=nothing)
         self.found: dict[tuple[Any, ...], torch.Size] = {}
 
     def arguments(self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -196,17 +196,22 @@ class Sweep:
         check: Callable[[], None] | None,
         on_block: Callable[[int], None],
     ) -> np.ndarray:
+        edits, spans = self.laid_out(chosen)
+        forward, arguments = self.packed_pass(PackedPass, edits, spans, check=check, on_block=on_block)
+        values = self.measure(metric, self.ids[:, self.start : self.end], forward, arguments, forward.by_row)
+        out = np.empty(len(chosen) + 1)
+        out[forward.order] = values.double().cpu().numpy()
+        return out
+
+    def laid_out(self, chosen: Sequence[int]) -> tuple[list[Edit], list[Span]]:
+        """The edits and spans of a pass of these rows, behind the undisturbed run."""
         edits, spans = list(self.base), [Span(0, self.start)]
         for place, i in enumerate(chosen, start=1):
             begins = self.spans[i]
             assert begins is not None
             spans.append(begins)
             edits += [replace(e, row=place) for e in self._acting[i]]
-        forward, arguments = self.packed_pass(PackedPass, edits, spans, check=check, on_block=on_block)
-        values = self.measure(metric, self.ids[:, self.start : self.end], forward, arguments, forward.by_row)
-        out = np.empty(len(chosen) + 1)
-        out[forward.order] = values.double().cpu().numpy()
-        return out
+        return edits, spans
 
     def packed_pass(self, kind: type[P], edits: list[Edit], spans: Sequence[Span], **more: Any) -> tuple[P, Any]:
         """A pass over the positions that the sweep computes, and what the model is called with for it."""
@@ -245,9 +250,13 @@ class Sweep:
         pick: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """The metric of the logits that `pick` takes, one a row."""
-        tokens = getattr(metric, "tokens", None)
-        logits = self.engine.run_for(batch, forward, pick, tokens, **arguments)  # (row, token)
-        return metric(logits) if tokens is None else metric.of_tokens(logits)  # type: ignore[attr-defined]
+        return measured(metric, self.engine.reading(batch, forward, pick, **arguments))
+
+
+def measured(metric: Metric, read: Callable[[list[int] | None], Tensor]) -> Tensor:
+    """The metric of the logits (row, token) that `read` gives, all or of some tokens."""
+    tokens = getattr(metric, "tokens", None)
+    return metric(read(None)) if tokens is None else metric.of_tokens(read(tokens))  # type: ignore[attr-defined]
 
 
 def _halves(rows: tuple[int, ...]) -> list[tuple[int, ...]]:

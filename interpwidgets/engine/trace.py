@@ -70,8 +70,8 @@ class Trace:
         self._hooks = Hooks()
         self._model, self._probe = model, probe
 
-    def run(self, implementation: Implementation) -> Tensor:
-        """Run the probe and give the logits; under our attention function, if `implementation` sets it."""
+    def run(self, implementation: Implementation) -> Tensor | None:
+        """Run the probe and give the logits, if any; under our attention function, if `implementation` sets it."""
         try:
             for path, module in self._model.named_modules():
                 self._hooks.before(module, self._enter(path), with_kwargs=True)
@@ -84,9 +84,9 @@ class Trace:
                 self._hooks.remove()
                 raise
 
-    def _forward(self) -> Tensor:
+    def _forward(self) -> Tensor | None:
         with DirectAttention():
-            return self._model(**self._probe.inputs(), use_cache=False).logits
+            return getattr(self._model(**self._probe.inputs(), use_cache=False), "logits", None)
 
     def _tick(self) -> int:
         self._clock += 1

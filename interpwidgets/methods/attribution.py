@@ -15,11 +15,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from ..engine.gradient import Recorded
 from ..engine.interventions import Intervention, Patch
 from ..engine.sites import SITES, Index, Site
 from ..engine.sweep import Prefix
 from ..session import Session
-from ..tokens import Tokens
+from ..tokens import Tokens, first_difference
 from .cells import Cell, Grid
 from .patching import Task, asked_map, label, runs_of, shared_positions, unpatched
 
@@ -69,11 +70,30 @@ def attribution_sweep(
     return data.assign_attrs(approximate=True, method=method, steps=steps)
 
 
-def estimate_grid(session: Session, task: Task, where: Grid, direction: str, steps: int = 1) -> np.ndarray:
-    """What `run_grid` gives, estimated: the raw metric of each cell's patched run; NaN where there is no such cell."""
+def way_back(
+    session: Session, clean: Tokens, corrupted: Tokens, site: str, direction: str, interventions: Sequence[Intervention]
+) -> Recorded | None:
+    """Run the pair once for both its values and its gradient; None where the gradient is a pass of its own.
+
+    `estimate_grid` is given it, after the task has found the runs.
+    """
+    base, source = (corrupted, clean) if direction == "denoise" else (clean, corrupted)
+    joins = session.causal and session.checked.one_pass and not interventions
+    if not joins or SITES[site].base in ("scores", "pattern") or len(clean) != len(corrupted):
+        return None
+    return session.record(base, source, site, first_difference(base.ids, source.ids))
+
+
+def estimate_grid(
+    session: Session, task: Task, where: Grid, direction: str, steps: int = 1, recorded: Recorded | None = None
+) -> np.ndarray:
+    """What `run_grid` gives, estimated: the raw metric of each cell's patched run; NaN where there is no such cell.
+
+    `recorded` is what `way_back` gave for the task's prompts, if anything; it is used up.
+    """
     layers = sorted({cell.layer for cell in where.cells if cell is not None})
     of_entries = any(cell is not None and cell.entry is not None for cell in where.cells)
-    effects = attribution(session, task, where.site, direction, layer=tuple(layers), steps=steps)
+    effects = attribution(session, task, where.site, direction, layer=tuple(layers), steps=steps, recorded=recorded)
     # (position, [head,] width), or without the width
     tables = {i: (x if of_entries else x.sum(-1)).double().cpu().numpy() for i, x in effects.items()}
 
@@ -113,7 +133,14 @@ def doubt(task: Task, where: Grid, direction: str, estimate: np.ndarray) -> str:
 
 
 def attribution(
-    session: Session, task: Task, site: str, direction: str, *, layer: Index = None, steps: int = 1
+    session: Session,
+    task: Task,
+    site: str,
+    direction: str,
+    *,
+    layer: Index = None,
+    steps: int = 1,
+    recorded: Recorded | None = None,
 ) -> dict[int, Tensor]:
     """To first order, what patching each entry alone would add to the metric: (position, [head,] width) by layer.
 
@@ -124,9 +151,11 @@ def attribution(
         raise ValueError(f"steps={steps!r}: a whole number of gradients is needed, 1 or more")
     base, source = runs_of(task, direction)
     old, new = session.ask_all((base, source), (Site(site),), task.interventions)
-    prefix = _prefix(session, task, base)
     total: dict[int, Tensor] = {}
-    for between in _between(session, task, base, source, steps):
+    if recorded is not None:
+        total = {i: g.float() for (_, i), g in recorded.gradients(task.measure).items()}
+    prefix = None if total else _prefix(session, task, base)
+    for between in [] if total else _between(session, task, base, source, steps):
         found = session.gradients(
             base, site, task.measure, (*task.interventions, *between), layer=layer,
             answer_position=task.answer_position, prefix=prefix,

@@ -431,8 +431,7 @@ def patch_rows(session: Session, task: Task, where: Grid, direction: str) -> Pat
     info = SITES[where.site]
     if info.of_source or (info.keys_of_source and "key" in info.dims):
         _require_same_length("sources", task.clean.keys_of(info), task.corrupted.keys_of(info))
-    # Before the first differing token both runs of a causal model are the same, so a patch there changes nothing.
-    first = task.first_difference if session.causal and _shares_prefix(task.interventions) else 0
+    first = unaffected(session, task)
     runs = session.ask_all((base, source), (Site(where.site),), task.interventions)
 
     def row(cell: Cell | None) -> list[Intervention]:
@@ -453,6 +452,11 @@ def patch_rows(session: Session, task: Task, where: Grid, direction: str) -> Pat
         return [Patch(where.site, layer=cell.layer, head=cell.head, position=at, source=whole)]
 
     return Patches(base, [row(cell) for cell in where.cells], shared_positions(task))
+
+
+def unaffected(session: Session, task: Task) -> int:
+    """How many positions at the start are the same in both runs, so that a patch there changes nothing."""
+    return task.first_difference if session.causal and _shares_prefix(task.interventions) else 0
 
 
 def _shares_prefix(interventions: tuple[Intervention, ...]) -> bool:

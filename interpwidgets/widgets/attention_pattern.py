@@ -14,9 +14,11 @@ from ..engine.bins import Bins
 from ..engine.interventions import Ablate, CutEdge
 from ..engine.sites import SITES, Site, StackName, on_stack
 from ..methods.predictions import compare_predictions
+from ..presets import Preset
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
+from .bands import checked_window
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
 from .selection import Selection
@@ -48,6 +50,8 @@ class AttentionPattern(LiveWidget):
 
     title = "Attention pattern"
     operations = ("run", "select", "ablate", "cut")
+    terms = ("head", "attention pattern", "ablation", "residual stream", "logit difference")
+    shortcuts = (("Enter on a head", "ablate it, or restore it"), ("Enter on a cell", "cut that edge, or restore it"))
     settings = ("hide_bos", "view", "how", "renormalize")
     from_page = ("_asked",)
     _esm = bundle("attention_pattern.js")
@@ -115,6 +119,9 @@ class AttentionPattern(LiveWidget):
         self._tokens = self.session.tokenize(parse_prompt(self.session, prompt, self._tokens))
         self.edge = []
         self.refresh()
+
+    def _run_preset(self, preset: Preset) -> None:
+        self.run(preset.clean)
 
     def select(self, layer: int, head: int, stack: StackName | None = None) -> None:
         """Show this head large, of the stack that is shown or another one.
@@ -485,12 +492,10 @@ class AttentionPattern(LiveWidget):
 
     @t.validate("_asked")
     def _two_ranges(self, proposal: Any) -> Wire:
-        for name in ("rows", "cols"):
-            window = proposal["value"].get(name)
-            pair = isinstance(window, list | tuple) and len(window) == 2 and all(type(place) is int for place in window)
-            if not pair or not 0 <= window[0] < window[1]:
-                raise t.TraitError(f"{name}={window!r}: a window is [first, end], two whole numbers in rising order")
-        return cast(Wire, proposal["value"])
+        try:
+            return checked_window(proposal["value"], ("rows", "cols"))
+        except ValueError as error:
+            raise t.TraitError(str(error)) from None
 
     @t.observe("_asked")
     def _on_asked(self, change: Any) -> None:

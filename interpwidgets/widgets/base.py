@@ -27,11 +27,13 @@ from ..engine.memory import is_out_of_memory
 from ..engine.plain import require_keys, short
 from ..engine.prompts import SourceTarget
 from ..experiments import Experiment, Experiments
+from ..presets import Preset, preset_named
 from ..run import Run
 from ..session import Session
 from ..tokens import Tokens, elide, written_ids
 from .code import code_of_experiments, code_of_session
 from .labels import label_parts, short_label
+from .looks import Looks
 from .observed import Observed
 from .past import Past
 from .selection import Selection
@@ -50,6 +52,7 @@ _PROMPT_START = 60  # characters of a prompt that name a run
 _FROM_PAGE = ("_request", "_view_count", "_past_wanted")  # of the wire's own traits, those that the front end may set
 
 _OF_HISTORY = ("undo", "redo", "toggle", "remove", "clear", "stop", "back_to")
+_OF_ALL = ("preset",)
 _OF_EXPERIMENTS = ("move", "rename", "set_strength", "group", "rename_group", "toggle_group", "remove_group")
 """Requests that every widget answers: by itself, and by its list of experiments."""
 
@@ -72,7 +75,7 @@ def to_wire(array: np.ndarray | None, *, triangle: bool = False) -> Wire | None:
     return {"view": memoryview(array.tobytes()), "dtype": str(array.dtype), "shape": shape, "triangle": triangle}
 
 
-class LiveWidget(anywidget.AnyWidget):
+class LiveWidget(Looks, anywidget.AnyWidget):
     """A view that asks its session to run again.
 
     Every click in the view arrives as a request {id, op, ...} and calls the public method named `op`; from Python
@@ -125,7 +128,8 @@ class LiveWidget(anywidget.AnyWidget):
         self._dormant = False
         self._visited = Past()
         self._observer = _weakly(self._on_experiments)
-        super().__init__(_title=self.title, _header=_header(session), _still=f"iw-still-{uuid4().hex}", **settings)
+        own = {"_header": _header(session), "_help": self._help_to_wire(session), "_still": f"iw-still-{uuid4().hex}"}
+        super().__init__(_title=self.title, **own, **settings)
         self._own_layout = None if "layout" in settings else self.layout
         self.comm.on_msg(_weakly(self._handle_msg))
         self._be_held(False)
@@ -159,8 +163,9 @@ class LiveWidget(anywidget.AnyWidget):
         """
         name, entries = "session.interventions" if self.linked else "widget.experiments", self.experiments.entries
         experiments = code_of_experiments(name, entries)
-        defaults = {name: self.traits()[name].default_value for name in self.settings}
-        changed = [f"{name}={getattr(self, name)!r}" for name in self.settings if getattr(self, name) != defaults[name]]
+        defaults = {name: self.traits()[name].default_value for name in (*self.settings, *self.looks)}
+        given = {name: getattr(self, name) for name in defaults}
+        changed = [f"{name}={value!r}" for name, value in given.items() if value != defaults[name]]
         arguments = ["session", *self._arguments(), *changed, *([] if self.linked else ["linked=False"])]
         made = [f"widget = iw.{type(self).__name__}({', '.join(arguments)})", *self._calls()]
         lines = [*experiments, *made] if self.linked else [*made, *experiments]
@@ -178,6 +183,9 @@ class LiveWidget(anywidget.AnyWidget):
         """The arguments that rebuild the view, as Python, without `settings`."""
         raise NotImplementedError
 
+    def _run_preset(self, preset: Preset) -> None:
+        raise NotImplementedError
+
     def _calls(self) -> list[str]:
         """Lines of Python that complete a rebuilt `widget`."""
         return []
@@ -192,7 +200,7 @@ class LiveWidget(anywidget.AnyWidget):
 
     def _settings(self) -> dict[str, Any]:
         """What a view needs beside prompts, selection and experiments."""
-        return {name: getattr(self, name) for name in self.settings}
+        return {name: getattr(self, name) for name in (*self.settings, *self.looks)}
 
     def _question(self, view: View) -> Any:
         """What of a view makes the model run again."""
@@ -227,6 +235,12 @@ class LiveWidget(anywidget.AnyWidget):
     def _static_picture(self) -> str:
         """HTML for places without a kernel; at most 100 KB."""
         raise NotImplementedError
+
+    # -- presets -----------------------------------------------------------------------------------------------------
+
+    def preset(self, name: str) -> None:
+        """Show the prompt, or pair, of `iw.PRESETS` with this name. Raises ValueError if there is none."""
+        self._run_preset(preset_named(name))
 
     # -- history, the same in every widget ---------------------------------------------------------------------------
 
@@ -290,9 +304,11 @@ class LiveWidget(anywidget.AnyWidget):
     def back_to(self, number: int) -> None:
         """Show a run of `history` again: its prompts, settings, selection and experiments.
 
-        Nothing runs that the session still holds. Undo takes the experiments back.
+        Nothing runs that the session still holds. Undo takes the experiments back. Looks stay as they are.
         """
-        self._apply(self._visited.view(number))
+        view = self._visited.view(number)
+        looks = {name: getattr(self, name) for name in self.looks}
+        self._apply(replace(view, settings=view.settings | looks))
 
     def _view(self) -> View:
         return View(
@@ -423,7 +439,7 @@ class LiveWidget(anywidget.AnyWidget):
                 raise ValueError(f"a request carries a whole number as its id, not {number!r}")
             if operation in _OF_EXPERIMENTS:
                 getattr(self.experiments, operation)(**_checked_places(request))
-            elif operation in (*_OF_HISTORY, *self.operations):
+            elif operation in (*_OF_HISTORY, *_OF_ALL, *self.operations):
                 getattr(self, operation)(**request)
             else:
                 raise ValueError(f"unknown request {operation!r}")

@@ -11,6 +11,8 @@ from importlib.resources import files
 _STATIC = files("interpwidgets.widgets") / "static"
 _IMPORT = re.compile(r'^import\s+\{[^}]*\}\s+from\s+"\./([\w.-]+)";\n', re.M)
 _EXPORT = re.compile(r"^export (?!default)", re.M)
+_JSDOC = re.compile(r"/\*\*.*?\*/ ?", re.S)
+_BLANK = re.compile(r"^\s*//.*\n|^\s*\n|^[ \t]+", re.M)
 
 # Every instance of a widget sends its module again, and a page reload sends all of them at once.
 _UNPACK = """\
@@ -26,9 +28,15 @@ export default widget;
 
 @cache
 def bundle(entry: str) -> str:
-    """What is sent for `entry`, a file of `static/`: a module that unpacks and imports `joined(entry)`."""
-    data = gzip.compress(joined(entry).encode(), mtime=0)
+    """What is sent for `entry`, a file of `static/`: a module that unpacks and imports `minified(entry)`."""
+    data = gzip.compress(minified(entry).encode(), mtime=0)
     return _UNPACK.format(data=base64.b64encode(data).decode())
+
+
+@cache
+def minified(entry: str) -> str:
+    """`joined(entry)` without indentation and comments: JSDoc anywhere, others on lines of their own."""
+    return _BLANK.sub("", _JSDOC.sub("", joined(entry)))
 
 
 @cache
@@ -46,7 +54,7 @@ def joined(entry: str) -> str:
 @cache
 def stylesheet(own: str) -> str:
     """A widget's own style sheet after the shared ones; the theme first, because the others read its variables."""
-    return "\n".join(_read(name) for name in ("theme.css", "frame.css", own))
+    return "\n".join(_read(name) for name in ("theme.css", "frame.css", "looks.css", own))
 
 
 def _collect(name: str, order: list[str]) -> None:

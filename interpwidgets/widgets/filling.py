@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..engine.gradient import NoGradient
+from ..engine.gradient import NoGradient, Recorded
 from ..engine.memory import NotEnoughMemory
 from ..engine.plan import Plan
 from ..engine.sweep import Progress
 from ..methods.attribution import doubt, estimate_grid
 from ..methods.cells import RESIDUAL_SITES, Grid, grid
-from ..methods.patching import METRICS, Patches, Task, patch_rows, plan_patches, run_grid, unpatched
+from ..methods.patching import METRICS, Patches, Task, patch_rows, plan_patches, run_grid, unaffected, unpatched
 from ..session import Session
+from .bands import MOST
 from .base import Wire, to_wire
 
 _WORTH = 6.0  # forward passes: three are what the estimate costs at most, and three more a person would wait for
@@ -26,6 +27,8 @@ class Filling:
 
     session: Session
     ask: Callable[[], Task]
+    record: Callable[[], Recorded | None]
+    """Runs the prompts so that an estimate takes no pass of its own, where that can be (`way_back`)."""
     site: str
     direction: str
     layer: int | None
@@ -44,12 +47,7 @@ class Filling:
 
     def run(self, show: Callable[[], None], show_part: Callable[[], None], progress: Progress) -> None:
         """Compute the map; `show` is called once the plan and the estimate are known, `show_part` after each pass."""
-        self.task = task = self.ask()
-        where = grid(self.session, self.site, task.clean, layer=self.layer)
-        patches = patch_rows(self.session, task, where, self.direction)
-        self.plan = plan_patches(self.session, task, patches)
-        if self.estimates and self.plan.forwards > _WORTH:
-            self._estimate(task, where, patches)
+        task, where, patches = self._begin()
         show()
 
         def part(values: np.ndarray) -> None:
@@ -68,9 +66,20 @@ class Filling:
         """Be a map that is known already."""
         self.task, self.plan, self.values, self.note = finished.task, finished.plan, finished.values, finished.note
 
-    def _estimate(self, task: Task, where: Grid, patches: Patches) -> None:
+    def _begin(self) -> tuple[Task, Grid, Patches]:
+        # Not held on to while the map fills: it is as large as all that the pass computed.
+        recorded = self.record() if self.estimates and self.layer is None else None
+        self.task = task = self.ask()
+        where = grid(self.session, self.site, task.clean, layer=self.layer)
+        patches = patch_rows(self.session, task, where, self.direction)
+        self.plan = plan_patches(self.session, task, patches)
+        if self.estimates and self.plan.forwards > _WORTH:
+            self._estimate(task, where, patches, recorded)
+        return task, where, patches
+
+    def _estimate(self, task: Task, where: Grid, patches: Patches, recorded: Recorded | None) -> None:
         try:
-            self.estimate = estimate_grid(self.session, task, where, self.direction)
+            self.estimate = estimate_grid(self.session, task, where, self.direction, recorded=recorded)
         except (NoGradient, NotEnoughMemory) as error:
             self.note = f"no estimate first: {error}"
             return
@@ -94,13 +103,18 @@ class Filling:
         assert task is not None
         assert plan is not None
         over = "position" if self.site in RESIDUAL_SITES else "head"
+        long = len(task.clean) > MOST
+        by_position = over == "position" or self.layer is not None
+        # The columns before show nothing, and do not travel.
+        first = min(unaffected(self.session, task), len(task.clean) - 1) if long and by_position else 0
         return {
             "id": number,
             "site": self.site,
             "layer": self.layer,
             "dims": ["layer", over] if self.layer is None else ["head", "position"],
-            "values": to_wire(self.values),
-            "estimate": to_wire(self.estimate),
+            "first": first,
+            "values": to_wire(None if self.values is None else self.values[:, first:]),
+            "estimate": to_wire(None if self.estimate is None else self.estimate[:, first:]),
             "doubt": self.doubt if self.estimate is not None else "",
             "stopped": False,
             "clean": task.clean_value,
@@ -110,7 +124,7 @@ class Filling:
             "metric": task.metric,
             "units": METRICS[task.metric],
             "gap_is_zero": task.gap_is_zero,
-            "labels": {"position": list(task.clean.strings), "corrupted": list(task.corrupted.strings)},
+            "labels": {} if long else {"position": list(task.clean.strings), "corrupted": list(task.corrupted.strings)},
         }
 
     def cost(self) -> dict[str, str]:

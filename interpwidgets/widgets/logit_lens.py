@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,14 @@ import xarray as xr
 
 from ..engine.interventions import Patch
 from ..methods.lens import UNITS, lens_run, read_stack, residual_stack
+from ..presets import Preset
 from ..session import Session
 from ..tokens import Tokens
 from . import static
+from .bands import MOST, band_edges, checked_window
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
+from .lens_bands import bands_to_wire, touched_bands
 from .selection import Selection
 from .view import View
 
@@ -25,12 +29,24 @@ if TYPE_CHECKING:
 _CHEAP = ("probability", "log_probability", "entropy", "rank", "cross_entropy")
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """What is on the screen: the baseline's reading, and with experiments the other one and the cells they reach."""
+
+    number: int
+    """Of the baseline's reading."""
+    reading: xr.Dataset
+    now: xr.Dataset | None = None
+    touched: np.ndarray | None = None
+
+
 class LogitLens(LiveWidget):
     """The logit lens of a prompt, layer by position, with the top token in each cell.
 
     Click a cell for its ten likeliest tokens; click one of them to track it over the layers; click a token of the
     prompt to replace it; transplant a hidden state from one cell to another, and a second grid shows what changed.
-    Layers count as in `iw.logit_lens`: -1 is the embedding.
+    Layers count as in `iw.logit_lens`: -1 is the embedding. Of a long prompt, runs of positions are one column each,
+    which a click opens.
 
     `selection` has the layer and position of the selected cell, and the token there. `result` is the reading, as
     `iw.logit_lens` gives it, with one more dimension, `run`: "baseline" and "now".
@@ -40,6 +56,13 @@ class LogitLens(LiveWidget):
 
     title = "Logit lens"
     operations = ("run", "replace", "transplant_cells", "track", "untrack", "compute")
+    from_page = ("_asked",)
+    terms = ("residual stream", "logit lens", "activation patching")
+    shortcuts = (
+        ("click or Enter on a cell", "its ten likeliest tokens"),
+        ("T", "transplant from this cell: then Enter on the one to write over"),
+        ("Enter on a token of the prompt", "replace it"),
+    )
     settings = ("metric", "tracked")
     priority = 1
     _esm = bundle("logit_lens.js")
@@ -57,12 +80,17 @@ class LogitLens(LiveWidget):
     _part: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
     """Rows of the grid that have become known since the part before; None once the whole grid has come."""
     _now = t.Dict(None, allow_none=True).tag(sync=True)
+    _asked = t.Dict().tag(sync=True)
+    """Of a long prompt, the cells that the page wants exactly: {reading, rows: [first, end], cols: [first, end]}."""
+    _window: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
     _tracks = t.Dict(None, allow_none=True).tag(sync=True)
 
     def __init__(self, session: Session, prompt: Any, *, linked: bool = True, **settings: Any) -> None:
         self._tokens = session.tokenize(parse_prompt(session, prompt))
         self._reading: xr.Dataset | None = None
         self._read_for: tuple[Any, ...] = ()
+        self._shown: _Shown | None = None
+        self._columns: slice | None = None  # of a long prompt, those whose cells were last asked for
         self._metrics = set(_CHEAP)
         self._readings = 0
         self.session = session
@@ -76,6 +104,9 @@ class LogitLens(LiveWidget):
         """Show another prompt."""
         self._show_tokens(self.session.tokenize(parse_prompt(self.session, prompt, self._tokens)))
         self.refresh()
+
+    def _run_preset(self, preset: Preset) -> None:
+        self.run(preset.clean)
 
     def _show_tokens(self, tokens: Tokens) -> None:
         with self.session.publishing, self.hold_sync():
@@ -162,29 +193,92 @@ class LogitLens(LiveWidget):
 
                 reading = read_stack(self.session, run, 10, track, metrics, partial=part)
                 self._reading, self._read_for = reading, question
-            results = {
+            results: Wire = {
                 "_prompt": prompt_to_wire(tokens, self.session),
-                "_grid": self._grid_to_wire(reading),
                 "_part": None,
-                "_now": None,
-                "_tracks": self._tracks_to_wire(reading, None),
                 "result": _both(reading, reading),
             }
             if not acting:
-                return results
+                return results | self._shown_to_wire(_Shown(self._readings, reading))
             disturbed = lens_run(self.session, tokens, acting)
             self._note_idle(acting, disturbed.idle)
             now = read_stack(self.session, disturbed, 10, track, metrics, known=(stack, reading))
             touched = (residual_stack(disturbed) != stack).any(-1).cpu().numpy().astype(np.uint8)
-            results["_now"] = self._grid_to_wire(now) | {"touched": to_wire(touched)}
-            results["_tracks"] = self._tracks_to_wire(reading, now)
             results["result"] = _both(reading, now)
-            return results
+            return results | self._shown_to_wire(_Shown(self._readings, reading, now, touched))
 
         self._submit(compute)
 
     def _on_metric(self, change: Any) -> None:
         self.compute(change["new"])
+
+    def _shown_to_wire(self, shown: _Shown) -> Wire:
+        """Everything that is drawn of these readings."""
+        self._shown = shown
+        reading, now = shown.reading, shown.now
+        if not _is_long(reading):
+            touched = None if now is None else self._grid_to_wire(now) | {"touched": to_wire(shown.touched)}
+            return {
+                "_grid": self._grid_to_wire(reading), "_now": touched, "_tracks": self._tracks_to_wire(reading, now),
+                "_window": None,
+            }  # fmt: skip
+        place = {"id": self._result_id(), "reading": shown.number, "rows": _row_names(reading), "units": UNITS}
+        changed = None
+        if now is not None:
+            assert shown.touched is not None
+            changed = place | bands_to_wire(now, reading) | {"touched": to_wire(touched_bands(shown.touched))}
+        return {"_grid": place | bands_to_wire(reading), "_now": changed} | self._window_to_wire(
+            shown, *self._in_view(shown)
+        )
+
+    def _in_view(self, shown: _Shown) -> tuple[slice, slice]:
+        """All rows of the columns that were last asked for; of the last band where this prompt does not have them."""
+        rows, length = slice(0, shown.reading.sizes["layer"]), shown.reading.sizes["position"]
+        if self._columns is None or self._columns.stop > length:
+            return rows, slice(*(band_edges(length) or [0, length])[-2:])
+        return rows, self._columns
+
+    def _window_to_wire(self, shown: _Shown, rows: slice, cols: slice) -> Wire:
+        """The exact cells of a window, and the tracked tokens there if it has all rows."""
+        reading, now = (
+            None if each is None else each.isel(layer=rows, position=cols) for each in (shown.reading, shown.now)
+        )
+        assert reading is not None
+        window = {
+            "id": self._result_id(),
+            "reading": shown.number,
+            "acts": now is not None,
+            "rows": [rows.start, rows.stop],
+            "cols": [cols.start, cols.stop],
+            "baseline": self._grid_to_wire(reading),
+            "now": None if now is None else self._grid_to_wire(now),
+            "touched": None if shown.touched is None else to_wire(shown.touched[rows, cols]),
+        }
+        whole = rows.stop - rows.start == shown.reading.sizes["layer"]
+        return {"_window": window} | ({"_tracks": self._tracks_to_wire(reading, now, cols.start)} if whole else {})
+
+    @t.validate("_asked")
+    def _two_ranges(self, proposal: Any) -> Wire:
+        try:
+            return checked_window(proposal["value"], ("rows", "cols"))
+        except ValueError as error:
+            raise t.TraitError(str(error)) from None
+
+    @t.observe("_asked")
+    def _on_asked(self, change: Any) -> None:
+        with self.session.publishing, self.hold_sync():
+            shown, asked = self._shown, change["new"]
+            # Of a reading that has been replaced: the newer one brings its own window.
+            if shown is None or asked.get("reading") != shown.number or not _is_long(shown.reading):
+                return
+            sizes = shown.reading.sizes
+            if asked["rows"][1] > sizes["layer"] or asked["cols"][1] > sizes["position"]:
+                raise ValueError(f"there are no cells at rows {asked['rows']}, positions {asked['cols']}")
+            rows, cols = slice(*asked["rows"]), slice(*asked["cols"])
+            if rows == slice(0, sizes["layer"]):
+                self._columns = cols
+            for name, value in self._window_to_wire(shown, rows, cols).items():
+                self.set_trait(name, value)
 
     @t.validate("cell")
     def _in_the_grid(self, proposal: Any) -> list[int]:
@@ -237,6 +331,9 @@ class LogitLens(LiveWidget):
 
         def rows(so_far: xr.Dataset) -> Wire:
             nonlocal shown
+            if _is_long(so_far):
+                place = {"id": self._result_id(), "reading": number, "rows": _row_names(so_far), "units": UNITS}
+                return {"_part": place | bands_to_wire(so_far)}
             unknown = np.flatnonzero((so_far["top_token"].values[..., 0] < 0).any(1))
             new = slice(unknown[-1] + 1 if len(unknown) else 0, shown)
             if new.start == new.stop:
@@ -261,11 +358,12 @@ class LogitLens(LiveWidget):
             "texts": {str(i): self.session.show_token(int(i)) for i in used if i >= 0},
         }
 
-    def _tracks_to_wire(self, reading: xr.Dataset, now: xr.Dataset | None) -> Wire | None:
+    def _tracks_to_wire(self, reading: xr.Dataset, now: xr.Dataset | None, first: int = 0) -> Wire | None:
         if "token" not in reading.coords:
             return None
         return {
             "id": self._result_id(),
+            "first": first,
             "tokens": [{"id": int(i), "text": self.session.show_token(int(i))} for i in reading["token"].values],
             "probability": to_wire(reading["tracked_probability"].values),
             "rank": to_wire(reading["tracked_rank"].values.astype(np.int32)),
@@ -329,6 +427,10 @@ class LogitLens(LiveWidget):
         note += "" if shown == length else f" (the first {shown} of {length} positions)"
         head = ["", *(static.elide(s, 8) for s in self._tokens.strings[:shown])]
         return f"<div>top token after each layer, darker is more probable{note}</div>{static.table(head, body, colour)}"
+
+
+def _is_long(reading: xr.Dataset) -> bool:
+    return reading.sizes["position"] > MOST
 
 
 def _row_names(reading: xr.Dataset) -> list[str]:

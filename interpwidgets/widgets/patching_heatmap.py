@@ -11,9 +11,11 @@ import traitlets as t
 import xarray as xr
 
 from ..engine.edits import Read
+from ..engine.gradient import Recorded
 from ..engine.interventions import Patch
 from ..engine.plain import short
 from ..engine.sites import Site, resolve
+from ..methods.attribution import way_back
 from ..methods.cells import HEAD_SITES, RESIDUAL_SITES
 from ..methods.patching import (
     METRICS,
@@ -23,9 +25,11 @@ from ..methods.patching import (
     sources,
 )
 from ..methods.predictions import compare_predictions
+from ..presets import Preset
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
+from .bands import band_edges
 from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, whole
 from .esm import bundle, stylesheet
 from .filling import Filling
@@ -62,6 +66,12 @@ class PatchingHeatmap(LiveWidget):
 
     title = "Patching heatmap"
     operations = ("run", "set", "patch", "drill")
+    terms = ("activation patching", "denoising", "noising", "logit difference", "residual stream", "head")
+    shortcuts = (
+        ("Enter on a cell", "run that patch"),
+        ("Shift+Enter", "patch it together with those chosen before"),
+        ("D", "descend to the heads of this layer"),
+    )
     prompt_names = ("clean", "corrupted")
     settings = ("site", "metric", "direction", "normalize", "estimate")
     priority = 2
@@ -119,6 +129,14 @@ class PatchingHeatmap(LiveWidget):
     def run(self, clean: Any, corrupted: Any) -> None:
         """Show another pair of prompts. Raises ValueError, showing both tokenisations, if their lengths differ."""
         self._clean, self._corrupted = _pair(self.session, clean, corrupted)
+        self._choose([])
+        self._drilled = None
+        self.refresh()
+
+    def _run_preset(self, preset: Preset) -> None:
+        answer, foil = self.session.token_id(preset.answer), self.session.token_id(preset.foil)
+        self._clean, self._corrupted = _pair(self.session, preset.clean, preset.corrupted)
+        self._answer, self._foil = answer, foil
         self._choose([])
         self._drilled = None
         self.refresh()
@@ -192,12 +210,16 @@ class PatchingHeatmap(LiveWidget):
         """Compute the map of a site, or of a layer's heads, as the trait `name`."""
         acting, metric = tuple(self.experiments), self.metric
         clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
+        direction = self.direction
 
         def ask() -> Task:
             capture = sources(self.session, site)
             return patching_task(self.session, clean, corrupted, answer, foil, metric, acting, capture)
 
-        filling = Filling(self.session, ask, site, self.direction, layer, self.estimate)
+        def record() -> Recorded | None:
+            return way_back(self.session, clean, corrupted, site, direction, acting)
+
+        filling = Filling(self.session, ask, record, site, direction, layer, self.estimate)
 
         def drawn() -> Wire:
             assert filling.task is not None
@@ -319,10 +341,12 @@ class PatchingHeatmap(LiveWidget):
     def _prompts_to_wire(self) -> Wire:
         clean, corrupted = self._clean, self._corrupted
         differing = [i for i, (a, b) in enumerate(zip(clean.ids, corrupted.ids, strict=True)) if a != b]
+        same = [*differing, len(clean) - 1][0] if self.session.causal else 0
         return {
             "clean": prompt_to_wire(clean, self.session),
             "corrupted": prompt_to_wire(corrupted, self.session),
             "differing": differing,
+            "edges": band_edges(len(clean), same),
         }
 
     def _task_to_wire(self, task: Task) -> Wire:

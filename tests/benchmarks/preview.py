@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 import interpwidgets as iw
-from interpwidgets.methods.patching import Task, patching_task, sources
+from interpwidgets.engine.gradient import Recorded
+from interpwidgets.methods.attribution import way_back
+from interpwidgets.methods.patching import Task, patching_task, prompt_pair, sources
 from interpwidgets.session import Session
 from interpwidgets.widgets.filling import Filling
 
@@ -128,7 +130,10 @@ def _fill(session: Session, clean: list[int], corrupted: list[int], site: str, p
         if stop:
             raise _Shown
 
-    filling = Filling(session, ask, site, "denoise", None, True)
+    def record() -> Recorded | None:
+        return way_back(session, *prompt_pair(session, clean, corrupted), site, "denoise", ())
+
+    filling = Filling(session, ask, record, site, "denoise", None, True)
     start = time.perf_counter()
     with suppress(_Shown):
         filling.run(show, lambda: None, lambda done, total: None)

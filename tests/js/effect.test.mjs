@@ -58,7 +58,7 @@ test("estimates leave the scale alone, and set it only where there is no gap", (
 });
 
 test("estimates and cells of which nothing is known are hatched apart, neighbours together", () => {
-  const marks = (map) => hatches(map, "#123").map(({ row, col, span, kind }) => [row, col, span, kind]);
+  const marks = (map) => hatches(map, Array.from({ length: map.values.shape[1] }, (_, col) => [col, col + 1]), "#123").map(({ row, col, span, kind }) => [row, col, span, kind]);
   assert.deepEqual(marks(estimated([NaN, NaN, NaN, 2], [0, 0, NaN, 0])), [[0, 0, 2, "estimate"], [1, 0, 1, "hatch"]]);
   assert.deepEqual(marks(estimated([NaN, NaN, NaN, 2], [0, NaN, NaN, 0])), [[0, 0, 1, "estimate"], [0, 1, 1, "hatch"], [1, 0, 1, "hatch"]]);
   assert.deepEqual(marks(sweep([1, 1, 1, 1])), []);

@@ -21,6 +21,8 @@ const palette = {
   bg: "#ffffff", line: "#cccccc", sequential: Array.from({ length: 256 }, (_, at) => [at, at, at]), diverging: Array.from({ length: 256 }, (_, at) => [at, 0, 0]),
 };
 
+const drawn = { rows: [0, 1], columns: [[0, 1], [1, 2]] };
+
 test("rows are named as layers, the first as the embedding", () => {
   assert.deepEqual([0, 1].map((row) => rowName(before.rows, row)), ["emb", "L0"]);
 });
@@ -37,7 +39,7 @@ test("a cell that has not come has no tokens", () => {
   const partial = lens([-1, -1, -1, -1, 7, 8, 9, 7], [NaN, NaN, NaN, NaN, 0.5, 0.25, 0.5, 0.25]);
   assert.equal(topToken(partial, { row: 0, col: 1 }), -1);
   assert.deepEqual(topTokens(partial, null, { row: 0, col: 1 }), []);
-  assert.equal(valuePicture(partial, { metric: "entropy", palette, runs: [partial] }).colour(0, 1), null);
+  assert.equal(valuePicture(partial, { metric: "entropy", palette, drawn, runs: [partial] }).colour(0, 1), null);
 });
 
 test("rows that come one after the other make the whole reading, and those of another begin anew", () => {
@@ -63,8 +65,8 @@ test("an empty trait is no reading", () => {
 test("a value that is not known is written as a dash and paints no colour of the scale", () => {
   assert.equal(writeMetric("entropy", NaN), "–");
   assert.equal(writeMetric("kl", undefined), "–");
-  assert.deepEqual(valuePicture(before, { metric: "kl", palette, runs: [before] }).colour(0, 0), [255, 255, 255]);
-  assert.equal(valuePicture(before, { metric: "kl", palette, runs: [before] }).legend.note, "not computed yet");
+  assert.deepEqual(valuePicture(before, { metric: "kl", palette, drawn, runs: [before] }).colour(0, 0), [255, 255, 255]);
+  assert.equal(valuePicture(before, { metric: "kl", palette, drawn, runs: [before] }).legend.note, "not computed yet");
 });
 
 test("values are written in their units", () => {
@@ -101,7 +103,7 @@ test("the largest size ignores what is not known", () => {
 test("cells outside the causal cone are hatched, plain and empty", () => {
   const touched = array(Uint8Array, "uint8", [2, 2], [0, 0, 0, 1]);
   const now = lens([7, 8, 8, 9, 7, 8, 7, 9], [0.5, 0.25, 0.5, 0.25, 0.5, 0.25, 0.5, 0.25], { touched, metrics: { entropy: array(Float32Array, "float32", [2, 2], [4, 3, 2, 3]) } });
-  const picture = changePicture(before, now, { metric: "entropy", palette });
+  const picture = changePicture(before, now, { metric: "entropy", palette, drawn });
   assert.equal(isTouched(now, { row: 0, col: 0 }), false);
   assert.deepEqual([picture.colour(0, 0), picture.text(0, 0)], [[255, 255, 255], ""]);
   assert.deepEqual([picture.colour(1, 1), picture.text(1, 1)], [[255, 0, 0], "␣cat"]);
@@ -109,7 +111,7 @@ test("cells outside the causal cone are hatched, plain and empty", () => {
 });
 
 test("a cell whose top token is the actual next one is outlined", () => {
-  const { marks } = valuePicture(before, { metric: "entropy", palette, runs: [before] });
+  const { marks } = valuePicture(before, { metric: "entropy", palette, drawn, runs: [before] });
   assert.deepEqual(marks.map(({ row, col, kind }) => [row, col, kind]), [[0, 0, "ring"], [0, 1, "ring"], [1, 0, "ring"]]);
 });
 

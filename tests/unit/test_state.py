@@ -45,7 +45,7 @@ def make(kind, session, **settings):
     """A widget of a kind that is no longer as it was made."""
     if kind == "attention":
         widget = iw.AttentionPattern(session, PROMPT, layer=1, head=2, hide_bos=False, **settings)
-        widget.view = "difference"
+        widget.view, widget.palette = "difference", "cividis"
         widget.edge = [6, 3]
     elif kind == "lens":
         widget = iw.LogitLens(session, PROMPT, metric="entropy", **settings)

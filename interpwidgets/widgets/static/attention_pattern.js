@@ -4,6 +4,7 @@ import { colourAt, legend, rootTicks } from "./color.js";
 import { createFrame } from "./frame.js";
 import { createHeadGrid } from "./heads.js";
 import { createMatrix, divergingColour, widestCell } from "./matrix.js";
+import { createMinimap } from "./minimap.js";
 import { answerCaption, predictionOf, predictionTable } from "./predictions.js";
 import { promptPair } from "./prompt.js";
 import { binOf, detailOf, overviewOf } from "./weights.js";
@@ -12,10 +13,13 @@ import { binOf, detailOf, overviewOf } from "./weights.js";
  * @typedef {import("./weights.js").Head} Head
  * @typedef {{id: number, rows: import("./predictions.js").Row[], note: string}} Predictions
  * @typedef {"whole" | "cells" | "values"} Zoom of a long prompt: bins on one screen, single cells, and cells wide enough for their weights
+ * @typedef {{query: number, key: number, at?: {x: number, y: number}}} Anchor positions that stay `at` a place of the view while it zooms, or come to its middle
  */
 
 /** Pixels of a cell at each zoom; of a bin at most. */
 const CELL = { whole: 3, cells: 10, values: 30 };
+/** Pixels of a single cell at least and at most; it is wide enough for its weight from `WRITTEN` on. */
+const [CLOSE, CLOSEST, WRITTEN] = [4, 48, 24];
 /** Pixels of the large matrix at most, and of what its labels take of them. */
 const [TALLEST, AROUND] = [760, 72];
 /** Milliseconds that the view or the pointer rests before weights are asked for. */
@@ -32,8 +36,10 @@ function render(host) {
   let overview = null;
   /** @type {import("./weights.js").Detail | null} */
   let detail = null;
-  /** @type {Zoom} */
-  let zoom = "whole";
+  /** @type {number | null} pixels of a single cell; null for the whole */
+  let size = null;
+  /** @type {Anchor | null} of what has been zoomed since it was last drawn */
+  let anchor = null;
   let resting = 0;
   signal.addEventListener("abort", () => clearTimeout(resting));
   /** @type {Predictions | null} */
@@ -67,10 +73,20 @@ function render(host) {
     palette: frame.palette,
     maxHeight: TALLEST,
     // What is called whole does not scroll.
-    cellWidth: () => (binned() ? [1, Math.min(CELL.whole, (TALLEST - AROUND) / edges()[0].length)] : isLong() ? [CELL[zoom], CELL[zoom]] : [6, widestCell(keys() - hidden())]),
+    cellWidth: () => (binned() ? [1, Math.min(CELL.whole, (TALLEST - AROUND) / edges()[0].length)] : size && isLong() ? [Math.round(size), Math.round(size)] : [6, widestCell(keys() - hidden())]),
     onPoint: (cell) => point(cell),
     onActivate: (cell) => (binned() ? closer(cell) : cut(cell.row + hidden(), cell.col + hidden())),
-    onView: ({ top, bottom, left, right }) => isLong() && !binned() && want([top + hidden(), bottom + hidden()], [left + hidden(), right + hidden()]),
+    onZoom: zoomBy,
+    onView({ top, bottom, left, right }) {
+      if (!isLong() || binned()) return;
+      const [rows, cols] = [queries() - hidden(), keys() - hidden()];
+      minimap.look({ top: top / rows, bottom: bottom / rows, left: left / cols, right: right / cols });
+      want([top + hidden(), bottom + hidden()], [left + hidden(), right + hidden()]);
+    },
+  });
+  const minimap = createMinimap({
+    signal, palette: frame.palette,
+    onMove: (row, col) => matrix.scrollTo({ row: Math.floor(row * (queries() - hidden())), col: Math.floor(col * (keys() - hidden())) }),
   });
   const table = predictionTable({ label: "Predictions" });
 
@@ -90,7 +106,7 @@ function render(host) {
       { value: "cells", text: "Cells", title: "A cell for each pair of tokens" },
       { value: "values", text: "Values", title: "Cells with their weights written in" },
     ],
-    onChoose: (value) => magnify(/** @type {Zoom} */ (value)),
+    onChoose: (value) => magnify(value === "whole" ? null : CELL[value]),
   });
   const stacks = choice({
     label: "Whose attention",
@@ -116,7 +132,7 @@ function render(host) {
       h("div", { class: "iw-controls" }, stacks.el, views.el, sink, headLegend.el), headCaption, h("div", { class: "iw-veil" }, heads.el)),
     h("section", { class: "iw-attention__head", "aria-label": "Selected head" },
       h("div", { class: "iw-controls" }, matrixCaption, zooms.el, h("span", { class: "iw-attention__ablate" }, knock, how.el), rest.el),
-      readout, h("div", { class: "iw-veil" }, matrix.el), matrixLegend.el),
+      readout, h("div", { class: "iw-veil" }, matrix.el), h("div", { class: "iw-attention__under" }, matrixLegend.el, minimap.el)),
     h("section", { class: "iw-attention__next iw-veil", "aria-label": "Predictions" }, tableCaption, table.el));
 
   const stack = () => overview?.stack ?? "decoder";
@@ -131,7 +147,7 @@ function render(host) {
   const word = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ position) => tokens[position]?.text ?? String(position);
   const causal = () => overview?.causal ?? true;
   const isLong = () => !!detail?.coarse;
-  const binned = () => isLong() && zoom === "whole";
+  const binned = () => isLong() && size === null;
   const sized = () => !!detail && detail.queries === queries() && detail.keys === keys();
   /** Where the rows and columns of bins begin, position 0 among them. */
   const edges = () => (sized() && detail ? [detail.edges, detail.keyEdges] : [overview?.edges ?? [0], overview?.key_edges ?? [0]]);
@@ -178,7 +194,7 @@ function render(host) {
   function point(cell) {
     attribute(readout, "data-idle", cell ? null : "true");
     if (!cell) {
-      fill(readout, binned() ? "Point at a cell for its largest weight. A click, or Enter, zooms in there." : "Point at a cell for its weight. A click, or Enter, cuts that edge and runs the model.");
+      fill(readout, binned() ? "Point at a cell for its largest weight. A click, Enter or + zooms in there, as does the wheel with Ctrl or ⌘." : "Point at a cell for its weight. A click, or Enter, cuts that edge and runs the model.");
       light([], []);
       return;
     }
@@ -194,14 +210,23 @@ function render(host) {
   }
   /** Zoom in on the positions of a bin. @param {import("./surface.js").Cell} cell */
   function closer({ row, col }) {
-    if (!isBlank(row, col)) magnify("cells", { row, col });
+    if (!isBlank(row, col)) magnify(CELL.cells, { row, col });
   }
-  /** @param {Zoom} next @param {import("./surface.js").Cell} [at] what is to be in the middle */
-  function magnify(next, at = matrix.cursor()) {
-    const [[query], [key]] = [positions(0, at.row), positions(1, at.col)];
-    zoom = next;
-    const [row, col] = [query, key].map((position, axis) => (binned() ? binOf(edges()[axis])[position] : position) - hidden());
-    matrix.lookAt({ row, col });
+  /** @param {number} factor 0 for the whole @param {import("./surface.js").Cell} cell @param {{x: number, y: number}} [at] */
+  function zoomBy(factor, cell, at) {
+    if (!isLong()) return false;
+    const next = factor && (size === null ? (factor > 1 ? CLOSE : 0) : Math.min(CLOSEST, size * factor));
+    if (next >= CLOSE) magnify(next, cell, at);
+    else if (size !== null) magnify(null, cell);
+    return true;
+  }
+  /** @param {number | null} next pixels of a single cell @param {import("./surface.js").Cell} [cell] what stays where it is @param {{x: number, y: number}} [at] its place */
+  function magnify(next, cell = matrix.cursor(), at) {
+    // What is zoomed twice between two frames keeps the cell that was drawn.
+    anchor ??= { query: positions(0, cell.row)[0], key: positions(1, cell.col)[0], at };
+    size = next;
+    const [row, col] = [anchor.query, anchor.key].map((position, axis) => (binned() ? binOf(edges()[axis])[position] : position) - hidden());
+    matrix.lookAt({ row, col }, anchor.at);
     redraw();
   }
   /**
@@ -277,7 +302,8 @@ function render(host) {
     fill(knock, isAblated() ? `Restore ${name()}` : `Ablate ${name()}`);
     how.el.hidden = isAblated();
     zooms.el.hidden = !isLong();
-    zooms.update(zoom);
+    anchor = null;
+    zooms.update(size === null ? "whole" : size < WRITTEN ? "cells" : "values");
     prompt.update(model.get("_prompt") ?? {});
     drawHeads(shown);
     drawMatrix(shown);
@@ -316,7 +342,7 @@ function render(host) {
       },
     });
     attribute(frame.root, "data-shape", layers <= 16 ? "compact" : "wide");
-    fill(headCaption, `all ${layers * count} heads${binning}`, skip ? " · position 0 hidden" : "", " · click or arrow keys select, Enter ablates");
+    fill(headCaption, `all ${layers * count} heads${binning}`, skip ? " · position 0 hidden" : "", h("span", { class: "iw-guide" }, " · click or arrow keys select, Enter ablates"));
     headLegend.update({ kind: bound ? "div" : "seq", ticks: rootTicks(bound ?? 1, !!bound), unit: `${bound ? "now − baseline" : "attention weight"}, square-root scale` });
   }
 
@@ -347,6 +373,15 @@ function render(host) {
     const labels = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ length, /** @type {0 | 1} */ axis) =>
       Array.from({ length }, (_, index) => (binned() ? { text: String(positions(axis, index)[0]) } : { text: word(tokens, index + first), faint: tokens[index + first]?.special }));
     const head = current();
+    // Faint patterns of a long prompt would look empty beside their thumbnails.
+    const root = isLong();
+    const paint = (/** @type {number} */ weight) => {
+      const share = root ? Math.sign(weight) * Math.sqrt(Math.abs(weight) / bound) : weight / bound;
+      return difference ? divergingColour(colours, share, 1) : colourAt(colours.sequential, share);
+    };
+    minimap.el.hidden = !root || binned();
+    if (head && !minimap.el.hidden) minimap.update(head.edges.length - 1 - first, head.keyEdges.length - 1 - first, (row, col) =>
+      (masked(head.edges[row + first + 1] - 1, head.keyEdges[col + first]) ? null : paint(head.binned[shown](row + first, col + first))));
     /** @param {number[]} edge @param {"cross" | "selected"} kind */
     const marked = (edge, kind) => {
       const [row, col] = edge.map((position, axis) => (binned() ? binOf(edges()[axis])[position] : position) - first);
@@ -358,7 +393,7 @@ function render(host) {
       colour(row, col) {
         if (isBlank(row, col)) return null;
         const weight = value(row, col);
-        return difference ? divergingColour(colours, weight, bound) : colourAt(colours.sequential, weight / bound);
+        return paint(weight);
       },
       text(row, col, letters) {
         if (!head?.has(row + first, col + first) || masked(row, col) || isCut(row + first, col + first)) return "";
@@ -378,9 +413,9 @@ function render(host) {
     fill(matrixCaption, h("b", {}, name()), shared, isAblated() ? " · ablated" : "", head || !overview ? each : " · preview");
     matrixLegend.update({
       kind: difference ? "div" : "seq",
-      ticks: difference ? [{ at: 0, text: `−${bound.toFixed(2)}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${bound.toFixed(2)}` }]
+      ticks: root ? rootTicks(bound, difference) : difference ? [{ at: 0, text: `−${bound.toFixed(2)}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${bound.toFixed(2)}` }]
         : [{ at: 0, text: "0" }, { at: 0.5, text: (bound / 2).toFixed(2) }, { at: 1, text: bound.toFixed(2) }],
-      unit: difference ? "now − baseline" : "attention weight",
+      unit: `${difference ? "now − baseline" : "attention weight"}${root ? ", square-root scale" : ""}`,
       note: first ? `range without ${stack() === "decoder" && causal() ? "BOS" : word(queryTokens(), 0)}; weights not rescaled` : undefined,
     });
   }

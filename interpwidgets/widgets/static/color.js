@@ -4,7 +4,7 @@ import { h, fill } from "./dom.js";
 /**
  * @typedef {[red: number, green: number, blue: number]} Rgb
  * @typedef {{fg: string, mute: string, faint: string, line: string, hair: string, bg: string, accent: string, halo: string,
- *   warn: string, ui: string, mono: string, sequential: Rgb[], diverging: Rgb[]}} Palette
+ *   warn: string, ui: string, mono: string, sequential: Rgb[], diverging: Rgb[], written?: boolean}} Palette `written`: whether cells may show words and numbers
  */
 
 /**

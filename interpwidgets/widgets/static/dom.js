@@ -44,6 +44,20 @@ export function attribute(element, name, value) {
 }
 
 /**
+ * How many times its own size an element is shown, by CSS zoom of its own or around it.
+ * @param {Element} element
+ * @returns {number}
+ */
+export function enlarged(element) {
+  return /** @type {Element & {currentCSSZoom?: number}} */ (element).currentCSSZoom ?? 1;
+}
+
+/** @param {Element} element @returns {number} pixels of the screen to one of the element's own */
+export function pixelsOf(element) {
+  return (window.devicePixelRatio || 1) * enlarged(element);
+}
+
+/**
  * Run `update` once in the next animation frame however often it is asked for, so that a message which changes
  * six traits is drawn once and whole.
  * @param {() => void} update

@@ -4,8 +4,8 @@
  * @typedef {{site: string, layer: number, head: number | null, position: number | null}} PatchCell null: all of them
  * @typedef {{id: number, site: string, layer: number | null, dims: string[], values: import("./wire.js").Decoded, clean: number,
  *   corrupted: number, baseline: number, direction: "denoise" | "noise", metric: string, units: string, gap_is_zero: boolean,
- *   labels: {position?: string[], corrupted?: string[]}, estimate?: import("./wire.js").Decoded | null, doubt?: string, stopped?: boolean}} Sweep
- *   `values` (row, column): the raw metric of each patched run, NaN where it has not run yet, for which `estimate` stands until then; `doubt`
+ *   labels: {position?: string[], corrupted?: string[]}, first?: number, estimate?: import("./wire.js").Decoded | null, doubt?: string, stopped?: boolean}} Sweep
+ *   `values` (row, column): the raw metric of each patched run, NaN where it has not run yet, for which `estimate` stands until then; `first`: the columns before it are `baseline`, alike in both prompts; `doubt`
  *   says where the estimate is far off; `layer` is set when the rows are that layer's heads
  */
 
@@ -48,6 +48,20 @@ export function effectBound(sweeps, share) {
     }
   }
   return most || 1;
+}
+
+/**
+ * The cell of a run of columns whose effect is largest; one that is not known yet only if none is.
+ * @param {Sweep} sweep @param {number} row @param {import("./bands.js").Span} span
+ * @returns {number} its column
+ */
+export function strongestCol(sweep, row, [first, end]) {
+  let [most, found] = [-1, first];
+  for (let col = first; col < end; col++) {
+    const size = Math.abs(valueAt(sweep, row * sweep.values.shape[1] + col) - sweep.baseline);
+    if (size > most) [most, found] = [size, col];
+  }
+  return found;
 }
 
 /** @param {Sweep} sweep @returns {number} the row with the largest effect known so far */

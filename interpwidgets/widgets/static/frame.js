@@ -1,6 +1,8 @@
 // The frame of every widget: header, prompt, experiments, body, status; theme, errors and the link to the kernel.
 import { h, fill, attribute, coalesce } from "./dom.js";
 import { createExperiments } from "./experiments.js";
+import { createHelp } from "./help.js";
+import { createLooks } from "./looks.js";
 import { createHistory } from "./history.js";
 import { connect } from "./wire.js";
 import { followTheme, readPalette } from "./color.js";
@@ -25,16 +27,21 @@ export function createFrame(host, { name, onTheme, picture }) {
   const live = h("div", { class: "iw-hidden", "aria-live": "polite", role: "status" });
   const prompts = h("div", { class: "iw-prompts" });
   const body = h("div", { class: "iw-body" });
+  /** @type {import("./color.js").Palette | null} */
+  let palette = null;
+  const help = createHelp(wire);
+  const looks = createLooks(wire, () => root, () => {
+    palette = null;
+    onTheme();
+  });
   const past = createHistory(wire, picture);
-  const parts = [header(wire, past), prompts, createExperiments(wire, signal), alerts(wire)];
+  const parts = [header(wire, help, looks, past), help.sheet, help.teaching, prompts, createExperiments(wire, signal), alerts(wire)];
   const foot = statusLine(wire, (text) => fill(live, text));
   const root = h("div", { class: `iw-root iw-${name}`, role: "figure" },
-    ...parts.map((part) => ("el" in part ? part.el : part)), body, foot.el, live);
+    ...parts.map((part) => ("el" in part ? part.el : part)), body, foot.el, looks.leave, live);
   // A still picture stands in an output of its own, for the day when there is no kernel; it shows when this does not.
   if (/^[\w-]+$/.test(host.model.get("_still") ?? "")) root.append(h("style", {}, `#${host.model.get("_still")} { display: none; }`));
 
-  /** @type {import("./color.js").Palette | null} */
-  let palette = null;
   const look = followTheme(root, () => {
     palette = null;
     if (root.isConnected) onTheme();
@@ -60,17 +67,19 @@ export function createFrame(host, { name, onTheme, picture }) {
     if (state() === "fresh") painted();
     else attribute(root, "data-state", state());
     attribute(body, "aria-busy", wire.pending() && wire.connected() ? "true" : "false");
-    for (const part of [...parts, foot]) if ("update" in part) part.update();
+    for (const part of [help, looks, ...parts, foot]) if ("update" in part) part.update();
   };
   wire.watch(refresh);
-  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_history", "_code", "_past", "linked"], refresh);
+  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_history", "_code", "_past", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
+  root.onpointerdown = (event) => looks.shut(/** @type {Node} */ (event.target));
   root.onkeydown = (event) => {
     if (!(event.ctrlKey || event.metaKey || event.altKey)) {
       // A notebook in command mode would take a letter for itself: b adds a cell, d d deletes this one.
       event.stopPropagation();
+      if (event.key === "?" && !typing(event)) help.flip();
       return;
     }
-    if (event.altKey || /** @type {Element} */ (event.target).matches("input, textarea, select")) return;
+    if (event.altKey || typing(event)) return;
     const key = event.key.toLowerCase();
     if (key !== "z" && key !== "y") return;
     event.preventDefault();
@@ -88,7 +97,7 @@ export function createFrame(host, { name, onTheme, picture }) {
     signal,
     palette() {
       if (palette) return palette;
-      const read = readPalette(root);
+      const read = { ...readPalette(root), written: wire.model.get("value_labels") !== false };
       if (root.isConnected && read.fg) palette = read;
       return read;
     },
@@ -98,11 +107,18 @@ export function createFrame(host, { name, onTheme, picture }) {
   };
 }
 
+/** @param {KeyboardEvent} event @returns {boolean} whether the key belongs to a field that takes text */
+function typing({ target }) {
+  return /** @type {Element} */ (target).matches("input:not([type=checkbox]), textarea, select");
+}
+
 /**
  * @param {import("./wire.js").Wire} wire
+ * @param {ReturnType<typeof createHelp>} help
+ * @param {import("./looks.js").Looks} looks
  * @param {ReturnType<typeof createHistory>} past
  */
-function header(wire, past) {
+function header(wire, help, looks, past) {
   const ask = (/** @type {string} */ op, /** @type {string} */ text) =>
     h("button", { type: "button", class: "iw-button", onclick: () => wire.request(op) }, text);
   const title = h("span", { class: "iw-header__title", role: "heading", "aria-level": "3" });
@@ -137,7 +153,7 @@ function header(wire, past) {
   return {
     el: h("div", { class: "iw-top" },
       h("div", { class: "iw-header" }, title, about, check,
-        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History and code" }, undo, redo, past.button, show)), panel, past.el),
+        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History, view and code" }, help.presets, undo, redo, past.button, looks.el, show, help.toggle)), panel, past.el),
     update() {
       const model = wire.model;
       const { check: result, ...facts } = model.get("_header") ?? {};

@@ -1,5 +1,5 @@
 // Every head of a model as a thumbnail of its pattern: layers across, heads down, on one canvas.
-import { h, fill } from "./dom.js";
+import { h, fill, pixelsOf } from "./dom.js";
 import { colourAt } from "./color.js";
 import { createSurface } from "./surface.js";
 import { drawRing, drawMark, divergingColour } from "./matrix.js";
@@ -48,7 +48,8 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
     describe: ({ row, col }) => data?.describe(col, row) ?? "",
     layout(available) {
       const { layers, heads } = data ?? { layers: 24, heads: 8 };
-      pitch = Math.max(11, Math.min(64, Math.floor((available - LEFT - 2) / layers), Math.floor((maxHeight - TOP - 4) / heads)));
+      const least = el.closest("[data-iw-figure]") ? 5 : 11;
+      pitch = Math.max(least, Math.min(64, Math.floor((available - LEFT - 2) / layers), Math.floor((maxHeight - TOP - 4) / heads)));
       return { width: LEFT + layers * pitch + 2, height: TOP + heads * pitch + 2 };
     },
     cellAt(x, y) {
@@ -89,7 +90,7 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
     context.clip();
     context.translate(-view.left, -view.top);
     drawSheet(colours);
-    const scale = devicePixelRatio;
+    const scale = pixelsOf(el);
     context.drawImage(sheet, view.left * scale, view.top * scale, view.width * scale, view.height * scale, view.left, view.top, view.width, view.height);
     if (data) drawRing(context, grown(boxOf({ row: data.selected.head, col: data.selected.layer })), colours);
     if (active && data && (active.row !== data.selected.head || active.col !== data.selected.layer)) drawMark(context, grown(boxOf(active)), "ring", colours);
@@ -99,13 +100,13 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
 
   /** @param {Palette} colours */
   function drawSheet(colours) {
-    const now = `${updates} ${pitch} ${devicePixelRatio}`;
+    const now = `${updates} ${pitch} ${pixelsOf(el)}`;
     if (drawn === now) return;
     drawn = now;
     const { layers, heads } = data ?? { layers: 24, heads: 8 };
-    [sheet.width, sheet.height] = [LEFT + layers * pitch + 2, TOP + heads * pitch + 2].map((side) => Math.ceil(side * devicePixelRatio));
+    [sheet.width, sheet.height] = [LEFT + layers * pitch + 2, TOP + heads * pitch + 2].map((side) => Math.ceil(side * pixelsOf(el)));
     const context = /** @type {CanvasRenderingContext2D} */ (sheet.getContext("2d"));
-    context.scale(devicePixelRatio, devicePixelRatio);
+    context.scale(pixelsOf(el), pixelsOf(el));
     for (let col = 0; col < layers; col++) for (let row = 0; row < heads; row++) drawTile(context, { row, col }, colours);
   }
 
@@ -123,7 +124,7 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
     const { bins, keyBins, skip } = data;
     const key = `${cell.col},${cell.row}`;
     // Bins larger than their pixels are averaged, so that a diagonal does not break up.
-    context.imageSmoothingEnabled = Math.max(bins, keyBins) - skip > box.width * devicePixelRatio;
+    context.imageSmoothingEnabled = Math.max(bins, keyBins) - skip > box.width * pixelsOf(el);
     context.imageSmoothingQuality = "high";
     context.drawImage(atlas, ...sourceOf(cell, data), box.x, box.y, box.width, box.height);
     if (data.bound && data.changed(cell.col, cell.row) >= 0.01 && !data.ablated.has(key)) {

@@ -29,6 +29,13 @@ export function writeMetric(metric, value) {
   return value.toFixed(3).replace("-", "−");
 }
 
+/** @param {string} metric @param {number} value as 8 bits give it @returns {string} with no more digits than they bear */
+export function writeAbout(metric, value) {
+  if (Number.isNaN(value)) return "–";
+  if (metric === "probability") return `${Math.round(100 * value)}%`;
+  return String(Number(value.toPrecision(2))).replace("-", "−");
+}
+
 /** @param {(ArrayLike<number> | undefined)[]} arrays @returns {number} the largest size of a value that is known */
 export function largestKnown(...arrays) {
   let most = 0;

@@ -1,11 +1,14 @@
 // A logit lens as it came over the wire: what stands in a cell, and the two runs' predictions side by side.
 import { decode } from "./wire.js";
+import { readBands } from "./lens_bands.js";
 
 /**
  * @typedef {{row: number, col: number}} Cell row 0 is the embedding, col the position
  * @typedef {{id: number, rows: string[], cols: number, k: number, top: Int32Array, p: Float32Array, metrics: Record<string, Float32Array>,
- *   units: Record<string, string>, target: Int32Array, texts: Record<string, string>, touched: Uint8Array | null, filling?: number}} Reading
+ *   units: Record<string, string>, target: Int32Array, texts: Record<string, string>, touched: Uint8Array | null, filling?: number, folded?: Folded}} Reading
  *   `top` and `p` are (row, position, k), metrics and `touched` (row, position), `target` (position); `filling`: the reading whose rows are coming
+ * @typedef {{number: number, edges: number[], bands: Record<string, import("./lens_bands.js").Bands>, changes: Record<string, import("./lens_bands.js").Bands>,
+ *   most: Record<string, number>}} Folded of a long prompt, of which single cells come when they are looked at; `most`: each metric's largest size anywhere
  */
 
 /**
@@ -13,6 +16,7 @@ import { decode } from "./wire.js";
  * @returns {Reading | null} null when nothing was sent
  */
 export function readLens(result) {
+  if (result?.edges) return readBands(result);
   const [top, p, target, touched] = [decode(result?.top), decode(result?.p), decode(result?.target), decode(result?.touched)];
   if (!top || !p || !target) return null;
   const metrics = Object.entries(result.metrics ?? {}).map(([name, array]) => [name, decode(array)?.data]);
@@ -32,6 +36,7 @@ export function readLens(result) {
 export function withRows(reading, result) {
   const part = readLens(result);
   if (!part) return reading;
+  if (part.folded) return part;
   const cells = part.rows.length * part.cols;
   const blank = (/** @type {number} */ count) => new Float32Array(count).fill(NaN);
   const metrics = Object.keys(part.metrics).map((name) => [name, blank(cells)]);

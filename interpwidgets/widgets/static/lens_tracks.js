@@ -5,8 +5,8 @@ import { rankScale, writeMetric, largestKnown } from "./lens_metrics.js";
 
 /**
  * @typedef {import("./wire.js").Decoded} Decoded
- * @typedef {{id: number, tokens: {id: number, text: string}[], probability: Decoded, rank: Decoded, nowProbability: Decoded | null, nowRank: Decoded | null}} Tracks
- *   arrays are (token, row, position)
+ * @typedef {{id: number, tokens: {id: number, text: string}[], probability: Decoded, first: number, rank: Decoded, nowProbability: Decoded | null, nowRank: Decoded | null}} Tracks
+ *   arrays are (token, row, position), of the positions from `first` on
  */
 
 /** @param {{signal: AbortSignal, onRemove: (token: number) => void}} spec */
@@ -43,7 +43,7 @@ export function createTracks({ signal, onRemove }) {
       assign(tracks);
       const [, rows, cols] = tracks.probability.shape;
       const column = (/** @type {Decoded} */ array, /** @type {number} */ token) =>
-        Float32Array.from({ length: rows }, (_, row) => array.data[(token * rows + row) * cols + cell.col]);
+        Float32Array.from({ length: rows }, (_, row) => array.data[(token * rows + row) * cols + cell.col - tracks.first]);
       const slotOf = (/** @type {number} */ index) => slots.get(tracks.tokens[index].id) ?? 0;
       const lines = (/** @type {Decoded} */ before, /** @type {Decoded | null} */ now) => tracks.tokens.flatMap((_, index) => [
         { values: column(before, index), slot: slotOf(index), quiet: !!tracks.nowProbability },
@@ -60,7 +60,7 @@ export function createTracks({ signal, onRemove }) {
 
       /** @param {string} metric @param {Decoded} before @param {Decoded | null} now @param {number} index */
       const written = (metric, before, now, index) => [before, now].filter((array) => array !== null)
-        .map((array) => writeMetric(metric, array.data[(index * rows + cell.row) * cols + cell.col])).join(" → ");
+        .map((array) => writeMetric(metric, array.data[(index * rows + cell.row) * cols + cell.col - tracks.first])).join(" → ");
       keepFocus(list, () => fill(list, ...tracks.tokens.map((token, index) => {
         const { stroke, dashes } = lineLook(slotOf(index));
         const swatch = vector("svg", { class: "iw-lens__swatch", width: 20, height: 8, "aria-hidden": "true" },

@@ -1,15 +1,17 @@
 // LogitLens: what the model would predict after every layer; replace a token, transplant a hidden state, track a token.
 import { h, fill, attribute, coalesce, choice, keepFocus } from "./dom.js";
+import { bandLabel, bandName, createFold } from "./bands.js";
 import { decode } from "./wire.js";
 import { legend } from "./color.js";
 import { createFrame } from "./frame.js";
 import { createMatrix } from "./matrix.js";
 import { promptPair } from "./prompt.js";
 import { percent } from "./predictions.js";
-import { LENS_METRICS, writeMetric } from "./lens_metrics.js";
+import { bandValue, isKept, takeCells } from "./lens_bands.js";
+import { LENS_METRICS, metricSays, writeAbout, writeMetric } from "./lens_metrics.js";
 import { createCellPanel } from "./lens_panel.js";
 import { isTouched, readLens, rowName, topToken, topTokens, withRows, wordOf } from "./lens_reading.js";
-import { changePicture, everyCell, valuePicture } from "./lens_picture.js";
+import { changePicture, isReached, valuePicture } from "./lens_picture.js";
 import { createTracks } from "./lens_tracks.js";
 import { createReplace } from "./replace.js";
 
@@ -18,6 +20,11 @@ import { createReplace } from "./replace.js";
  * @typedef {import("./lens_reading.js").Cell} Cell
  * @typedef {import("./matrix.js").Mark} Mark
  */
+
+/** Rows that are drawn at most: of a deeper model, every second layer, or third. */
+const MOST_ROWS = 46;
+/** Milliseconds that the view or the pointer rests before cells are asked for. */
+const ASK_AFTER = 60;
 
 export default { render };
 
@@ -36,6 +43,14 @@ function render(host) {
   let tracks = null;
   /** @type {Cell | null} */
   let pointed = null;
+  /** @type {{row: number, span: import("./bands.js").Span} | null} what is pointed at, where it is several positions */
+  let band = null;
+  let everyLayer = false;
+  let asking = 0;
+  signal.addEventListener("abort", () => clearTimeout(asking));
+  /** @type {(() => void) | null} what waits for cells that were asked for */
+  let waiting = null;
+  const fold = createFold();
   /** @type {Cell | null} the cell whose hidden state is to be transplanted, while its target is picked */
   let source = null;
   /** @type {"change" | "value"} */
@@ -45,20 +60,24 @@ function render(host) {
 
   const prompt = promptPair({
     run: (text) => wire.request("run", { prompt: text }),
-    onToken: (position, anchor) => replace.open({
-      position, anchor, token: tokens()[position], byId: model.get("_prompt")?.text === null,
-      alternatives: alternatives(position),
-    }),
+    onToken(position, anchor) {
+      const open = () => replace.open({ position, anchor, token: tokens()[position], byId: model.get("_prompt")?.text === null, alternatives: alternatives(position) });
+      open();
+      const before = causal() ? position - 1 : position;
+      if (before < 0 || !baseline?.folded || isKnown(before)) return;
+      waiting = () => isKnown(before) && !replace.el.hidden && replace.position() === position && open();
+      wantColumns(before);
+    },
     onHover(position) {
-      for (const matrix of [grid, second]) matrix.emphasise(position, "columns");
+      for (const matrix of [grid, second]) matrix.emphasise(position === null ? null : fold.colOf(position), "columns");
       prompt.highlight(position === null ? [] : [position]);
     },
   });
   const replace = createReplace({ signal, onReplace: (replacement) => wire.request("replace", { ...replacement }) });
   const makeMatrix = () => createMatrix({
-    signal, palette: frame.palette, upward: true, labelsOnTop: true, maxHeight: 660, maxLabel: 70,
+    signal, palette: frame.palette, upward: true, labelsOnTop: true, maxHeight: 660, maxLabel: () => (fold.anyBand() ? 88 : 70),
     cellWidth: () => [46, 72],
-    cellHeight: () => (rows().length > 36 ? 14 : 17),
+    cellHeight: () => (drawnRows().length > 36 ? 14 : 17),
     onPoint: point,
     onActivate: activate,
   });
@@ -75,6 +94,11 @@ function render(host) {
     },
   });
   const transplant = h("button", { type: "button", class: "iw-button iw-button--primary", onclick: () => (source ? endPicking() : startPicking()) });
+  const closeBands = h("button", { type: "button", class: "iw-button", title: "Fold all positions into bands again; Esc folds the last ones", onclick: () => foldAgain(true) }, "Fold all");
+  const layers = h("button", { type: "button", class: "iw-button", onclick: () => {
+    everyLayer = !everyLayer;
+    redraw();
+  } }, "All layers");
   const banner = h("p", { class: "iw-lens__banner" });
   const readout = h("p", { class: "iw-readout" });
   const [gridLegend, secondLegend] = [legend(), legend()];
@@ -89,7 +113,7 @@ function render(host) {
 
   frame.prompts.append(prompt.el, replace.el);
   frame.body.append(
-    h("div", { class: "iw-controls" }, h("span", { class: "iw-field__label" }, "colour by"), metrics.el),
+    h("div", { class: "iw-controls" }, h("span", { class: "iw-field__label" }, "colour by"), metrics.el, layers, closeBands),
     h("div", { class: "iw-lens__act" }, transplant, banner), readout,
     h("section", { class: "iw-lens__grid", "aria-label": "Baseline" },
       h("div", { class: "iw-controls iw-lens__head" }, h("p", { class: "iw-caption" }, h("b", {}, "baseline")), gridLegend.el), gridVeil,
@@ -102,6 +126,16 @@ function render(host) {
   /** The frame stands before the numbers come: its size is known from the header and the prompt. */
   const rows = () => baseline?.rows ?? (model.get("_header")?.layers ? ["emb", ...Array.from({ length: model.get("_header").layers }, (_, layer) => String(layer))] : []);
   const cols = () => baseline?.cols ?? tokens().length;
+  const rowStep = () => (everyLayer ? 1 : Math.ceil(rows().length / MOST_ROWS));
+  /** The rows that are drawn: counted from the last, with the embedding. */
+  const drawnRows = () => rows().map((_, row) => row).filter((row) => row === 0 || (rows().length - 1 - row) % rowStep() === 0);
+  const drawn = () => ({ rows: drawnRows(), columns: fold.columns() });
+  /** @param {Cell} cell @returns {Cell} where it is drawn, or nearest to there */
+  const placeOf = ({ row, col }) => {
+    return { row: drawnRows().filter((each) => each <= row).length - 1, col: fold.colOf(col) };
+  };
+  const hasCome = (/** @type {Cell} */ cell) => [baseline, now].every((reading) => !reading || topToken(reading, cell) >= 0);
+  const isKnown = (/** @type {number} */ position) => hasCome({ row: rows().length - 1, col: position }) && hasCome({ row: 0, col: position });
   const selected = () => {
     const [row = Infinity, col = Infinity] = model.get("cell") ?? [];
     return { row: Math.max(0, Math.min(row, rows().length - 1)), col: Math.max(0, Math.min(col, cols() - 1)) };
@@ -120,17 +154,30 @@ function render(host) {
     if (baseline && [baseline, now].some((reading) => reading && !(value in reading.metrics))) wire.request("compute", { metric: value });
     else model.save_changes();
   }
-  /** @param {Cell | null} cell @param {"pointer" | "keyboard"} from */
-  function point(cell, from) {
-    pointed = cell;
-    if (cell && from === "keyboard") {
-      if (!source) select(cell);
-      frame.announce(sentence(cell));
+  /** @param {Cell | null} at where it is drawn @param {"pointer" | "keyboard"} from */
+  function point(at, from) {
+    const [row, span] = at ? [drawnRows()[at.row], fold.columns()[at.col]] : [0, undefined];
+    const single = span && span[1] - span[0] === 1;
+    pointed = single ? { row, col: span[0] } : null;
+    band = span && !single ? { row, span } : null;
+    if (from === "keyboard" && at) {
+      if (pointed && !source) select(pointed);
+      frame.announce(describe(at.row, at.col));
     }
     show();
+    want();
   }
-  /** @param {Cell} cell @param {Event} event */
-  function activate(cell, event) {
+  /** @param {Cell} at where it is drawn @param {MouseEvent | KeyboardEvent} event */
+  function activate(at, event) {
+    const [row, [col]] = [drawnRows()[at.row], fold.columns()[at.col]];
+    const cell = { row, col };
+    if (fold.open(at.col, event.shiftKey)) {
+      [band, pointed] = [null, null];
+      frame.announce(`opened: columns from position ${col} on`);
+      if (!source) select(cell);
+      redraw();
+      return;
+    }
     if (!source) {
       select(cell);
       if (event.type !== "click") startPicking();
@@ -144,6 +191,42 @@ function render(host) {
   function select(cell) {
     wire.set("cell", [cell.row, cell.col]);
     show();
+  }
+  /** @param {boolean} all bands, or those opened last @returns {boolean} whether any was open */
+  function foldAgain(all) {
+    const any = fold.anyOpen();
+    if (all) fold.closeAll();
+    else fold.close();
+    [band, pointed] = [null, null];
+    if (any) redraw();
+    return any;
+  }
+  /** Ask for the exact cells that are missing in view, once the pointer rests: of open bands, of the selection, of what is pointed at. */
+  function want() {
+    clearTimeout(asking);
+    if (baseline?.folded) asking = window.setTimeout(askNext, ASK_AFTER);
+  }
+  function askNext() {
+    if (!baseline?.folded || baseline.filling !== undefined) return;
+    const missing = fold.columns().find(([first, end]) => end - first === 1 && !isKnown(first))?.[0] ?? (isKnown(selected().col) ? undefined : selected().col);
+    if (missing !== undefined) wantColumns(missing);
+    else if (band && !hasAll(band)) ask([band.row, band.row + 1], band.span);
+  }
+  /** @param {number} position asks for its band, all layers */
+  function wantColumns(position) {
+    const { edges } = /** @type {NonNullable<Reading["folded"]>} */ (baseline?.folded);
+    const at = edges.filter((edge) => edge <= position).length - 1;
+    ask([0, rows().length], [edges[at], edges[at + 1]]);
+  }
+  /** @param {[number, number]} asked rows @param {import("./bands.js").Span} cols */
+  function ask(asked, cols) {
+    // With a number, or the same question asked again would be no change that Python hears of.
+    wire.set("_asked", { number: Date.now(), reading: baseline?.folded?.number, rows: asked, cols });
+  }
+  /** @param {{row: number, span: import("./bands.js").Span}} at */
+  function hasAll({ row, span: [first, end] }) {
+    for (let col = first; col < end; col++) if (!hasCome({ row, col })) return false;
+    return true;
   }
   function startPicking() {
     if (!baseline) return;
@@ -159,6 +242,7 @@ function render(host) {
   frame.body.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || /** @type {Element} */ (event.target).matches("input, textarea, select")) return;
     if (event.key === "Escape" && source) endPicking();
+    else if (event.key === "Escape") foldAgain(false);
     else if (event.key.toLowerCase() === "t" && !source) startPicking();
   }, { signal });
 
@@ -179,6 +263,32 @@ function render(host) {
     return isTouched(now, cell) ? `${start}: ${say(baseline)} → ${say(now)}${measured}` : `${start}: ${say(baseline)} · untouched by the experiments`;
   }
 
+  /** @param {number} row @param {number} col where it is drawn @returns {string} */
+  function describe(row, col) {
+    const [at, span] = [drawnRows()[row], fold.columns()[col]];
+    return span[1] - span[0] === 1 ? sentence({ row: at, col: span[0] }) : bandSentence({ row: at, span });
+  }
+  /** @param {{row: number, span: import("./bands.js").Span}} at @returns {string} several positions in one line: without "about" only what has come exactly */
+  function bandSentence({ row, span }) {
+    const start = `${rowName(rows(), row)} positions ${bandName(span)}`;
+    if (now && !isReached(now, row, span)) return `${start}: untouched by the experiments`;
+    const name = metric();
+    const bands = baseline?.folded?.bands[name];
+    if (!baseline || !bands) return start;
+    const said = `${start}, ${bands.kept} ${metricSays(name)}`;
+    if (!hasAll({ row, span })) {
+      const values = [baseline, now].filter((reading) => reading !== null).map((reading) => writeAbout(name, bandValue(reading, "bands", name, row, span)));
+      const unit = baseline.units[name] && name !== "rank" ? ` ${baseline.units[name]}` : "";
+      return `${said} about ${values.join(" → ")}${unit} · a click opens it`;
+    }
+    let found = span[0];
+    const values = baseline.metrics[name];
+    for (let col = span[0]; col < span[1]; col++) {
+      const [value, other] = [values[row * baseline.cols + col], values[row * baseline.cols + found]];
+      if (Number.isNaN(other) || isKept(bands.kept, value, other)) found = col;
+    }
+    return `${said} at ${sentence({ row, col: found }).replace(/^\S+ /, "")}`;
+  }
   /** What follows the pointer and the selection; the grids' cells stay as they are. */
   function showCell() {
     // A cell of the prompt before may lie outside this one.
@@ -187,28 +297,30 @@ function render(host) {
     const cell = pointed ?? selected();
     const next = causal() && cell.col + 1 < cols() ? word(cell.col + 1) : "";
     panel.update(baseline, now, cell, { place: place(cell), word: word(cell.col), next, of: causal() ? "next token" : "token here", tracked: new Set(model.get("tracked") ?? []) });
-    tracked.update(tracks?.probability.shape[2] === cols() ? tracks : null, cell, rows().map((_, row) => rowName(rows(), row)), `position ${cell.col} ${word(cell.col)}`);
-    fill(readout, cols() ? sentence(cell) : "");
-    prompt.highlight(pointed ? [cell.col] : []);
+    tracked.update(tracks && tracks.first <= cell.col && cell.col < tracks.first + tracks.probability.shape[2] ? tracks : null, cell, rows().map((_, row) => rowName(rows(), row)), `position ${cell.col} ${word(cell.col)}`);
+    fill(readout, band ? bandSentence(band) : cols() ? sentence(cell) : "");
+    prompt.highlight(band ? Array.from({ length: band.span[1] - band.span[0] }, (_, at) => /** @type {NonNullable<typeof band>} */ (band).span[0] + at) : pointed ? [cell.col] : []);
     fill(transplant, source ? "Cancel transplant" : cols() ? `Transplant from ${place(selected())}` : "Transplant from here");
     attribute(transplant, "aria-pressed", source ? "true" : "false");
     transplant.disabled = !baseline;
     attribute(banner, "data-picking", source ? "true" : null);
     fill(banner, source ? `pick a target for ${place(source)} ${word(source.col)}: click it, or arrow keys and Enter · Esc cancels`
-      : "a click or the arrow keys select a cell · T or Enter transplants its hidden state");
+      : `a click or the arrow keys select a cell · T or Enter transplants its hidden state${fold.anyBand() ? " · a narrow column opens on a click or Enter, with Shift beside the others; Esc folds it" : ""}`);
     const target = source && pointed && (pointed.row !== source.row || pointed.col !== source.col) ? pointed : null;
     const marks = [...(target ? cone(target) : []), ...(source ? [mark(source, "ring")] : []), ...(cols() ? [mark(source ?? selected(), "selected")] : [])];
     grid.mark([...gridMarks, ...marks]);
     second.mark([...secondMarks, ...marks]);
-    if (!source) for (const matrix of [grid, second]) matrix.moveTo(selected());
+    if (!source && !band) for (const matrix of [grid, second]) matrix.moveTo(placeOf(selected()));
   }
-  /** @param {Cell} cell @param {Mark["kind"]} kind @param {string} [colour] @returns {Mark} */
-  function mark({ row, col }, kind, colour) {
-    return { row, col, kind, colour };
+  /** @param {Cell} cell @param {Mark["kind"]} kind @returns {Mark} */
+  function mark(cell, kind) {
+    return { ...placeOf(cell), kind };
   }
   /** @param {Cell} target @returns {Mark[]} the cells that a state written there can change */
   function cone(target) {
-    return everyCell(rows().length, cols()).filter(({ row, col }) => (row > target.row && (col >= target.col || !causal())) || (row === target.row && col === target.col)).map((cell) => mark(cell, "shade"));
+    const from = causal() ? fold.colOf(target.col) : 0;
+    const above = drawnRows().flatMap((row, at) => (row > target.row ? [/** @type {Mark} */ ({ row: at, col: from, span: fold.columns().length - from, kind: "shade" })] : []));
+    return [...above, mark(target, "shade")];
   }
 
   /** @type {any} */
@@ -227,10 +339,10 @@ function render(host) {
   signal.addEventListener("abort", () => resized.disconnect());
   /** Where the panels stand depends on how many columns there are, which no container query knows. */
   function arrange() {
-    const least = Math.max(250, Math.min(700, 46 * cols() + 90));
+    const least = Math.max(250, Math.min(700, 46 * fold.columns().length + 90));
     const room = width - 24 - 24 - 300;
     attribute(frame.root, "data-layout", room < least ? "stacked" : !secondPart.hidden && room >= 2 * least + 24 ? "row" : "beside");
-    frame.root.style.setProperty("--iw-natural", `${Math.max(330, 72 * cols() + 100)}px`);
+    frame.root.style.setProperty("--iw-natural", `${Math.max(330, 72 * fold.columns().length + 100)}px`);
   }
 
   function draw() {
@@ -241,10 +353,15 @@ function render(host) {
       keepFocus(prompt.el, () => prompt.update(shownPrompt ?? {}));
     }
     metrics.update(metric());
+    if (fold.update(baseline?.folded?.edges ?? null, cols()) && baseline?.folded) fold.reveal(selected().col);
+    closeBands.hidden = !baseline?.folded || !fold.anyOpen();
+    layers.hidden = rows().length <= MOST_ROWS;
+    attribute(layers, "aria-pressed", everyLayer ? "true" : "false");
     drawGrid();
     drawSecond();
     arrange();
     showCell();
+    want();
   }
   /** @param {HTMLElement} veil @param {Reading | null} reading a picture that fills up is veiled no more */
   function unveil(veil, reading) {
@@ -252,10 +369,12 @@ function render(host) {
   }
   /** @returns {Pick<import("./matrix.js").MatrixData, "rows" | "cols" | "rowLabels" | "colLabels" | "rowTitle" | "colTitle">} */
   function axes() {
+    const { rows: shown, columns } = drawn();
+    const step = rowStep();
     return {
-      rows: rows().length, cols: cols(), rowTitle: "layer ↑", colTitle: "position →",
-      rowLabels: rows().map((_, row) => ({ text: rowName(rows(), row) })),
-      colLabels: Array.from({ length: cols() }, (_, col) => ({ text: word(col), index: col, faint: tokens()[col]?.special })),
+      rows: shown.length, cols: columns.length, rowTitle: `layer ↑${step > 1 ? ` every ${step === 2 ? "2nd" : step === 3 ? "3rd" : `${step}th`}` : ""}`, colTitle: "position →",
+      rowLabels: shown.map((row) => ({ text: rowName(rows(), row) })),
+      colLabels: columns.map(([first, end], col) => (fold.isBand(col) ? bandLabel([first, end], word(first)) : { text: word(first), index: first, faint: tokens()[first]?.special })),
     };
   }
   /**
@@ -263,12 +382,12 @@ function render(host) {
    * @returns {import("./matrix.js").MatrixData}
    */
   function filled({ colour, text, marks }) {
-    return { ...axes(), colour, text, marks, describe: (row, col) => sentence({ row, col }) };
+    return { ...axes(), colour, text, marks, narrow: fold.isBand, describe };
   }
   function drawGrid() {
     fill(targetKey, causal() ? "it is the actual next token" : "it is the token itself");
     fill(targetNote, causal() ? " (at the last position: the model's own choice)" : " (under a mask: the model's own choice)");
-    const picture = valuePicture(baseline, { metric: metric(), palette: frame.palette(), runs: [baseline, now] });
+    const picture = valuePicture(baseline, { metric: metric(), palette: frame.palette(), drawn: drawn(), runs: [baseline, now] });
     gridMarks = picture.marks;
     grid.update("logit lens, layer by position", filled(picture));
     gridLegend.update(picture.legend);
@@ -278,7 +397,7 @@ function render(host) {
     const asked = model.get("_request")?.op === "transplant_cells" || (model.get("_experiments") ?? []).some((/** @type {{on: boolean}} */ experiment) => experiment.on);
     secondPart.hidden = !now && !(baseline && asked && wire.pending() && wire.connected());
     views.update(view);
-    const about = { metric: metric(), palette: frame.palette() };
+    const about = { metric: metric(), palette: frame.palette(), drawn: drawn() };
     const picture = view === "change" && baseline && now ? changePicture(baseline, now, about)
       : valuePicture(now, { ...about, runs: [baseline, now], before: baseline });
     secondMarks = picture.marks;
@@ -292,23 +411,36 @@ function render(host) {
   wire.on(["_prompt", "_header", "metric"], redraw);
   wire.on(["cell", "tracked"], show);
   wire.watch(redraw);
-  wire.results("_grid", (result) => {
-    baseline = readLens(result);
+  const takeGrid = (/** @type {any} */ result) => {
+    const [next, held] = [readLens(result), baseline];
+    // What an experiment leaves alone does not come again, nor do its cells.
+    const same = next?.folded && held?.filling === undefined && held?.folded?.number === next.folded.number;
+    baseline = next && held && same ? { ...next, top: held.top, p: held.p, metrics: held.metrics, target: held.target, texts: held.texts } : next;
+    takeWindow();
+  };
+  /** Exact cells of a long prompt, of both runs. */
+  function takeWindow() {
+    const result = model.get("_window");
+    takeCells(baseline, result, result?.baseline, null);
+    takeCells(latest, result, result?.now, result?.touched);
+    waiting?.();
     redraw();
-  });
+  }
+  wire.results("_grid", takeGrid);
+  wire.on("_window", takeWindow);
   wire.results("_part", (result) => {
     baseline = withRows(baseline, result);
+    if (baseline?.folded) baseline.filling = result.reading;
     redraw();
   });
   // The whole grid holds again; it has not come again if it is the one that was there before the parts.
   wire.on("_part", () => {
     if (model.get("_part")?.id !== undefined) return;
-    baseline = readLens(model.get("_grid"));
-    redraw();
+    takeGrid(model.get("_grid"));
   });
   const takeNow = (/** @type {any} */ result) => {
     latest = readLens(result);
-    redraw();
+    takeWindow();
   };
   wire.results("_now", takeNow);
   wire.results("_tracks", (/** @type {any} */ result) => {

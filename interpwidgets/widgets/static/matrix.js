@@ -1,5 +1,6 @@
 // One matrix on one canvas, for every widget: coloured cells, labels on both axes, crosshair, marks, keyboard.
 import { colourAt, inkOn } from "./color.js";
+import { pixelsOf } from "./dom.js";
 import { createSurface } from "./surface.js";
 import { elide } from "./tokens.js";
 
@@ -13,30 +14,34 @@ import { elide } from "./tokens.js";
  *   `colour` in place of the kind's own; `span`: columns, 1 if not given
  * @typedef {{rows: number, cols: number, colour: (row: number, col: number) => Rgb | null, text?: (row: number, col: number, letters: number) => string,
  *   rowLabels: Label[], colLabels: Label[], rowTitle: string, colTitle: string, marks?: Mark[],
- *   describe: (row: number, col: number) => string}} MatrixData `colour` null leaves a cell blank;
+ *   narrow?: (col: number) => boolean, describe: (row: number, col: number) => string}} MatrixData `colour` null leaves a cell blank; `narrow`: a column that holds several;
  *   `text` is told how many letters fit: longer text is elided, so a number that does not fit must be rounded or left out
  * @typedef {{signal: AbortSignal, palette: () => Palette, cellWidth: () => [min: number, max: number], cellHeight?: number | (() => number),
- *   upward?: boolean, labelsOnTop?: boolean, maxHeight?: number, maxLabel?: number, onView?: (seen: Range) => void,
+ *   upward?: boolean, labelsOnTop?: boolean, maxHeight?: number, maxLabel?: number | (() => number), onView?: (seen: Range) => void,
  *   onPoint?: (cell: Cell | null, source: "pointer" | "keyboard") => void,
- *   onActivate?: (cell: Cell, event: MouseEvent | KeyboardEvent) => void}} MatrixSpec
+ *   onZoom?: (factor: number, cell: Cell, at?: {x: number, y: number}) => boolean, onActivate?: (cell: Cell, event: MouseEvent | KeyboardEvent) => void}} MatrixSpec
  *   without `cellHeight` cells are square; `upward` draws row 0 lowest; heights above `maxHeight` scroll; `onView` is told at every painting which cells are seen
  * @typedef {{top: number, bottom: number, left: number, right: number}} Range of drawn rows and columns; the ends are not in it
- * @typedef {{left: number, top: number, bottom: number, right: number, cell: number, tall: number, angle: 0 | 45 | 90}} Plan
+ * @typedef {{left: number, top: number, bottom: number, right: number, cell: number, tall: number, angle: 0 | 45 | 90, starts: Float64Array}} Plan `starts`: where columns begin, right of `left`,
+ *   and the end of the last
  */
 
 const LABEL_SIZE = 11;
 const TITLE_SIZE = 14;
 const NUMBER_SIZE = 9;
+/** Pixels of a narrow column: at least what its upright label needs. */
+const NARROW = [LABEL_SIZE + 1, 22];
 /** Cells up to which the whole matrix is painted at once: of larger ones only what is seen. */
 const PAINTED_AT_ONCE = 66000;
 
 /** @param {MatrixSpec} spec */
 export function createMatrix(spec) {
-  const { signal, palette, upward = false, labelsOnTop = false, maxLabel = 96 } = spec;
+  const { signal, palette, upward = false, labelsOnTop = false } = spec;
+  const longest = () => (typeof spec.maxLabel === "function" ? spec.maxLabel() : spec.maxLabel ?? 96);
   /** @type {MatrixData} */
   let data = { rows: 0, cols: 0, colour: () => null, rowLabels: [], colLabels: [], rowTitle: "", colTitle: "", describe: () => "" };
   /** @type {Plan} */
-  let plan = { left: 0, top: 0, bottom: 0, right: 0, cell: 1, tall: 1, angle: 0 };
+  let plan = { left: 0, top: 0, bottom: 0, right: 0, cell: 1, tall: 1, angle: 0, starts: new Float64Array(1) };
   /** @type {number | null} */
   let emphasis = null;
   /** @type {number | null} */
@@ -48,7 +53,7 @@ export function createMatrix(spec) {
   const widths = new Map();
   const measure = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
   const labelFont = () => `${LABEL_SIZE}px ${palette().mono}`;
-  const numbers = () => (labelsOnTop && data.colLabels[0]?.index !== undefined ? NUMBER_SIZE + 2 : 0);
+  const numbers = () => (labelsOnTop && data.colLabels.some(({ index }) => index !== undefined) ? NUMBER_SIZE + 2 : 0);
   const drawnRow = (/** @type {number} */ row) => (upward ? data.rows - 1 - row : row);
 
   /** @param {string} text */
@@ -65,29 +70,48 @@ export function createMatrix(spec) {
   const layout = (available) => {
     if (widths.size > 4000) widths.clear();
     const widest = (/** @type {Label[]} */ labels) => labels.reduce((most, label) => Math.max(most, widthOf(label.text)), 0);
-    const limit = Math.min(maxLabel, available * 0.3);
-    const [rowWidth, colWidth] = [Math.min(limit, widest(data.rowLabels)), Math.min(maxLabel, widest(data.colLabels))];
+    const limit = Math.min(longest(), available * 0.3);
+    const [rowWidth, colWidth] = [Math.min(limit, widest(data.rowLabels)), Math.min(longest(), widest(data.colLabels))];
     const left = Math.ceil(rowWidth) + 8;
-    const [least, most] = spec.cellWidth();
-    const snap = (/** @type {number} */ size) => Math.floor(size * devicePixelRatio) / devicePixelRatio;
-    const sized = (/** @type {number} */ before, /** @type {number} */ after) => Math.max(least, Math.min(most, snap((available - before - after) / Math.max(1, data.cols))));
+    const [asked, most] = spec.cellWidth();
+    // On paper nothing scrolls.
+    const least = surface.el.closest("[data-iw-figure]") ? 1 : asked;
+    const snap = (/** @type {number} */ size) => Math.floor(size * pixelsOf(surface.el)) / pixelsOf(surface.el);
+    const { narrow } = data;
+    const bands = narrow ? data.colLabels.reduce((count, _, col) => count + Number(narrow(col)), 0) : 0;
+    const wide = data.cols - bands;
+    const slim = Math.max(NARROW[0], Math.min(NARROW[1], snap((available - left - wide * least) / Math.max(1, bands))));
+    const sized = (/** @type {number} */ before, /** @type {number} */ after) => Math.max(least, Math.min(most, snap((available - before - after - bands * slim) / Math.max(1, wide))));
     let cell = sized(left, 0);
-    const angle = colWidth + 6 <= cell ? 0 : cell >= 16 ? 45 : 90;
+    const angle = bands ? 90 : colWidth + 6 <= cell ? 0 : cell >= 16 ? 45 : 90;
     const lean = angle === 45 ? colWidth * 0.71 : 0;
     const right = labelsOnTop ? Math.ceil(lean) : 2;
     // Leaning labels of the first columns reach left of their cells.
     const reach = angle !== 45 || labelsOnTop ? 0 : data.colLabels.reduce((most, label, col) =>
-      Math.max(most, Math.min(maxLabel, widthOf(label.text)) * 0.71 + 4 - (col + 0.5) * cell), 0);
+      Math.max(most, Math.min(longest(), widthOf(label.text)) * 0.71 + 4 - (col + 0.5) * cell), 0);
     const start = Math.max(left, Math.ceil(reach));
     cell = sized(start, right);
     const across = Math.ceil(angle === 0 ? LABEL_SIZE + 6 : angle === 45 ? lean + LABEL_SIZE + 4 : colWidth + 8) + numbers();
     const tall = (typeof spec.cellHeight === "function" ? spec.cellHeight() : spec.cellHeight) ?? cell;
-    plan = { left: start, right, cell, tall, angle, top: TITLE_SIZE + 4 + (labelsOnTop ? across : 0), bottom: labelsOnTop ? 2 : across };
-    return { width: plan.left + data.cols * cell + right, height: plan.top + data.rows * tall + plan.bottom };
+    const starts = new Float64Array(data.cols + 1);
+    for (let col = 0; col < data.cols; col++) starts[col + 1] = starts[col] + (narrow?.(col) ? slim : cell);
+    plan = { left: start, right, cell, tall, angle, starts, top: TITLE_SIZE + 4 + (labelsOnTop ? across : 0), bottom: labelsOnTop ? 2 : across };
+    return { width: plan.left + starts[data.cols] + right, height: plan.top + data.rows * tall + plan.bottom };
   };
 
   /** @param {Cell} cell */
-  const boxOf = ({ row, col }) => ({ x: plan.left + col * plan.cell, y: plan.top + drawnRow(row) * plan.tall, width: plan.cell, height: plan.tall });
+  const boxOf = ({ row, col }) => ({ x: xOf(col), y: plan.top + drawnRow(row) * plan.tall, width: xOf(col + 1) - xOf(col), height: plan.tall });
+  const xOf = (/** @type {number} */ col) => plan.left + (plan.starts[Math.min(col, data.cols)] ?? 0);
+  /** @param {number} x right of the labels @returns {number} the column there, as many as there are columns beyond the last */
+  const colAt = (x) => {
+    let [low, high] = [0, data.cols];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (plan.starts[middle + 1] > x) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  };
 
   const surface = createSurface({
     signal,
@@ -98,12 +122,13 @@ export function createMatrix(spec) {
     sticky: () => ({ left: plan.left, top: plan.top, bottom: plan.bottom }),
     describe: ({ row, col }) => data.describe(row, col),
     cellAt(x, y) {
-      const [col, drawn] = [Math.floor((x - plan.left) / plan.cell), Math.floor((y - plan.top) / plan.tall)];
+      const [col, drawn] = [colAt(x - plan.left), Math.floor((y - plan.top) / plan.tall)];
       const row = drawnRow(drawn);
-      return x >= plan.left && y >= plan.top && row >= 0 && row < data.rows && col < data.cols && col >= 0 ? { row, col } : null;
+      return x >= plan.left && y >= plan.top && row >= 0 && row < data.rows && col < data.cols ? { row, col } : null;
     },
     onPoint: spec.onPoint,
     onActivate: spec.onActivate,
+    onZoom: spec.onZoom,
     draw,
   });
 
@@ -114,7 +139,7 @@ export function createMatrix(spec) {
    */
   function draw(context, view, active) {
     const colours = palette();
-    const area = { x: plan.left, y: plan.top, width: Math.min(view.width - plan.left, data.cols * plan.cell - view.left), height: view.height - plan.top - plan.bottom };
+    const area = { x: plan.left, y: plan.top, width: Math.min(view.width - plan.left, plan.starts[data.cols] - view.left), height: view.height - plan.top - plan.bottom };
     context.save();
     context.beginPath();
     context.rect(area.x - 1, area.y - 1, area.width + 2, area.height + 2);
@@ -122,7 +147,7 @@ export function createMatrix(spec) {
     context.translate(-view.left, -view.top);
     drawCells(context, colours, view);
     for (const mark of data.marks ?? []) {
-      const box = { ...boxOf(mark), width: plan.cell * (mark.span ?? 1) };
+      const box = { ...boxOf(mark), width: xOf(mark.col + (mark.span ?? 1)) - xOf(mark.col) };
       if (outside(box, view)) continue;
       drawMark(context, box, mark.kind, mark.colour ? { ...colours, fg: mark.colour, faint: mark.colour, accent: mark.colour } : colours);
     }
@@ -136,7 +161,7 @@ export function createMatrix(spec) {
     const within = (/** @type {number} */ at, /** @type {number} */ end) => Math.max(0, Math.min(end, at));
     return {
       top: within(Math.floor(top / plan.tall), data.rows), bottom: within(Math.ceil((top + height - plan.top - plan.bottom) / plan.tall), data.rows),
-      left: within(Math.floor(left / plan.cell), data.cols), right: within(Math.ceil((left + width - plan.left) / plan.cell), data.cols),
+      left: colAt(left), right: within(colAt(left + width - plan.left - 1e-6) + 1, data.cols),
     };
   }
 
@@ -149,16 +174,20 @@ export function createMatrix(spec) {
       painted = wanted;
       paintImage(image, data, painted, drawnRow);
     }
-    const [x, y] = [plan.left + painted.left * plan.cell, plan.top + painted.top * plan.tall];
-    if (image.width && image.height) context.drawImage(image, x, y, image.width * plan.cell, image.height * plan.tall);
+    const y = plan.top + painted.top * plan.tall;
+    // One piece for each run of columns of one width.
+    for (let from = painted.left, to = from; image.height && from < painted.right; from = to) {
+      for (to = from + 1; to < painted.right && !data.narrow?.(to) === !data.narrow?.(from); to++);
+      context.drawImage(image, from - painted.left, 0, to - from, image.height, xOf(from), y, xOf(to) - xOf(from), image.height * plan.tall);
+    }
     if (Math.min(plan.cell, plan.tall) >= 6) {
       context.fillStyle = colours.bg;
-      for (let col = Math.max(1, seen.left); col < seen.right; col++) context.fillRect(plan.left + col * plan.cell - 0.5, plan.top, 1, data.rows * plan.tall);
-      for (let row = Math.max(1, seen.top); row < seen.bottom; row++) context.fillRect(plan.left, plan.top + row * plan.tall - 0.5, data.cols * plan.cell, 1);
+      for (let col = Math.max(1, seen.left); col < seen.right; col++) context.fillRect(xOf(col) - 0.5, plan.top, 1, data.rows * plan.tall);
+      for (let row = Math.max(1, seen.top); row < seen.bottom; row++) context.fillRect(plan.left, plan.top + row * plan.tall - 0.5, plan.starts[data.cols], 1);
     }
     spec.onView?.(seen);
     const { text } = data;
-    if (!text || plan.cell < 22 || plan.tall < 12) return;
+    if (!text || !colours.written || plan.cell < 22 || plan.tall < 12) return;
     const size = Math.min(11, Math.floor(plan.tall * 0.72));
     context.font = `${size}px ${colours.mono}`;
     context.textAlign = "center";
@@ -167,11 +196,11 @@ export function createMatrix(spec) {
     for (let drawn = seen.top; drawn < seen.bottom; drawn++) {
       const [row, y] = [drawnRow(drawn), plan.top + (drawn + 0.5) * plan.tall];
       for (let col = seen.left; col < seen.right; col++) {
-        const written = text(row, col, letters);
+        const written = data.narrow?.(col) ? "" : text(row, col, letters);
         const behind = written ? data.colour(row, col) : null;
         if (!behind) continue;
         context.fillStyle = inkOn(behind);
-        context.fillText(elide(written, letters), plan.left + (col + 0.5) * plan.cell, y + 0.5);
+        context.fillText(elide(written, letters), (xOf(col) + xOf(col + 1)) / 2, y + 0.5);
       }
     }
   }
@@ -186,7 +215,7 @@ export function createMatrix(spec) {
     const { cell, tall, left, top, bottom, angle } = plan;
     const letter = measureLetter(context, labelFont());
     const floor = view.height - bottom;
-    const right = Math.min(view.width - (labelsOnTop ? 0 : plan.right), left + data.cols * cell);
+    const right = Math.min(view.width - (labelsOnTop ? 0 : plan.right), left + plan.starts[data.cols]);
     context.textBaseline = "middle";
     /** @param {Label} label @param {boolean} on */
     const style = (label, on) => {
@@ -203,9 +232,9 @@ export function createMatrix(spec) {
       context.fillText(elide(label.text, Math.floor((left - 8) / letter)), left - 5, y);
     });
     const everyCol = angle === 90 ? Math.ceil((LABEL_SIZE + 1) / cell) : 1;
-    const room = Math.floor((angle === 0 ? cell : maxLabel) / letter);
+    const room = Math.floor((angle === 0 ? cell : longest()) / letter);
     data.colLabels.forEach((label, col) => {
-      const x = left + (col + 0.5) * cell - view.left;
+      const x = (xOf(col) + xOf(col + 1)) / 2 - view.left;
       const on = active?.col === col || emphasis === col;
       if (x < left || x > right || !(on || (col % everyCol === 0 && !crowded(active?.col, col, everyCol)))) return;
       style(label, on);
@@ -217,7 +246,7 @@ export function createMatrix(spec) {
       const leaning = angle === 45 && labelsOnTop ? Math.floor(((view.width - x) / 0.71 - 6) / letter) : room;
       context.fillText(elide(label.text, Math.min(room, leaning)), 0, angle === 0 && labelsOnTop ? -4 : 0);
       context.restore();
-      if (!numbers()) return;
+      if (!numbers() || label.index === undefined) return;
       context.font = `${NUMBER_SIZE}px ${colours.ui}`;
       context.fillStyle = on ? colours.accent : colours.mute;
       context.textAlign = "center";
@@ -259,6 +288,7 @@ export function createMatrix(spec) {
     repaint: surface.repaint,
     moveTo: surface.moveTo,
     lookAt: surface.lookAt,
+    scrollTo: surface.scrollTo,
     cursor: surface.cursor,
     focus: surface.focus,
     active: surface.active,

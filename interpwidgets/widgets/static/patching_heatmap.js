@@ -1,9 +1,10 @@
 // PatchingHeatmap: what each activation carries of the difference between two prompts; run one patch, several, or a layer's heads.
 import { h, fill, attribute, coalesce } from "./dom.js";
+import { bandName, createFold } from "./bands.js";
 import { decode } from "./wire.js";
 import { legend } from "./color.js";
-import { cellName, cellOf, countUnknown, effectBound, effectOf, effectWords, isEstimate, METRIC_NAMES, sameCell, strongestRow, valueAt, writeNumber } from "./effect.js";
-import { effectCells, emptySweep } from "./effect_map.js";
+import { cellName, cellOf, countUnknown, effectBound, effectOf, effectWords, isEstimate, METRIC_NAMES, sameCell, strongestCol, strongestRow, valueAt, writeNumber } from "./effect.js";
+import { effectCells, emptySweep, wholeSweep } from "./effect_map.js";
 import { createFrame } from "./frame.js";
 import { createMatrix } from "./matrix.js";
 import { answerCaption, predictionOf, predictionTable } from "./predictions.js";
@@ -57,8 +58,9 @@ function render(host) {
       wire.request("run", { clean, corrupted });
     },
     onHover(position) {
-      if (sweep?.dims[1] === "position") map.emphasise(position);
-      inset.emphasise(position);
+      const col = position === null ? null : fold.colOf(position);
+      if (sweep?.dims[1] === "position") map.emphasise(col, "columns");
+      inset.emphasise(col, "columns");
       SIDES.forEach((each) => prompts[each].highlight(position === null ? [] : [position]));
     },
   })]));
@@ -66,20 +68,20 @@ function render(host) {
   const task = taskControls({ onSet: set, byId: () => prompt("clean").text === null });
   const look = { signal, palette: frame.palette };
   /** @param {Sweep} grid @returns {[number, number]} */
-  const widths = (grid) => [12, Math.max(12, Math.min(64, Math.floor(natural() / grid.values.shape[1])))];
+  const widths = (grid) => (folded(grid) ? [26, 46] : [12, Math.max(12, Math.min(64, Math.floor(natural() / grid.values.shape[1])))]);
   const map = createMatrix({
-    ...look, upward: true, maxHeight: 640, cellWidth: () => widths(shown()), cellHeight: () => Math.max(10, Math.min(24, Math.floor(480 / shown().values.shape[0]))),
+    ...look, upward: true, maxHeight: 640, maxLabel: () => (folded(shown()) ? 106 : 96), cellWidth: () => widths(shown()), cellHeight: () => Math.max(10, Math.min(24, Math.floor(480 / shown().values.shape[0]))),
     onPoint(cell, source) {
       if (cell && source === "keyboard") layer = cell.row;
       point(shown(), readout, cell);
       redrawControls();
     },
-    onActivate: (cell, event) => patch(shown(), cell, event.shiftKey),
+    onActivate: (cell, event) => patch(shown(), cell, event),
   });
   const inset = createMatrix({
-    ...look, maxHeight: 480, cellWidth: () => widths(drill ?? shown()), cellHeight: 16,
+    ...look, maxHeight: 480, maxLabel: () => (folded(shown()) ? 106 : 96), cellWidth: () => widths(drill ?? shown()), cellHeight: 16,
     onPoint: (cell) => drill && point(drill, insetReadout, cell),
-    onActivate: (cell, event) => drill && patch(drill, cell, event.shiftKey),
+    onActivate: (cell, event) => drill && patch(drill, cell, event),
   });
   const table = predictionTable({ label: "Predictions" });
 
@@ -89,13 +91,17 @@ function render(host) {
   const [readout, insetReadout] = readouts;
   const scale = legend();
   const descend = h("button", { type: "button", class: "iw-button", "aria-keyshortcuts": "D", onclick: () => openDrill(drillLayer()) });
+  const closeBands = h("button", { type: "button", class: "iw-button", title: "Fold all positions into bands again; Esc folds the last ones", onclick: () => {
+    fold.closeAll();
+    redraw();
+  } }, "Fold all");
   const clear = h("button", { type: "button", class: "iw-button", hidden: true, onclick: () => choose([]) }, "Clear");
   const close = h("button", { type: "button", class: "iw-button", onclick: () => openDrill(null) }, "Close");
   const filling = h("div", { class: "iw-patching__fill", "aria-hidden": "true" });
   const holder = h("div", { onkeydown: (/** @type {KeyboardEvent} */ event) => keyOnMap(event) }, map.el);
   const insetHolder = h("div", {}, inset.el);
   const mapSection = h("section", { class: "iw-patching__map", "aria-label": "Patching map" },
-    h("div", { class: "iw-controls" }, mapCaption, descend), readout, filling, holder, scale.el);
+    h("div", { class: "iw-controls" }, mapCaption, closeBands, descend), readout, filling, holder, scale.el);
   const drillSection = h("section", { class: "iw-patching__drill", hidden: true,
     onkeydown: (/** @type {KeyboardEvent} */ event) => {
       if (event.key !== "Escape") return;
@@ -110,9 +116,9 @@ function render(host) {
   // A map of heads is less tall than one of tokens: the place of the taller is kept.
   let [tallest, across] = [0, 0];
   const keep = new ResizeObserver(() => {
-    const { width, height } = map.el.getBoundingClientRect();
-    tallest = Math.round(width) === across ? Math.max(tallest, height) : height;
-    across = Math.round(width);
+    const { offsetWidth: width, offsetHeight: height } = map.el;
+    tallest = width === across ? Math.max(tallest, height) : height;
+    across = width;
     holder.style.minHeight = `${tallest}px`;
   });
   keep.observe(map.el);
@@ -120,13 +126,19 @@ function render(host) {
 
   /** @param {Side} side @returns {Prompt} */
   const prompt = (side) => model.get("_prompts")?.[side] ?? { text: "", bos: "", tokens: [] };
+  const words = (/** @type {Side} */ side) => prompt(side).tokens.map((token) => token.text);
   const setting = (/** @type {string} */ name) => (name in wanted ? wanted[name] : model.get(name));
   const share = (/** @type {Sweep} */ grid) => setting("normalize") !== false && !grid.gap_is_zero;
   const positions = () => Math.max(1, prompt("clean").tokens.length);
   const heads = () => Number(model.get("_header")?.heads ?? 1);
-  const natural = () => Math.max(300, positions() * (positions() > 20 ? 24 : 46), Math.min(12, heads()) * 36);
+  const natural = () => Math.max(300, fold.anyBand() ? fold.columns().length * 24 : positions() * (positions() > 20 ? 24 : 46), Math.min(12, heads()) * 36);
+  const fold = createFold();
+  /** @param {Sweep} grid */
+  const folded = (grid) => grid.dims[1] === "position" && fold.anyBand();
+  /** @param {Sweep} grid @returns {import("./bands.js").Span[]} */
+  const columns = (grid) => (grid.dims[1] === "position" && grid.values.shape[1] === positions() ? fold.columns() : grid.values.data.length ? Array.from({ length: grid.values.shape[1] }, (_, col) => [col, col + 1]) : []);
   /** @returns {Sweep} the newest map, or the empty frame of the one to come */
-  const shown = () => sweep ?? emptySweep(setting("site") ?? "resid_pre", model.get("_header") ?? {}, SIDES.map((side) => prompt(side).tokens.map((token) => token.text)), setting("direction"));
+  const shown = () => sweep ?? emptySweep(setting("site") ?? "resid_pre", model.get("_header") ?? {}, SIDES.map(words), setting("direction"));
   const drillLayer = () => layer ?? chosen[chosen.length - 1]?.layer ?? (sweep?.dims[0] === "layer" ? strongestRow(sweep) : 0);
 
   /** @param {Record<string, any>} changes */
@@ -135,9 +147,15 @@ function render(host) {
     wire.request("set", changes);
     redraw();
   }
-  /** @param {Sweep} grid @param {Cell} cell @param {boolean} jointly */
-  function patch(grid, { row, col }, jointly) {
-    const cell = cellOf(grid, row, col);
+  /** @param {Sweep} grid @param {Cell} at where it is drawn @param {MouseEvent | KeyboardEvent} event */
+  function patch(grid, { row, col: at }, { shiftKey: jointly }) {
+    const [first, end] = columns(grid)[at];
+    if (end - first > 1) {
+      frame.announce(fold.open(at, jointly) ? `opened: columns from position ${first} on` : "the same in both prompts: there is nothing to open");
+      redraw();
+      return;
+    }
+    const cell = cellOf(grid, row, first);
     layer = cell.layer;
     const others = chosen.filter((each) => !sameCell(each, cell));
     choose(!jointly ? [cell] : others.length < chosen.length ? others : [...chosen, cell]);
@@ -157,17 +175,29 @@ function render(host) {
   function keyOnMap(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Escape" && chosen.length) choose([]);
+    else if (event.key === "Escape" && fold.close()) redraw();
     else if (event.key.toLowerCase() === "d" && BY_HEAD.includes(shown().site)) openDrill(map.active()?.row ?? drillLayer());
   }
 
   /** @param {Sweep} grid @param {HTMLElement} line @param {Cell | null} cell */
   function point(grid, line, cell) {
     attribute(line, "data-idle", cell ? null : "true");
-    const hint = grid.doubt ? h("span", { class: "iw-patching__doubt" }, grid.doubt) : "Point at a cell for its value. A click, or Enter, runs that patch; with Shift it joins those chosen before.";
-    fill(line, cell ? sentence(grid, cell.row, cell.col) : hint);
-    const at = cell && grid.dims[1] === "position" ? [cell.col] : [];
+    const hint = grid.doubt ? h("span", { class: "iw-patching__doubt" }, grid.doubt) : `Point at a cell for its value. A click, or Enter, runs that patch; with Shift it joins those chosen before.${folded(grid) ? " A narrow column opens." : ""}`;
+    fill(line, cell ? says(grid, cell.row, cell.col) : hint);
+    const [first, end] = cell && grid.dims[1] === "position" ? columns(grid)[cell.col] : [0, 0];
+    const at = Array.from({ length: end - first }, (_, index) => first + index);
     // The map and its inset share the prompts: the one that is left alone does not wipe what the other points at.
     if (cell || !(map.active() ?? inset.active())) SIDES.forEach((side) => prompts[side].highlight(at));
+  }
+  /** @param {Sweep} grid @param {number} row @param {number} at where it is drawn @returns {string} */
+  function says(grid, row, at) {
+    const span = columns(grid)[at];
+    if (span[1] - span[0] === 1) return sentence(grid, row, span[0]);
+    const place = `${cellName(cellOf(grid, row, span[0])).replace(/ · .*/, "")} positions ${bandName(span)}`;
+    if (span[1] <= (grid.first ?? 0)) return `${place}: the same in both prompts, so that a patch changes nothing`;
+    const strongest = strongestCol(grid, row, span);
+    const known = !Number.isNaN(valueAt(grid, row * grid.values.shape[1] + strongest));
+    return known ? `${place}, largest effect: ${sentence(grid, row, strongest)}` : `${place}: not run yet`;
   }
   /** @param {Sweep} grid @param {number} row @param {number} col */
   function sentence(grid, row, col) {
@@ -184,7 +214,7 @@ function render(host) {
       `patched ${METRIC_NAMES[grid.metric] ?? grid.metric} ${writeNumber(value)}${units} · clean ${writeNumber(grid.clean)} · corrupted ${writeNumber(grid.corrupted)}`;
   }
 
-  const describe = (/** @type {Sweep} */ grid) => (/** @type {number} */ row, /** @type {number} */ col) => sentence(grid, row, col).replace("\n", " · ");
+  const describe = (/** @type {Sweep} */ grid) => (/** @type {number} */ row, /** @type {number} */ col) => says(grid, row, col).replace("\n", " · ");
 
   function draw() {
     const differing = new Set(/** @type {number[]} */ (model.get("_prompts")?.differing ?? []));
@@ -217,13 +247,15 @@ function render(host) {
   }
 
   function drawMaps() {
+    fold.update(model.get("_prompts")?.edges ?? null, positions(), model.get("_prompts")?.edges && sweep?.first ? 1 : 0);
     const grid = shown();
+    closeBands.hidden = !fold.anyOpen() || !(folded(grid) || drill);
     const grids = drill ? [grid, drill] : [grid];
     const bound = effectBound(grids, share(grid));
-    attribute(frame.root, "data-shape", positions() > 32 ? "wide" : "compact");
+    attribute(frame.root, "data-shape", Math.min(positions(), fold.columns().length) > 32 ? "wide" : "compact");
     frame.root.style.setProperty("--iw-natural", `${natural() + 70}px`);
     const style = { colours: frame.palette(), bound, share: share(grid), chosen };
-    map.update(`${grid.site} patching effect, ${grid.dims.join(" by ")}`, effectCells(grid, { ...style, upward: true, describe: describe(grid) }));
+    map.update(`${grid.site} patching effect, ${grid.dims.join(" by ")}`, effectCells(grid, { ...style, columns: columns(grid), upward: true, describe: describe(grid) }));
     const unknown = sweep ? countUnknown(sweep) : 0;
     const count = grid.values.data.length;
     fill(mapCaption, h("b", {}, grid.site), `, ${grid.dims.join(" by ")}${unknown ? `: ${count - unknown} of ${count} cells${grid.stopped ? ", stopped" : ""}` : ""}`);
@@ -233,7 +265,7 @@ function render(host) {
       kind: "div", ticks: [{ at: 0, text: `−${end}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${end}` }],
       unit: !share(grid) ? `change in ${name}${grid.units ? `, ${grid.units}` : ""}`
         : grid.direction === "denoise" ? "share of the clean–corrupted gap: 1 = all restored" : "share of the clean–corrupted gap: −1 = all lost",
-      note: unknown && grid.estimate ? "hatched: estimate (attribution patching)" : unknown || !sweep ? "hatched: not run yet" : undefined,
+      note: unknown && !sweep?.estimate && folded(grid) ? "hatched: not all run yet" : unknown && grid.estimate ? "hatched: estimate (attribution patching)" : unknown || !sweep ? "hatched: not run yet" : undefined,
     });
     warning.hidden = !sweep?.gap_is_zero;
     fill(warning, sweep?.gap_is_zero ? `Clean and corrupted score the same (${name} ${writeNumber(sweep.clean)}${sweep.units ? ` ${sweep.units}` : ""}): with no gap to divide by, raw changes are shown. Are these the prompts${grid.metric === "kl" ? "" : " and tokens"} you mean?` : "");
@@ -242,7 +274,7 @@ function render(host) {
     if (drill) {
       attribute(drillSection, "aria-label", `L${drill.layer} heads`);
       fill(insetCaption, h("b", {}, `L${drill.layer} heads`), `: ${drill.site}, head by position, in the colours of the map above`);
-      inset.update(`${drill.site} patching effect of L${drill.layer}, head by position`, effectCells(drill, { ...style, describe: describe(drill) }));
+      inset.update(`${drill.site} patching effect of L${drill.layer}, head by position`, effectCells(drill, { ...style, columns: columns(drill), describe: describe(drill) }));
       point(drill, insetReadout, inset.active());
     }
     redrawControls();
@@ -255,7 +287,7 @@ function render(host) {
     attribute(clear, "aria-label", chosen.length > 1 ? `Clear the ${chosen.length} patched cells` : "Clear the patched cell");
     attribute(tableCaption, "title", names.join("\n"));
     fill(tableCaption, ...answerCaption(model.get("_header"), prompt("clean")), one ? h("b", {}, ` with ${names[0]} patched`)
-      : chosen.length ? h("b", {}, ` with ${chosen.length} cells patched jointly`) : " · click a cell to run that patch");
+      : chosen.length ? h("b", {}, ` with ${chosen.length} cells patched jointly`) : h("span", { class: "iw-guide" }, " · click a cell to run that patch"));
     const remark = patched && sweep ? patched.effect_text ?? effectText(patched, sweep) : "";
     table.update(patched?.rows ?? [], [{ key: "clean", label: "clean", quiet: true }, { key: "corrupted", label: "corrupted", quiet: true }, { key: "patched", label: "patched" }], remark, predictionOf(model.get("_header")));
   }
@@ -275,7 +307,7 @@ function render(host) {
   /** @param {any} result @returns {Sweep | null} */
   const decoded = (result) => {
     const values = decode(result?.values);
-    return values && { ...result, values, estimate: decode(result.estimate) };
+    return values && wholeSweep({ ...result, values, estimate: decode(result.estimate) }, { position: words("clean"), corrupted: words("corrupted") });
   };
   follow("_sweep", (result) => {
     const next = decoded(result);

@@ -1,5 +1,5 @@
 // The popover that replaces one token of the prompt: typed, or chosen from what the model itself expected there.
-import { h, fill } from "./dom.js";
+import { h, fill, enlarged } from "./dom.js";
 import { predictionTable } from "./predictions.js";
 
 /**
@@ -62,6 +62,8 @@ export function createReplace({ signal, onReplace }) {
   return {
     el,
     close,
+    /** @returns {number | null} the position that is being replaced */
+    position: () => target?.position ?? null,
     /** @param {ReplaceTarget} next */
     open(next) {
       target = next;
@@ -74,8 +76,9 @@ export function createReplace({ signal, onReplace }) {
       table.update(alternatives, [{ key: "baseline", label: `expected after position ${position - 1}` }], remark);
       el.hidden = false;
       const [bounds, at] = [/** @type {HTMLElement} */ (el.offsetParent ?? el).getBoundingClientRect(), anchor.getBoundingClientRect()];
-      el.style.left = `${Math.max(4, Math.min(at.left - bounds.left, bounds.width - el.offsetWidth - 4))}px`;
-      el.style.top = `${at.bottom - bounds.top + 2}px`;
+      const zoom = enlarged(el);
+      el.style.left = `${Math.max(4, Math.min(at.left - bounds.left, bounds.width - zoom * el.offsetWidth) / zoom - 4)}px`;
+      el.style.top = `${(at.bottom - bounds.top) / zoom + 2}px`;
       preview();
       input.focus({ preventScroll: true });
       input.select();

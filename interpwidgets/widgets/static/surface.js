@@ -1,5 +1,6 @@
 // A canvas that is a grid to the keyboard and to screen readers: sizing, scrolling, pointing; what is drawn is the caller's.
-import { h, attribute, coalesce } from "./dom.js";
+import { h, attribute, coalesce, enlarged, pixelsOf } from "./dom.js";
+import { followGestures } from "./gestures.js";
 
 /**
  * @typedef {{row: number, col: number}} Cell
@@ -7,6 +8,9 @@ import { h, attribute, coalesce } from "./dom.js";
  * @typedef {{x: number, y: number, width: number, height: number}} Box
  * @typedef {ReturnType<typeof createSurface>} Surface
  */
+
+/** By how much a key zooms; 0 is the whole. @type {Record<string, number>} */
+const ZOOM_KEYS = { "+": 1.6, "=": 1.6, "-": 1 / 1.6, 0: 0 };
 
 /**
  * Where a navigation key leads.
@@ -38,10 +42,11 @@ export function stepInGrid(key, { row, col }, { rows, cols, upward = false }) {
  *   describe: (cell: Cell) => string,
  *   onPoint?: (cell: Cell | null, source: "pointer" | "keyboard") => void,
  *   onActivate?: (cell: Cell, event: MouseEvent | KeyboardEvent) => void,
+ *   onZoom?: (factor: number, cell: Cell, at?: {x: number, y: number}) => boolean,
  *   maxHeight?: number,
  *   sticky?: () => {left: number, top: number, bottom: number},
  * }} spec `layout` is asked for the content's size whenever the width changes; `cellAt` and `boxOf` are in content pixels
- *   except that x and y inside `sticky` margins are the view's own
+ *   except that x and y inside `sticky` margins are the view's own; `onZoom` is told which cell is to stay where it is, at a place of the view if a pointer zooms, and says whether it zooms at all; 0 is the whole
  */
 export function createSurface(spec) {
   const { signal, maxHeight = Infinity } = spec;
@@ -62,11 +67,12 @@ export function createSurface(spec) {
   let hover = null;
   let focused = false;
   let unseen = false;
+  /** @type {{x: number, y: number} | boolean} where the cursor is to be, or in the middle */
   let centred = false;
   const active = () => hover ?? (focused ? cursor : null);
   /** @returns {View} */
   const view = () => ({ left: scroller.scrollLeft, top: scroller.scrollTop, width: canvas.clientWidth, height: canvas.clientHeight });
-  const pixels = () => window.devicePixelRatio || 1;
+  const pixels = () => pixelsOf(el);
 
   const fit = () => {
     let size = spec.layout(width);
@@ -110,8 +116,10 @@ export function createSurface(spec) {
   };
   /** Of the layout that there is now; what is drawn before the next one has other cells. */
   const centre = () => {
-    centred = false;
     const box = spec.boxOf(cursor);
+    const at = centred;
+    centred = false;
+    if (typeof at === "object") return scroller.scrollTo(box.x + box.width / 2 - at.x, box.y + box.height / 2 - at.y);
     const [{ left, top, bottom }, seen] = [spec.sticky?.() ?? { left: 0, top: 0, bottom: 0 }, view()];
     scroller.scrollTo(box.x + (box.width - left - seen.width) / 2, box.y + (box.height - top - seen.height + bottom) / 2);
   };
@@ -146,10 +154,10 @@ export function createSurface(spec) {
     moved();
     spec.onPoint?.(cell, source);
   };
-  /** @param {MouseEvent} event */
+  /** @param {{clientX: number, clientY: number}} event */
   const under = (event) => {
     const bounds = canvas.getBoundingClientRect();
-    const [x, y, seen] = [event.clientX - bounds.left, event.clientY - bounds.top, view()];
+    const [x, y, seen] = [(event.clientX - bounds.left) / enlarged(el), (event.clientY - bounds.top) / enlarged(el), view()];
     const { left, top, bottom } = spec.sticky?.() ?? { left: 0, top: 0, bottom: 0 };
     return spec.cellAt(x < left ? x : x + seen.left, y < top || y > seen.height - bottom ? y : y + seen.top, seen);
   };
@@ -164,6 +172,11 @@ export function createSurface(spec) {
     else if (box.y + box.height > seen.top + seen.height - bottom) scroller.scrollTop = box.y + box.height - seen.height + bottom;
   };
 
+  const { onZoom } = spec;
+  if (onZoom) followGestures(scroller, (factor, at) => {
+    const bounds = canvas.getBoundingClientRect();
+    return onZoom(factor, under(at) ?? cursor, { x: (at.clientX - bounds.left) / enlarged(el), y: (at.clientY - bounds.top) / enlarged(el) });
+  }, signal);
   scroller.onscroll = paint;
   scroller.onpointermove = (event) => {
     const cell = under(event);
@@ -193,6 +206,11 @@ export function createSurface(spec) {
   };
   scroller.onkeydown = (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.key in ZOOM_KEYS && onZoom?.(ZOOM_KEYS[event.key], cursor)) {
+      event.preventDefault();
+      event.stopPropagation();
+      return;
+    }
     const enter = event.key === "Enter" || event.key === " ";
     const next = enter ? null : stepInGrid(event.key, cursor, spec.grid());
     if (!enter && !next) return;
@@ -222,11 +240,19 @@ export function createSurface(spec) {
       unseen = true;
       moved();
     },
-    /** @param {Cell} cell is to be the keyboard's place, and in the middle, when the grid is next laid out */
-    lookAt(cell) {
+    /** @param {Cell} cell is to be the keyboard's place, and in the middle or `at` a place of the view, when the grid is next laid out @param {{x: number, y: number}} [at] */
+    lookAt(cell, at) {
+      cursor = cell;
+      centred = at ?? true;
+      hover = null;
+    },
+    /** @param {Cell} cell to the middle, at once */
+    scrollTo(cell) {
+      const kept = cursor;
       cursor = cell;
       centred = true;
-      hover = null;
+      centre();
+      cursor = kept;
     },
     cursor: () => cursor,
     focus: () => scroller.focus({ preventScroll: true }),

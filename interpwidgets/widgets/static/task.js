@@ -49,13 +49,14 @@ export function taskControls({ onSet, byId }) {
     onChoose: (value) => onSet({ normalize: value === "share" }),
   });
   const facts = h("span", { class: "iw-hint" });
+  const inWords = h("p", { class: "iw-caption iw-figure__only" });
   const row = (/** @type {string} */ name, /** @type {Node[]} */ ...parts) =>
     h("div", { class: "iw-row", role: "group", "aria-label": name }, h("span", { class: "iw-row__label" }, name), h("div", { class: "iw-controls" }, ...parts));
   const caption = (/** @type {string} */ text) => h("span", { class: "iw-hint" }, text);
   return {
     el: h("div", { class: "iw-task" },
       row("patch", h("span", { class: "iw-field" }, residual.el, caption("by position")), h("span", { class: "iw-field" }, head.el, caption("by head")), direction.el),
-      row("measure", metric.el, h("span", { class: "iw-field" }, answer.el, minus, foil.el), scale.el, facts)),
+      row("measure", metric.el, h("span", { class: "iw-field" }, answer.el, minus, foil.el), scale.el, facts), inWords),
     /** @param {Settings} settings */
     update(settings) {
       const { site, sites, task } = settings;
@@ -70,7 +71,10 @@ export function taskControls({ onSet, byId }) {
       foil.update(settings.foil, task?.foil.id);
       direction.update(settings.direction);
       scale.update(settings.normalize && !task?.gap_is_zero ? "share" : "raw", task?.gap_is_zero ? { share: "Clean and corrupted score the same: there is no gap to divide by" } : {});
-      fill(facts, task ? `clean ${writeNumber(task.clean)} · corrupted ${writeNumber(task.corrupted)}${task.units ? ` ${task.units}` : ""}` : "");
+      const values = task ? `clean ${writeNumber(task.clean)} · corrupted ${writeNumber(task.corrupted)}${task.units ? ` ${task.units}` : ""}` : "";
+      const tokens = task && settings.metric !== "kl" ? ` ${task.answer.text}${settings.metric === "logit_diff" ? ` − ${task.foil.text}` : ""}` : "";
+      fill(facts, values);
+      fill(inWords, `${settings.direction === "denoise" ? "denoising" : "noising"} · ${METRIC_NAMES[settings.metric] ?? settings.metric}${tokens} · ${values}`);
     },
   };
 }

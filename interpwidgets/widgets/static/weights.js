@@ -40,6 +40,28 @@ export function binOf(edges) {
   return bins;
 }
 
+/** Cells along the side of a tile: what has come of a long prompt's matrix is a small part of it. */
+const TILE = 64;
+
+/** @param {number} queries @param {number} keys @returns {{get: Weight, set: (query: number, key: number, row: Float32Array) => void}} NaN where nothing was set */
+function sparseWeights(queries, keys) {
+  const across = Math.ceil(keys / TILE);
+  /** @type {(Float32Array | undefined)[]} */
+  const tiles = new Array(across * Math.ceil(queries / TILE));
+  return {
+    get: (query, key) => tiles[Math.floor(query / TILE) * across + Math.floor(key / TILE)]?.[(query % TILE) * TILE + (key % TILE)] ?? NaN,
+    set(query, key, row) {
+      for (let from = 0; from < row.length; ) {
+        const at = Math.floor(query / TILE) * across + Math.floor((key + from) / TILE);
+        const inside = (key + from) % TILE;
+        const count = Math.min(TILE - inside, row.length - from);
+        (tiles[at] ??= new Float32Array(TILE * TILE).fill(NaN)).set(row.subarray(from, from + count), (query % TILE) * TILE + inside);
+        from += count;
+      }
+    },
+  };
+}
+
 /**
  * The selected head. Of a long prompt, bins come for the whole and exact weights for windows.
  * @param {any} base `_baseline_detail` @param {any} result `_detail`
@@ -61,29 +83,26 @@ export function detailOf(base, result) {
     baseline: (query, key) => before.data[query * bins + key] / scale,
     difference: (query, key) => (difference ? ((difference.data[query * bins + key] - 127) / 127) * bound : binned.now(query, key) - binned.baseline(query, key)),
   };
-  const all = coarse ? () => new Float32Array(queries * keys).fill(NaN) : null;
-  /** @type {Float32Array} NaN where a weight has not come */
-  const exactBefore = all?.() ?? /** @type {Float32Array} */ (before.data);
-  const exactNow = now === before ? exactBefore : all?.() ?? /** @type {Float32Array} */ (now.data);
+  const tiled = coarse ? { before: sparseWeights(queries, keys), now: sparseWeights(queries, keys) } : null;
+  const whole = (/** @type {Decoded} */ array) => /** @type {Weight} */ ((query, key) => array.data[query * keys + key]);
+  const exactBefore = tiled?.before.get ?? whole(before);
+  const exactNow = now === before ? exactBefore : tiled?.now.get ?? whole(now);
   /** @type {Weights} */
-  const exact = {
-    now: (query, key) => exactNow[query * keys + key],
-    baseline: (query, key) => exactBefore[query * keys + key],
-    difference: (query, key) => exactNow[query * keys + key] - exactBefore[query * keys + key],
-  };
+  const exact = { now: exactNow, baseline: exactBefore, difference: (query, key) => exactNow(query, key) - exactBefore(query, key) };
   return {
     stack, layer, head, acts, version, coarse, edges, keyEdges, queries, keys, binned, exact, kv_head: base.kv_head,
-    has: (/** @type {number} */ query, /** @type {number} */ key) => !Number.isNaN(exactBefore[query * keys + key]),
+    has: (/** @type {number} */ query, /** @type {number} */ key) => !Number.isNaN(exactBefore(query, key)),
     /** @param {any} window `_window` @returns {boolean} whether it was one of this head's */
     take(window) {
       const baseline = decode(window?.baseline);
-      if (!coarse || !baseline || window.version !== version) return false;
+      if (!tiled || !baseline || window.version !== version) return false;
       const changed = decode(window.now);
       const [[top, bottom], [left, right]] = [window.rows, window.cols];
       for (let query = top; query < bottom; query++) {
         const line = (query - top) * (right - left);
-        exactBefore.set(/** @type {Float32Array} */ (baseline.data).subarray(line, line + right - left), query * keys + left);
-        if (changed) exactNow.set(/** @type {Float32Array} */ (changed.data).subarray(line, line + right - left), query * keys + left);
+        const part = (/** @type {Decoded} */ { data }) => /** @type {Float32Array} */ (data).subarray(line, line + right - left);
+        tiled.before.set(query, left, part(baseline));
+        if (changed) tiled.now.set(query, left, part(changed));
       }
       return true;
     },

@@ -93,7 +93,7 @@ def tracks(length: int, layers: int, count: int = 3, *, now: bool = False) -> di
     return {
         "tracked": [token["id"] for token in named],
         "_tracks": {
-            "id": 1, "tokens": named, "probability": wire(probability), "rank": wire(rank),
+            "id": 1, "first": 0, "tokens": named, "probability": wire(probability), "rank": wire(rank),
             "now_probability": wire(probability * np.float32(0.6)) if now else None,
         },
     }  # fmt: skip

@@ -96,14 +96,14 @@ def mount(page: Page, entry: str, state: dict[str, Any], **options: Any) -> Moun
 
 def state_of(widget: Any) -> dict[str, Any]:
     """A real widget's traits, as the harness page takes them."""
-    return {k: _as_sent(v) for k, v in widget.get_state().items() if k not in ("_esm", "_css")}
+    return {k: as_sent(v) for k, v in widget.get_state().items() if k not in ("_esm", "_css")}
 
 
-def _as_sent(value: Any) -> Any:
+def as_sent(value: Any) -> Any:
     """A trait's value as the harness page takes it."""
     if isinstance(value, dict) and "view" in value:
         rest = {k: v for k, v in value.items() if k != "view"}
         return rest | {"base64": base64.b64encode(value["view"]).decode()}
     if isinstance(value, dict):
-        return {k: _as_sent(v) for k, v in value.items()}
-    return [_as_sent(v) for v in value] if isinstance(value, list | tuple) else value
+        return {k: as_sent(v) for k, v in value.items()}
+    return [as_sent(v) for v in value] if isinstance(value, list | tuple) else value

@@ -312,7 +312,9 @@ def test_a_saved_notebook_opens_with_its_picture_and_running_the_cell_makes_it_l
     notebook.page.goto("about:blank")
     notebook.open(notebook.server.root / "test.ipynb")
     expect(still).to_be_visible()
-    picture = notebook.page.get_by_role("img", name="attention of L23H3, query (row) to key (column), position 0 hidden")
+    picture = notebook.page.get_by_role(
+        "img", name="attention of L23H3, query (row) to key (column), position 0 hidden"
+    )
     expect(picture).to_be_visible()
     notebook.page.get_by_text("Python that shows this picture live again").click()
     expect(notebook.page.get_by_text("widget = iw.AttentionPattern(session,")).to_be_visible()

@@ -1,0 +1,64 @@
+"""Bands: runs of positions of a long prompt that are one column until they are opened, and what such a column shows."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from .base import Wire, to_wire
+
+MOST = 64  # positions that are drawn one by one: more would not fit on a screen as columns that can be read
+_WIDTH = 16
+_NONE = 255  # the code of a band in which nothing is known
+
+Kept = Literal["largest", "smallest", "farthest"]
+"""Which of a band's values it shows; "farthest" is the one of largest magnitude."""
+
+
+def band_edges(length: int, first: int = 0) -> list[int] | None:
+    """Where the bands of so many positions begin, and where the last one ends; None if each position has its column.
+
+    The positions before `first` are one band; the others have a column each if they are few enough.
+    """
+    if length <= MOST:
+        return None
+    step = 1 if length - first <= MOST else _WIDTH
+    return [*([0] if first else []), *range(first, length, step), length]
+
+
+def kept(values: np.ndarray, edges: list[int], which: Kept) -> np.ndarray:
+    """What each band shows of (row, position), (row, band); NaN where nothing is known."""
+    if which == "farthest":
+        rise, fall = (kept(values, edges, name) for name in ("largest", "smallest"))
+        return np.where(np.abs(rise) >= np.abs(fall), rise, fall)
+    best = np.fmax if which == "largest" else np.fmin
+    return best.reduceat(values, edges[:-1], axis=1)
+
+
+def in_codes(values: np.ndarray, which: Kept, *, log: bool = False) -> Wire:
+    """Bands, (row, band), in 8 bits between their extremes; `log`: even steps of log(1 + value), for values from 0 up.
+
+    Those "farthest" from 0 lie symmetrically about it.
+    """
+    scaled = np.log1p(values) if log else values
+    known = scaled[np.isfinite(scaled)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    if which == "farthest":
+        high = max(abs(low), abs(high))
+        low = -high
+    share = (scaled - low) / (high - low or 1.0)
+    codes = np.where(np.isnan(scaled), _NONE, np.rint(254 * np.nan_to_num(share.clip(0, 1))))
+    return {"codes": to_wire(codes.astype(np.uint8)), "low": low, "high": high, "log": log, "kept": which}
+
+
+def checked_window(asked: dict[str, Any], names: tuple[str, ...]) -> Wire:
+    """A window as the page asks for it, [first, end] of each of `names`. Raises ValueError for what is none."""
+    for name in names:
+        window = asked.get(name)
+        pair = (
+            window if isinstance(window, list | tuple) and [type(place) for place in window] == [int, int] else (1, 0)
+        )
+        if not 0 <= pair[0] < pair[1]:
+            raise ValueError(f"{name}={window!r}: a window is [first, end], two whole numbers in rising order")
+    return asked

@@ -1,0 +1,87 @@
+"""PatchingHeatmap at long prompts, a real widget behind the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+from playwright.sync_api import Locator, Page, expect
+
+import interpwidgets as iw
+from tests.browser.harness.live import Live
+from tests.models import tiny
+from tests.sent import array
+
+GRID = "resid_pre patching effect, layer by position"
+LENGTH = 150
+CLEAN = [int(i) for i in torch.randint(3, 97, (LENGTH,), generator=torch.Generator().manual_seed(0))]
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[iw.Session]:
+    with iw.Session(tiny("llama", max_position_embeddings=512)) as session:
+        yield session
+
+
+def show(page: Page, session: iw.Session, at: int, **settings: object) -> Live:
+    session.interventions.clear()
+    corrupted = [*CLEAN[:at], 3 + (CLEAN[at] - 2) % 90, *CLEAN[at + 1 :]]
+    return Live(page, "patching_heatmap.js", iw.PatchingHeatmap(session, clean=CLEAN, corrupted=corrupted, **settings))
+
+
+def grid(live: Live) -> Locator:
+    return live.page.get_by_role("grid", name=GRID)
+
+
+def columns(live: Live) -> int:
+    live.mounted.settle()
+    return int(grid(live).get_attribute("aria-colcount") or 0)
+
+
+def spoken(live: Live) -> str:
+    live.mounted.settle()
+    return grid(live).get_by_role("gridcell").inner_text()
+
+
+def press(live: Live, *keys: str) -> None:
+    grid(live).focus()
+    for key in keys:
+        live.page.keyboard.press(key)
+
+
+def effects(live: Live) -> tuple[list[float], int]:
+    """The effects of the lowest layer's patches, and the first position that differs."""
+    sweep = live.widget._sweep
+    gap = sweep["clean"] - sweep["corrupted"]
+    return [(float(v) - sweep["baseline"]) / gap for v in array(sweep["values"])[0]], sweep["first"]
+
+
+def test_what_is_the_same_in_both_is_one_column_that_stays_closed(page: Page, session: iw.Session) -> None:
+    live = show(page, session, at=140)
+    assert columns(live) == 1 + 10
+    press(live, "Home")
+    assert spoken(live) == "L0 positions 0–139: the same in both prompts, so that a patch changes nothing"
+    press(live, "Enter")
+    assert columns(live) == 1 + 10
+    assert live.mounted.requests() == []
+
+
+def test_a_band_says_its_largest_effect_and_opens(page: Page, session: iw.Session) -> None:
+    live = show(page, session, at=5)
+    values, first = effects(live)
+    assert columns(live) == 1 + 10
+    press(live, "Home", "ArrowRight")
+    most = max(range(16), key=lambda i: abs(values[i]))
+    assert spoken(live).startswith(f"L0 positions 5–20, largest effect: L0 · position {first + most} ")
+    press(live, "Enter")
+    assert columns(live) == 1 + 9 + 16
+    assert live.mounted.requests() == [], "opening is no patch"
+    assert re.match(r"L0 · position 5 clean .*: ", spoken(live))
+    press(live, "ArrowRight", "Enter")
+    assert live.mounted.requests()[-1]["cells"] == [{"site": "resid_pre", "layer": 0, "head": None, "position": 6}]
+    live.until(lambda: live.page.get_by_text("with resid_pre L0 · position 6 patched").is_visible())
+    press(live, "Escape", "Escape")
+    assert columns(live) == 1 + 10
+    expect(live.page.get_by_role("button", name="Fold all")).to_be_hidden()
