@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import operator
+import os
+import sys
 import time
 import traceback
 import warnings
@@ -11,10 +13,12 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, ClassVar, Self
+from uuid import uuid4
 
 import numpy as np
 import traitlets as t
 import xarray as xr
+from IPython.display import display
 from ipywidgets.widgets.widget import _instances
 
 from ..engine.forward import Cancelled
@@ -109,6 +113,8 @@ class LiveWidget(Looks, Exporting):
     _past: t.List[Wire] = t.List().tag(sync=True)
     """`history`, once the page has asked for it."""
     _past_wanted = t.Bool(False).tag(sync=True)
+    _still = t.Unicode().tag(sync=True)
+    """The id of the still pictures that the page hides while the widget is alive."""
 
     def __init__(self, session: Session, *, linked: bool = True, **settings: Any) -> None:
         self.session = session
@@ -123,7 +129,8 @@ class LiveWidget(Looks, Exporting):
         self._dormant = False
         self._visited = Past()
         self._observer = _weakly(self._on_experiments)
-        super().__init__(_title=self.title, _header=_header(session), _help=self._help_to_wire(session), **settings)
+        own = {"_header": _header(session), "_help": self._help_to_wire(session), "_still": f"iw-still-{uuid4().hex}"}
+        super().__init__(_title=self.title, **own, **settings)
         self._own_layout = None if "layout" in settings else self.layout
         self.comm.on_msg(_weakly(self._handle_msg))
         self._be_held(False)
@@ -157,8 +164,9 @@ class LiveWidget(Looks, Exporting):
         """
         name, entries = "session.interventions" if self.linked else "widget.experiments", self.experiments.entries
         experiments = code_of_experiments(name, entries)
-        defaults = {name: self.traits()[name].default_value for name in self.settings}
-        changed = [f"{name}={getattr(self, name)!r}" for name in self.settings if getattr(self, name) != defaults[name]]
+        defaults = {name: self.traits()[name].default_value for name in (*self.settings, *self.looks)}
+        given = {name: getattr(self, name) for name in defaults}
+        changed = [f"{name}={value!r}" for name, value in given.items() if value != defaults[name]]
         arguments = ["session", *self._arguments(), *changed, *([] if self.linked else ["linked=False"])]
         made = [f"widget = iw.{type(self).__name__}({', '.join(arguments)})", *self._calls()]
         lines = [*experiments, *made] if self.linked else [*made, *experiments]
@@ -189,7 +197,7 @@ class LiveWidget(Looks, Exporting):
 
     def _settings(self) -> dict[str, Any]:
         """What a view needs beside prompts, selection and experiments."""
-        return {name: getattr(self, name) for name in self.settings}
+        return {name: getattr(self, name) for name in (*self.settings, *self.looks)}
 
     def _question(self, view: View) -> Any:
         """What of a view makes the model run again."""
@@ -289,9 +297,11 @@ class LiveWidget(Looks, Exporting):
     def back_to(self, number: int) -> None:
         """Show a run of `history` again: its prompts, settings, selection and experiments.
 
-        Nothing runs that the session still holds. Undo takes the experiments back.
+        Nothing runs that the session still holds. Undo takes the experiments back. Looks stay as they are.
         """
-        self._apply(self._visited.view(number))
+        view = self._visited.view(number)
+        looks = {name: getattr(self, name) for name in self.looks}
+        self._apply(replace(view, settings=view.settings | looks))
 
     def _view(self) -> View:
         return View(
@@ -634,6 +644,19 @@ class LiveWidget(Looks, Exporting):
         data, metadata = bundle
         return encodable({**data, "text/html": self.static_frame()}), metadata
 
+    def _ipython_display_(self) -> None:
+        if _outputs_are_apart():
+            raise NotImplementedError  # IPython takes the bundle: one output cannot hide another there
+        bundle = super()._repr_mimebundle_()
+        if bundle is None:
+            return
+        self._be_held(True)
+        data, metadata = bundle
+        # An output of its own: of one with a widget, JupyterLab shows nothing else once the kernel has ended.
+        display(encodable(data), metadata=metadata, raw=True)
+        still = f'<div id="{self._still}">{self.static_frame()}</div>'
+        display(encodable({"text/html": still, "text/plain": ""}), raw=True)
+
     def static_frame(self) -> str:
         """What is on the screen as plain HTML, for places where no kernel runs."""
         for ticket in list(self._tickets.values()):
@@ -662,6 +685,11 @@ def _static_code(code: str) -> str:
     style = "font:12px/1.5 monospace;white-space:pre-wrap;overflow-wrap:anywhere"
     said = "Python that shows this picture live again"
     return f'<details><summary>{said}</summary><pre style="{style}">{html.escape(code)}</pre></details>'
+
+
+def _outputs_are_apart() -> bool:
+    """Whether the front end shows every output in a frame of its own: Colab and VS Code do."""
+    return "google.colab" in sys.modules or "VSCODE_PID" in os.environ
 
 
 def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:

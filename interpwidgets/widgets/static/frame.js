@@ -41,6 +41,8 @@ export function createFrame(host, { name, onTheme, picture }) {
   const foot = statusLine(wire, (text) => fill(live, text));
   const root = h("div", { class: `iw-root iw-${name}`, role: "figure" },
     ...parts.map((part) => ("el" in part ? part.el : part)), body, foot.el, looks.leave, live);
+  // A still picture stands in an output of its own, for the day when there is no kernel; it shows when this does not.
+  if (/^[\w-]+$/.test(host.model.get("_still") ?? "")) root.append(h("style", {}, `#${host.model.get("_still")} { display: none; }`));
 
   const look = followTheme(root, () => {
     palette = null;
