@@ -199,7 +199,7 @@ class AttentionPattern(LiveWidget):
         self.experiments.append(cut)
 
     def _ask(self) -> None:
-        tokens, acting = self._tokens, tuple(self.experiments)
+        tokens, acting, pinned = self._tokens, tuple(self.experiments), self.experiments.baseline
 
         def compute() -> Wire:
             stacks, whole = self._stacks(), self._keeps_all()
@@ -208,8 +208,8 @@ class AttentionPattern(LiveWidget):
             # The stream is kept for the next run to go on from, z so that a mean ablation needs no run of its own.
             kept = (*patterns, Site("resid_pre"))
             z = tuple(Site(on_stack(stack, "z")) for stack in stacks) if whole else ()
-            baseline = self.session.ask(tokens, (*kept, *z), reduce=bins)
-            now = self.session.ask(tokens, kept, acting, reduce=bins) if acting else baseline
+            baseline = self.session.ask(tokens, (*kept, *z), pinned, reduce=bins)
+            now = baseline if acting == pinned else self.session.ask(tokens, kept, acting, reduce=bins)
             self._baseline, self._now, self._held = baseline, now, self._with_layer(baseline, now)
             self._note_idle(acting, now.idle)
             return {

@@ -53,7 +53,17 @@ _FROM_PAGE = ("_request", "_view_count", "_past_wanted")  # of the wire's own tr
 
 _OF_HISTORY = ("undo", "redo", "toggle", "remove", "clear", "stop", "back_to")
 _OF_ALL = ("preset",)
-_OF_EXPERIMENTS = ("move", "rename", "set_strength", "group", "rename_group", "toggle_group", "remove_group")
+_OF_EXPERIMENTS = (
+    "move",
+    "rename",
+    "set_strength",
+    "group",
+    "rename_group",
+    "toggle_group",
+    "remove_group",
+    "pin",
+    "unpin",
+)
 _OF_FILES = ("to_csv", "to_html")
 """Requests that every widget answers: by itself, by its list of experiments, and with a file."""
 
@@ -107,6 +117,8 @@ class LiveWidget(Looks, Exporting):
     _status = t.Dict().tag(sync=True)
     _experiments: t.List[Wire] = t.List().tag(sync=True)
     _history = t.Dict().tag(sync=True)
+    _pinned: t.List[str] = t.List().tag(sync=True)
+    """What acts in the baseline, in words."""
     _code = t.Unicode().tag(sync=True)
     _run = t.Int(0).tag(sync=True)
     """The number of the run that is shown, in `history`."""
@@ -163,7 +175,7 @@ class LiveWidget(Looks, Exporting):
         out: `state` holds it.
         """
         name, entries = "session.interventions" if self.linked else "widget.experiments", self.experiments.entries
-        experiments = code_of_experiments(name, entries)
+        experiments = code_of_experiments(name, entries, self.experiments.baseline)
         defaults = {name: self.traits()[name].default_value for name in (*self.settings, *self.looks)}
         given = {name: getattr(self, name) for name in defaults}
         changed = [f"{name}={value!r}" for name, value in given.items() if value != defaults[name]]
@@ -201,7 +213,7 @@ class LiveWidget(Looks, Exporting):
 
     def _question(self, view: View) -> Any:
         """What of a view makes the model run again."""
-        return view.prompts, [e.intervention for e in view.experiments if e.on]
+        return view.prompts, [e.intervention for e in view.experiments if e.on], view.baseline
 
     def _adopt(self, view: View) -> Callable[[], None]:
         """What shows a view's prompts, settings and selection, but for running them.
@@ -312,6 +324,7 @@ class LiveWidget(Looks, Exporting):
             settings=self._settings(),
             selection=self.selection,
             experiments=self.experiments.entries,
+            baseline=self.experiments.baseline,
         )
 
     def _apply(self, view: View) -> None:
@@ -327,8 +340,8 @@ class LiveWidget(Looks, Exporting):
             warnings.warn(said, OtherModelWarning, stacklevel=3)
         with self.session.publishing, self.hold_sync():
             take()
-            if view.experiments != self.experiments.entries:
-                self.experiments.replace(view.experiments)
+            if (view.experiments, view.baseline) != (self.experiments.entries, self.experiments.baseline):
+                self.experiments.replace(view.experiments, view.baseline)
             self.refresh()
 
     def _checked_settings(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -611,6 +624,7 @@ class LiveWidget(Looks, Exporting):
         with self.session.publishing, self.hold_sync():
             self._experiments = [self._experiment_to_wire(e) for e in self.experiments.entries]
             self._history = {"undo": self.experiments.can_undo, "redo": self.experiments.can_redo}
+            self._pinned = [short_label(i) for i in self.experiments.baseline]
             self._code = self.code()
 
     def _experiment_to_wire(self, experiment: Experiment) -> Wire:

@@ -168,7 +168,8 @@ class Exporting(anywidget.AnyWidget):
         """Keep what is on the screen, for a page without a kernel."""
         shown = set(self.keys) - _OF_THE_HOST - _OF_THE_WIRE
         traits = {name: getattr(self, name) for name in sorted(shown)}
-        self._recording.add(Result(self._depends_on(), self.experiments.entries, traits))
+        question = self._depends_on() | {"baseline": [repr(i) for i in self.experiments.baseline]}
+        self._recording.add(Result(question, self.experiments.entries, traits))
 
     def _as_csv(self) -> str:
         columns = self._numbers()

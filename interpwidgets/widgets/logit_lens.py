@@ -173,14 +173,14 @@ class LogitLens(LiveWidget):
             self.refresh()
 
     def _ask(self) -> None:
-        tokens, acting = self._tokens, tuple(self.experiments)
+        tokens, acting, pinned = self._tokens, tuple(self.experiments), self.experiments.baseline
         metrics = tuple(m for m in UNITS if m in self._metrics)
         track = tuple(self.tracked)
 
         def compute() -> Wire:
             # Asked before the run: weights that change during it make the reading stale.
-            question = tokens.prompt, metrics, track, self.session.engine.version()
-            run = lens_run(self.session, tokens)
+            question = tokens.prompt, pinned, metrics, track, self.session.engine.version()
+            run = lens_run(self.session, tokens, pinned)
             stack = residual_stack(run)
             if self._reading is not None and question[-1] is not None and question == self._read_for:
                 reading = self._reading
@@ -198,7 +198,7 @@ class LogitLens(LiveWidget):
                 "_part": None,
                 "result": _both(reading, reading),
             }
-            if not acting:
+            if acting == pinned:
                 self._now_reading = None
                 return results | self._shown_to_wire(_Shown(self._readings, reading))
             disturbed = lens_run(self.session, tokens, acting)
