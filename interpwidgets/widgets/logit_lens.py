@@ -329,11 +329,16 @@ class LogitLens(LiveWidget):
         Sending the whole grid each time would cost hundreds of megabytes for a long prompt.
         """
         self._readings += 1
-        number, shown = self._readings, self.session.engine.architecture.n_layers + 1
+        number, shown, columns = self._readings, self.session.engine.architecture.n_layers + 1, 0
 
         def rows(so_far: xr.Dataset) -> Wire:
-            nonlocal shown
+            nonlocal shown, columns
             if _is_long(so_far):
+                known = int((so_far["top_token"].values[..., 0] >= 0).all(0).sum())
+                # A sixteenth more at least: each part is an overview of the whole.
+                if known - columns < so_far.sizes["position"] / 16:
+                    return {}
+                columns = known
                 place = {"id": self._result_id(), "reading": number, "rows": _row_names(so_far), "units": UNITS}
                 return {"_part": place | bands_to_wire(so_far)}
             unknown = np.flatnonzero((so_far["top_token"].values[..., 0] < 0).any(1))
