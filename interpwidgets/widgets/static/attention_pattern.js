@@ -335,7 +335,7 @@ function render(host) {
     const change = (/** @type {number} */ layer, /** @type {number} */ head) => changed?.data[layer * count + head] ?? 0;
     const binning = bins < queries() || keyBins < keys() ? `, largest of each ${together(queries(), bins)} × ${together(keys(), keyBins)} positions` : "";
     heads.update({
-      version: `${version} ${shown} ${frame.root.dataset.iwTheme}`,
+      version: `${version} ${shown} ${frame.root.dataset.iwTheme} ${frame.root.dataset.iwPalette}`,
       layers, heads: count, bins, keyBins, causal: causal(), present, skip, bound, value, selected, changed: change,
       ablated: new Set(overview.ablated.map(([layer, head]) => `${layer},${head}`)),
       cut: new Set(overview.cut.map(([layer, head]) => `${layer},${head}`)),
