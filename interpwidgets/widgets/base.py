@@ -117,8 +117,8 @@ class LiveWidget(Looks, Exporting):
     _status = t.Dict().tag(sync=True)
     _experiments: t.List[Wire] = t.List().tag(sync=True)
     _history = t.Dict().tag(sync=True)
-    _pinned: t.List[str] = t.List().tag(sync=True)
-    """What acts in the baseline, in words."""
+    _pinned = t.Dict().tag(sync=True)
+    """What acts in the baseline, in words (`labels`), and whether something else acts now (`differs`)."""
     _code = t.Unicode().tag(sync=True)
     _run = t.Int(0).tag(sync=True)
     """The number of the run that is shown, in `history`."""
@@ -624,7 +624,8 @@ class LiveWidget(Looks, Exporting):
         with self.session.publishing, self.hold_sync():
             self._experiments = [self._experiment_to_wire(e) for e in self.experiments.entries]
             self._history = {"undo": self.experiments.can_undo, "redo": self.experiments.can_redo}
-            self._pinned = [short_label(i) for i in self.experiments.baseline]
+            pinned = self.experiments.baseline
+            self._pinned = {"labels": [short_label(i) for i in pinned], "differs": tuple(self.experiments) != pinned}
             self._code = self.code()
 
     def _experiment_to_wire(self, experiment: Experiment) -> Wire:
@@ -682,8 +683,9 @@ class LiveWidget(Looks, Exporting):
         facts = " · ".join(
             [*(str(self._header[k]) for k in ("model", "dtype", "device")), self._header["check"]["summary"]]
         )
-        acting = ", ".join(short_label(i) for i in self.experiments)
-        experiments = f"<div>experiments: {html.escape(acting)}</div>" if acting else ""
+        named = {"experiments": self.experiments, "baseline": self.experiments.baseline}
+        said = {name: ", ".join(short_label(i) for i in interventions) for name, interventions in named.items()}
+        experiments = "".join(f"<div>{name}: {html.escape(text)}</div>" for name, text in said.items() if text)
         return (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
             f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>"

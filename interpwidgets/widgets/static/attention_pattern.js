@@ -1,5 +1,6 @@
 // AttentionPattern: all heads at a glance, one head large, what the model predicts; ablate a head, cut an edge.
 import { h, fill, attribute, coalesce, choice, dropdown } from "./dom.js";
+import { baselineWords, nowWords } from "./baseline.js";
 import { colourAt, legend, rootTicks } from "./color.js";
 import { createFrame } from "./frame.js";
 import { createHeadGrid } from "./heads.js";
@@ -102,8 +103,8 @@ function render(host) {
     label: "What to show",
     options: [
       { value: "now", text: "Now", title: "The pattern with the experiments that are on" },
-      { value: "difference", text: "Difference from baseline", title: "Now minus the model as it is" },
-      { value: "baseline", text: "Baseline", title: "The model as it is" },
+      { value: "difference", text: "Difference from baseline" },
+      { value: "baseline", text: "Baseline" },
     ],
     onChoose: (value) => wire.set("view", value),
   });
@@ -297,8 +298,9 @@ function render(host) {
 
   function draw() {
     const shown = view();
-    const none = overview?.acts ? undefined : "No experiment is on: nothing differs from the baseline";
-    views.update(/** @type {"now"} */ (shown), { difference: none, baseline: none });
+    const words = baselineWords(model);
+    const none = overview?.acts ? undefined : `What acts now is the baseline (${words}): nothing differs`;
+    views.update(/** @type {"now"} */ (shown), { difference: none, baseline: none }, { difference: `Now minus the baseline: ${words}`, baseline: `The baseline: ${words}` });
     const unseen = overview && !overview.stacks.includes("encoder") ? "This encoder's attention shows no pattern" : undefined;
     stacks.el.hidden = (overview?.stacks.length ?? 1) < 2;
     stacks.update(stack(), { encoder: unseen });
@@ -315,7 +317,7 @@ function render(host) {
     drawMatrix(shown);
     fill(tableCaption, ...answerCaption(model.get("_header"), model.get("_prompt")));
     const changed = predicted?.rows.some((row) => row.now !== null && row.now !== undefined);
-    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", quiet: true }, { key: "now", label: changed ? "with experiments" : "now" }], predicted?.note, predictionOf(model.get("_header")));
+    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", title: words, quiet: true }, { key: "now", label: changed ? nowWords(model) : "now" }], predicted?.note, predictionOf(model.get("_header")));
     point(matrix.active());
   }
 
@@ -434,7 +436,7 @@ function render(host) {
     });
   }
 
-  wire.on(["_prompt", "_header", "edge", "hide_bos", "view", "how", "renormalize"], redraw);
+  wire.on(["_prompt", "_header", "_pinned", "_experiments", "edge", "hide_bos", "view", "how", "renormalize"], redraw);
   wire.on(["layer", "head"], () => {
     // An answer to an earlier arrow key must not pull the selection back.
     if (wire.status().id < asked) return;

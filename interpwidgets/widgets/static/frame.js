@@ -72,7 +72,7 @@ export function createFrame(host, { name, onTheme, picture }) {
     for (const part of [help, looks, ...parts, foot]) if ("update" in part) part.update();
   };
   wire.watch(refresh);
-  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_history", "_code", "_past", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
+  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_pinned", "_history", "_code", "_past", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
   root.onpointerdown = (event) => looks.shut(/** @type {Node} */ (event.target));
   root.onkeydown = (event) => {
     if (!(event.ctrlKey || event.metaKey || event.altKey)) {
