@@ -151,6 +151,8 @@ def patching(
             "gap_is_zero": False,
         },
         "_sweep": sweep(site, length, layers, heads),
+        "_baseline_sweep": None,
+        "view": "now",
         "_drill": None,
         "_patched": None,
         **changes,
