@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .run import Run
     from .session import Session
     from .widgets.attention_pattern import AttentionPattern
+    from .widgets.linking import link
     from .widgets.logit_lens import LogitLens
     from .widgets.patching_heatmap import PatchingHeatmap
     from .widgets.restore import restore
@@ -62,6 +63,7 @@ __all__ = [
     "array",
     "attention_patterns",
     "attribution_sweep",
+    "link",
     "load",
     "logit_lens",
     "patch_pairs",
@@ -98,6 +100,7 @@ _HOME = {
     "array": "engine.plain",
     "attention_patterns": "methods.attention",
     "attribution_sweep": "methods.attribution",
+    "link": "widgets.linking",
     "load": "loading",
     "logit_lens": "methods.lens",
     "patch_pairs": "methods.pairs",

@@ -333,6 +333,11 @@ class AttentionPattern(LiveWidget):
             self._check_edge(chosen.query, chosen.key, stack, tokens)
         return chosen
 
+    def _following(self, place: Selection) -> Selection | None:
+        layer = self.layer if place.layer is None else place.layer
+        head = self.head if place.head is None else place.head
+        return None if (layer, head) == (self.layer, self.head) else Selection(layer=layer, head=head)
+
     def _show_selection(self, chosen: Selection) -> None:
         if (chosen.layer, chosen.head, _edge(chosen)) != (self.layer, self.head, self.edge):
             assert chosen.layer is not None

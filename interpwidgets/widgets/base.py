@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 from uuid import uuid4
@@ -26,7 +26,7 @@ from ..engine.interventions import Intervention
 from ..engine.jobs import Ticket, check_cancelled
 from ..engine.memory import is_out_of_memory
 from ..engine.plain import require_keys, short
-from ..engine.prompts import SourceTarget
+from ..engine.prompts import Prompt, SourceTarget
 from ..experiments import Experiment, Experiments
 from ..presets import Preset, preset_named
 from ..run import Run
@@ -125,6 +125,10 @@ class LiveWidget(Looks, Exporting):
     _past: t.List[Wire] = t.List().tag(sync=True)
     """`history`, once the page has asked for it."""
     _past_wanted = t.Bool(False).tag(sync=True)
+    _links: t.List[str] = t.List().tag(sync=True)
+    """Ids of the links whose widgets show what is pointed at in one of them."""
+    _prompts_now = t.Dict()
+    """The prompts that were asked for last, for links to observe."""
     _still = t.Unicode().tag(sync=True)
     """The id of the still pictures that the page hides while the widget is alive."""
 
@@ -140,11 +144,11 @@ class LiveWidget(Looks, Exporting):
         self._idle_experiments: frozenset[Intervention] = frozenset()
         self._dormant = False
         self._visited = Past()
-        self._observer = _weakly(self._on_experiments)
+        self._observer = weakly(self._on_experiments)
         own = {"_header": _header(session), "_help": self._help_to_wire(session), "_still": f"iw-still-{uuid4().hex}"}
         super().__init__(_title=self.title, **own, **settings)
         self._own_layout = None if "layout" in settings else self.layout
-        self.comm.on_msg(_weakly(self._handle_msg))
+        self.comm.on_msg(weakly(self._handle_msg))
         self._be_held(False)
         self.set_trait("linked", linked)
         # Turns the counting of views on: a widget whose outputs were cleared stops computing.
@@ -163,10 +167,14 @@ class LiveWidget(Looks, Exporting):
         # Asked and submitted in one hold of the lock: of two threads, the later to submit knows the newer experiments.
         with self.session.publishing:
             self._ask()
+        self._prompts_now = self._prompts_asked()
 
     def _ask(self) -> None:
         """Submit what `refresh` runs."""
         raise NotImplementedError
+
+    run: Callable[..., None]
+    """Shows other prompts."""
 
     def code(self) -> str:
         """Python that rebuilds this view, where there is nothing but this package.
@@ -229,6 +237,19 @@ class LiveWidget(Looks, Exporting):
     def _show_selection(self, chosen: Selection) -> None:
         """Show a selection that has been checked, unless it is what is shown."""
         raise NotImplementedError
+
+    def _following(self, place: Selection) -> Selection | None:
+        """What shows a place that was chosen in a linked widget, as far as there is a place for it; None for nothing.
+
+        It has a layer, head and position, or None for each of them.
+        """
+        raise NotImplementedError
+
+    def _follow_prompt(self, prompt: Prompt) -> None:
+        """Show the prompt of a linked widget, unless it is shown, or cannot be."""
+        (shown,) = self._prompts_asked().values()
+        if self.session.tokenize(prompt).prompt != shown.prompt:
+            self.run(prompt)
 
     @t.validate("selection")
     def _in_the_view(self, proposal: Any) -> Selection:
@@ -683,7 +704,7 @@ class LiveWidget(Looks, Exporting):
         facts = " · ".join(
             [*(str(self._header[k]) for k in ("model", "dtype", "device")), self._header["check"]["summary"]]
         )
-        named = {"experiments": self.experiments, "baseline": self.experiments.baseline}
+        named: Mapping[str, Iterable[Intervention]] = {"experiments": self.experiments, "baseline": self.experiments.baseline}
         said = {name: ", ".join(short_label(i) for i in interventions) for name, interventions in named.items()}
         experiments = "".join(f"<div>{name}: {html.escape(text)}</div>" for name, text in said.items() if text)
         return (
@@ -792,7 +813,7 @@ def _is_id(number: Any) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _LARGEST_ID
 
 
-def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
     """A callback that does not keep the widget alive."""
     reference = weakref.WeakMethod(method)
 

@@ -12,8 +12,9 @@ import xarray as xr
 
 from ..engine.edits import Read
 from ..engine.gradient import Recorded
-from ..engine.interventions import Patch
+from ..engine.interventions import Intervention, Patch
 from ..engine.plain import short
+from ..engine.prompts import Prompt
 from ..engine.sites import Site, resolve
 from ..methods.attribution import way_back
 from ..methods.cells import HEAD_SITES, RESIDUAL_SITES
@@ -25,7 +26,7 @@ from ..methods.patching import (
     sources,
 )
 from ..methods.predictions import compare_predictions
-from ..presets import Preset
+from ..presets import PRESETS, Preset
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
@@ -220,7 +221,7 @@ class PatchingHeatmap(LiveWidget):
         now = self._filling(site, layer, acting)
         compared = None if layer is not None or acting == pinned else self._filling(site, None, pinned)
         in_view = self.view != "now"
-        filled = [name, now]  # what is being filled: what a stop leaves
+        filled = [(name, now)]  # the last is what a stop leaves
 
         def drawn() -> Wire:
             assert now.task is not None
@@ -242,7 +243,7 @@ class PatchingHeatmap(LiveWidget):
             if compared is not None and known:
                 if self._known(compared) is None:
                     self._show(drawn())
-                    filled[:] = "_baseline_sweep", compared
+                    filled.append(("_baseline_sweep", compared))
                 self._complete(compared, compared_to_wire)
                 assert compared.task is not None
                 assert compared.values is not None
@@ -253,7 +254,7 @@ class PatchingHeatmap(LiveWidget):
             return drawn() | now.cost() | (compared_to_wire() if known else {"_baseline_sweep": None}) | result
 
         def left() -> Wire:
-            trait, filling = filled
+            trait, filling = filled[-1]
             return filling.left(trait, self._result_id())
 
         self._submit(compute, lane, left=left)
@@ -354,6 +355,25 @@ class PatchingHeatmap(LiveWidget):
         if "layer" not in place:
             raise ValueError(f"{chosen!r}: a cell has a layer")
         return _place([self._checked_cell({"site": self.site, **place}, len(self._clean))], self._clean)
+
+    def _following(self, place: Selection) -> Selection | None:
+        axes = ("layer", "position" if self.site in RESIDUAL_SITES else "head")
+        cell = {axis: value for axis, value in self._selected().to_json().items() if axis in axes}
+        cell |= {axis: value for axis, value in place.to_json().items() if axis in axes}
+        # A cell has both, and those that are patched jointly were chosen one by one.
+        if len(cell) < 2 or cell["layer"] < 0 or len(self._cells) > 1:
+            return None
+        return Selection(**cell)
+
+    def _follow_prompt(self, prompt: Prompt) -> None:
+        clean = self.session.tokenize(prompt)
+        preset = next((p for p in PRESETS if p.clean == clean.text), None)
+        if clean.prompt == self._clean.prompt:
+            return
+        if preset is not None:
+            self._run_preset(preset)
+        elif len(clean) == len(self._corrupted):
+            self.run(prompt, self._corrupted.given)
 
     def _show_selection(self, chosen: Selection) -> None:
         if chosen != self._selected():
