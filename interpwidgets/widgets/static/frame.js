@@ -4,6 +4,7 @@ import { createExperiments } from "./experiments.js";
 import { createHelp } from "./help.js";
 import { createLooks } from "./looks.js";
 import { createHistory } from "./history.js";
+import { followHover } from "./hover.js";
 import { createSaving } from "./saving.js";
 import { connect } from "./wire.js";
 import { followTheme, readPalette } from "./color.js";
@@ -18,9 +19,9 @@ import { followTheme, readPalette } from "./color.js";
  * Draw the frame into `el`. The caller appends to `frame.prompts` and `frame.body`, draws when `onTheme` says so, and returns
  * `frame.dispose` from `render`, for hosts that pass no signal.
  * @param {RenderArguments} host
- * @param {{name: string, onTheme: () => void, picture: () => HTMLCanvasElement}} spec `picture`: the one that stands for a run in the history
+ * @param {{name: string, onTheme: () => void, picture: () => HTMLCanvasElement, onHover: (place: import("./hover.js").Place) => void}} spec `picture`: the one that stands for a run in the history; `onHover`: is told what is pointed at in a linked widget
  */
-export function createFrame(host, { name, onTheme, picture }) {
+export function createFrame(host, { name, onTheme, picture, onHover }) {
   const ending = new AbortController();
   host.signal?.addEventListener("abort", () => ending.abort(), { once: true, signal: ending.signal });
   const { signal } = ending;
@@ -103,6 +104,8 @@ export function createFrame(host, { name, onTheme, picture }) {
       if (root.isConnected && read.fg) palette = read;
       return read;
     },
+    /** Tells linked widgets what is pointed at here. */
+    hover: followHover(wire.model, signal, onHover),
     /** @param {string} text says it to a screen reader, once it is quiet */
     announce: (text) => fill(live, text),
     dispose: () => ending.abort(),

@@ -31,7 +31,7 @@ export default { render };
 
 /** @param {import("./frame.js").RenderArguments} host */
 function render(host) {
-  const frame = createFrame(host, { name: "logit-lens", onTheme: () => redraw(), picture: () => (now ? second : grid).canvas });
+  const frame = createFrame(host, { name: "logit-lens", onTheme: () => redraw(), picture: () => (now ? second : grid).canvas, onHover: showHover });
   const { wire, signal } = frame;
   const { model } = wire;
   /** @type {Reading | null} */
@@ -70,8 +70,8 @@ function render(host) {
       wantColumns(before);
     },
     onHover(position) {
-      for (const matrix of [grid, second]) matrix.emphasise(position === null ? null : fold.colOf(position), "columns");
-      prompt.highlight(position === null ? [] : [position]);
+      emphasise(null, position);
+      frame.hover({ position });
     },
   });
   const replace = createReplace({ signal, onReplace: (replacement) => wire.request("replace", { ...replacement }) });
@@ -150,6 +150,16 @@ function render(host) {
   }
   const place = (/** @type {Cell} */ cell) => `${rowName(rows(), cell.row)} · position ${cell.col}`;
 
+  /** @param {number | null} row @param {number | null} position */
+  function emphasise(row, position) {
+    const [at, col] = [row === null ? null : placeOf({ row, col: 0 }).row, position === null ? null : fold.colOf(position)];
+    for (const matrix of [grid, second]) matrix.emphasise(at, col);
+    prompt.highlight(position === null ? [] : [position]);
+  }
+  /** @param {import("./hover.js").Place} place */
+  function showHover({ layer, position }) {
+    emphasise(layer !== null && layer + 1 < rows().length ? layer + 1 : null, position !== null && position >= 0 && position < cols() ? position : null);
+  }
   /** @param {string} value */
   function colourBy(value) {
     model.set("metric", value);
@@ -162,6 +172,7 @@ function render(host) {
     const single = span && span[1] - span[0] === 1;
     pointed = single ? { row, col: span[0] } : null;
     band = span && !single ? { row, span } : null;
+    frame.hover(span ? { layer: row - 1, position: span[0] } : null);
     if (from === "keyboard" && at) {
       if (pointed && !source) select(pointed);
       frame.announce(describe(at.row, at.col));

@@ -29,7 +29,7 @@ const BY_HEAD = ["attn_out", "z", "q", "k", "v"];
 
 /** @param {import("./frame.js").RenderArguments} host */
 function render(host) {
-  const frame = createFrame(host, { name: "patching", onTheme: () => redraw(), picture: () => map.canvas });
+  const frame = createFrame(host, { name: "patching", onTheme: () => redraw(), picture: () => map.canvas, onHover: showHover });
   const { wire, signal } = frame;
   const { model } = wire;
   /** @type {Sweep | null} */
@@ -63,10 +63,8 @@ function render(host) {
       wire.request("run", { clean, corrupted });
     },
     onHover(position) {
-      const col = position === null ? null : fold.colOf(position);
-      if (sweep?.dims[1] === "position") map.emphasise(col, "columns");
-      inset.emphasise(col, "columns");
-      SIDES.forEach((each) => prompts[each].highlight(position === null ? [] : [position]));
+      showHover({ layer: null, head: null, position });
+      frame.hover({ position });
     },
   })]));
   const drafted = h("p", { class: "iw-hint iw-patching__draft" });
@@ -79,13 +77,18 @@ function render(host) {
     onPoint(cell, source) {
       if (cell && source === "keyboard") layer = cell.row;
       point(shown(), readout, cell);
+      tell(shown(), cell);
       redrawControls();
     },
     onActivate: (cell, event) => patch(shown(), cell, event),
   });
   const inset = createMatrix({
     ...look, maxHeight: 480, maxLabel: () => (folded(shown()) ? 106 : 96), cellWidth: () => widths(drill ?? shown()), cellHeight: 16,
-    onPoint: (cell) => drill && point(drill, insetReadout, cell),
+    onPoint(cell) {
+      if (!drill) return;
+      point(drill, insetReadout, cell);
+      tell(drill, cell);
+    },
     onActivate: (cell, event) => drill && patch(drill, cell, event),
   });
   const table = predictionTable({ label: "Predictions" });
@@ -200,6 +203,20 @@ function render(host) {
     else if (event.key.toLowerCase() === "d" && view() === "now" && BY_HEAD.includes(shown().site)) openDrill(map.active()?.row ?? drillLayer());
   }
 
+  /** Tell linked widgets what is pointed at. @param {Sweep} grid @param {Cell | null} cell */
+  function tell(grid, cell) {
+    if (!cell) return frame.hover(null);
+    const { layer, head, position } = cellOf(grid, cell.row, columns(grid)[cell.col][0]);
+    frame.hover({ layer, head, position });
+  }
+  /** @param {import("./hover.js").Place} place */
+  function showHover({ layer, head, position }) {
+    const inside = position !== null && position >= 0 && position < positions() ? position : null;
+    const col = inside === null ? null : fold.colOf(inside);
+    map.emphasise(layer, shown().dims[1] === "position" ? col : head);
+    inset.emphasise(drill?.layer === layer ? head : null, col);
+    SIDES.forEach((each) => prompts[each].highlight(inside === null ? [] : [inside]));
+  }
   /** @param {Sweep} grid @param {HTMLElement} line @param {Cell | null} cell */
   function point(grid, line, cell) {
     attribute(line, "data-idle", cell ? null : "true");
