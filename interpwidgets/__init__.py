@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .widgets.patching_heatmap import PatchingHeatmap
     from .widgets.restore import restore
     from .widgets.selection import Selection
+    from .widgets.workbench import Workbench
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ __all__ = [
     "SourceTarget",
     "Steer",
     "UnsupportedModel",
+    "Workbench",
     "ablation_sweep",
     "array",
     "attention_patterns",
@@ -96,6 +98,7 @@ _HOME = {
     "SourceTarget": "engine.prompts",
     "Steer": "engine.interventions",
     "UnsupportedModel": "engine.architecture",
+    "Workbench": "widgets.workbench",
     "ablation_sweep": "methods.ablation",
     "array": "engine.plain",
     "attention_patterns": "methods.attention",

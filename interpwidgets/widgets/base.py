@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import html
 import operator
-import os
-import sys
 import time
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 from uuid import uuid4
@@ -18,8 +16,6 @@ from uuid import uuid4
 import numpy as np
 import traitlets as t
 import xarray as xr
-from IPython.display import display
-from ipywidgets.widgets.widget import _instances
 
 from ..engine.forward import Cancelled
 from ..engine.interventions import Intervention
@@ -33,6 +29,7 @@ from ..run import Run
 from ..session import Session
 from ..tokens import Tokens, elide, written_ids
 from .code import code_of_experiments, code_of_session
+from .displaying import Displayed
 from .exporting import Exporting
 from .labels import label_parts, short_label
 from .looks import Looks
@@ -86,7 +83,7 @@ def to_wire(array: np.ndarray | None, *, triangle: bool = False) -> Wire | None:
     return {"view": memoryview(array.tobytes()), "dtype": str(array.dtype), "shape": shape, "triangle": triangle}
 
 
-class LiveWidget(Looks, Exporting):
+class LiveWidget(Looks, Displayed, Exporting):
     """A view that asks its session to run again.
 
     Every click in the view arrives as a request {id, op, ...} and calls the public method named `op`; from Python
@@ -129,6 +126,8 @@ class LiveWidget(Looks, Exporting):
     """Ids of the links whose widgets show what is pointed at in one of them."""
     _prompts_now = t.Dict()
     """The prompts that were asked for last, for links to observe."""
+    _embedded = t.Bool(False).tag(sync=True)
+    """Whether it stands in a figure under another widget's header, prompt and experiments."""
     _still = t.Unicode().tag(sync=True)
     """The id of the still pictures that the page hides while the widget is alive."""
 
@@ -416,14 +415,6 @@ class LiveWidget(Looks, Exporting):
             layout.close()
         super().close()
 
-    def _be_held(self, held: bool) -> None:
-        """Keep the widget while it can be seen; otherwise it lives as long as something of the user's refers to it.
-
-        ipywidgets' register would keep every widget for ever, and with it its session and model.
-        """
-        if self.comm is not None:
-            _instances[self.model_id] = self if held else weakref.proxy(self)
-
     def _release(self) -> None:
         """Drop what `refresh` computes again: runs, which may be large. The picture stays."""
 
@@ -672,29 +663,10 @@ class LiveWidget(Looks, Exporting):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.session.name})"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
-        self._be_held(True)
-        data, metadata = bundle
-        return encodable({**data, "text/html": self.static_frame()}), metadata
-
-    def _ipython_display_(self) -> None:
-        if _outputs_are_apart():
-            raise NotImplementedError  # IPython takes the bundle: one output cannot hide another there
-        bundle = super()._repr_mimebundle_()
-        if bundle is None:
-            return
-        self._be_held(True)
-        data, metadata = bundle
-        # An output of its own: of one with a widget, JupyterLab shows nothing else once the kernel has ended.
-        display(encodable(data), metadata=metadata, raw=True)
-        still = f'<div id="{self._still}">{self.static_frame()}</div>'
-        display(encodable({"text/html": still, "text/plain": ""}), raw=True)
+    def _still_id(self) -> str:
+        return self._still
 
     def static_frame(self) -> str:
-        """What is on the screen as plain HTML, for places where no kernel runs."""
         for ticket in list(self._tickets.values()):
             ticket.wait(_FIRST_FRAME_SECONDS)
         with self.session.publishing:
@@ -704,9 +676,9 @@ class LiveWidget(Looks, Exporting):
         facts = " · ".join(
             [*(str(self._header[k]) for k in ("model", "dtype", "device")), self._header["check"]["summary"]]
         )
-        named: Mapping[str, Iterable[Intervention]] = {"experiments": self.experiments, "baseline": self.experiments.baseline}
-        said = {name: ", ".join(short_label(i) for i in interventions) for name, interventions in named.items()}
-        experiments = "".join(f"<div>{name}: {html.escape(text)}</div>" for name, text in said.items() if text)
+        acting = ("experiments", tuple(self.experiments)), ("baseline", self.experiments.baseline)
+        said = ((name, ", ".join(short_label(i) for i in interventions)) for name, interventions in acting)
+        experiments = "".join(f"<div>{name}: {html.escape(text)}</div>" for name, text in said if text)
         return (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
             f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>"
@@ -722,11 +694,6 @@ def _static_code(code: str) -> str:
     style = "font:12px/1.5 monospace;white-space:pre-wrap;overflow-wrap:anywhere"
     said = "Python that shows this picture live again"
     return f'<details><summary>{said}</summary><pre style="{style}">{html.escape(code)}</pre></details>'
-
-
-def _outputs_are_apart() -> bool:
-    """Whether the front end shows every output in a frame of its own: Colab and VS Code do."""
-    return "google.colab" in sys.modules or "VSCODE_PID" in os.environ
 
 
 def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.harness import states
-from tests.browser.harness.lens import experiment, lens
+from tests.browser.harness.lens import experiment as transplant
+from tests.browser.harness.lens import lens
 from tests.browser.harness.mounting import Mounted, mount
 
 ALL = [
@@ -194,7 +195,7 @@ def test_views_say_what_the_baseline_is(page: Page) -> None:
 
 
 def test_the_lens_says_what_its_grids_are(page: Page) -> None:
-    mounted = mount(page, "logit_lens.js", lens(**experiment(15, 30)))
+    mounted = mount(page, "logit_lens.js", lens(**transplant(15, 30)))
     mounted.push(**pinned("z L9H6 → 0", differs=True))
     expect(page.get_by_role("region", name="Baseline")).to_contain_text("baseline: z L9H6 → 0")
     expect(page.get_by_role("grid", name="logit lens of the baseline: z L9H6 → 0, layer by position")).to_be_visible()

@@ -67,13 +67,14 @@ export function createFrame(host, { name, onTheme, picture, onHover }) {
   }), signal);
   const refresh = () => {
     attribute(root, "aria-label", wire.model.get("_title") || name);
+    attribute(root, "data-embedded", wire.model.get("_embedded") ? "true" : null);
     if (state() === "fresh") painted();
     else attribute(root, "data-state", state());
     attribute(body, "aria-busy", wire.pending() && wire.connected() ? "true" : "false");
     for (const part of [help, looks, ...parts, foot]) if ("update" in part) part.update();
   };
   wire.watch(refresh);
-  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_pinned", "_history", "_code", "_past", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
+  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_pinned", "_embedded", "_history", "_code", "_past", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
   root.onpointerdown = (event) => looks.shut(/** @type {Node} */ (event.target));
   root.onkeydown = (event) => {
     if (!(event.ctrlKey || event.metaKey || event.altKey)) {
@@ -159,7 +160,7 @@ function header(wire, help, looks, past, saving) {
   return {
     el: h("div", { class: "iw-top" },
       h("div", { class: "iw-header" }, title, about, check,
-        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History, view, code and files" }, help.presets, undo, redo, past.button, looks.el, show, saving, help.toggle)), panel, past.el),
+        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History, view, code and files" }, h("span", { class: "iw-header__shared" }, help.presets, undo, redo), past.button, looks.el, show, saving, help.toggle)), panel, past.el),
     update() {
       const model = wire.model;
       const { check: result, ...facts } = model.get("_header") ?? {};
