@@ -48,6 +48,7 @@ STRENGTHS: dict[type[Intervention], str] = {Scale: "factor", Steer: "strength", 
 """Interventions with one number that says how strong they are, and its name."""
 
 Entries = tuple[Experiment, ...]
+Interventions = tuple[Intervention, ...]
 
 
 class Experiments:
@@ -59,8 +60,9 @@ class Experiments:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._entries: Entries = ()
-        self._past: list[Entries] = []
-        self._future: list[Entries] = []
+        self._baseline: Interventions = ()
+        self._past: list[tuple[Entries, Interventions]] = []
+        self._future: list[tuple[Entries, Interventions]] = []
         self._observers: list[Callable[[], None]] = []
 
     def __iter__(self) -> Iterator[Intervention]:
@@ -76,6 +78,27 @@ class Experiments:
     def entries(self) -> Entries:
         """All experiments, also those switched off."""
         return self._entries
+
+    @property
+    def baseline(self) -> Interventions:
+        """The interventions under which the model is compared with: none, unless a state has been pinned.
+
+        To set it takes one step of the history.
+        """
+        return self._baseline
+
+    @baseline.setter
+    def baseline(self, interventions: Iterable[Intervention]) -> None:
+        pinned = tuple(checked(i) for i in interventions)
+        self._change(lambda entries: entries, pinned)
+
+    def pin(self) -> None:
+        """Compare with what acts now: it is the baseline of all widgets from here on."""
+        self.baseline = tuple(self)
+
+    def unpin(self) -> None:
+        """Compare with the model as it is."""
+        self.baseline = ()
 
     @property
     def can_undo(self) -> bool:
@@ -94,10 +117,12 @@ class Experiments:
         added = _experiments(interventions)
         self._change(lambda entries: _together((*entries, *added)))
 
-    def replace(self, interventions: Iterable[Intervention | Experiment]) -> None:
-        """Put these in the place of all, as one step of the history."""
+    def replace(
+        self, interventions: Iterable[Intervention | Experiment], baseline: Iterable[Intervention] | None = None
+    ) -> None:
+        """Put these in the place of all, and another baseline if one is given, as one step of the history."""
         instead = _together(_experiments(interventions))
-        self._change(lambda entries: instead)
+        self._change(lambda entries: instead, None if baseline is None else tuple(checked(i) for i in baseline))
 
     def remove(self, intervention: Intervention) -> None:
         """Remove an intervention; raises ValueError if it is not in the list."""
@@ -216,21 +241,22 @@ class Experiments:
 
         self._change(edited)
 
-    def _change(self, edit: Callable[[Entries], Entries]) -> None:
+    def _change(self, edit: Callable[[Entries], Entries], baseline: Interventions | None = None) -> None:
         # Read and written in one hold of the lock: a click and a cell may change the list at the same time.
         with self._lock:
             entries = edit(self._entries)
-            self._past.append(self._entries)
+            self._past.append((self._entries, self._baseline))
             self._future.clear()
             self._entries = entries
+            self._baseline = self._baseline if baseline is None else baseline
         self._tell()
 
-    def _step(self, source: list[Entries], other: list[Entries]) -> None:
+    def _step(self, source: list[tuple[Entries, Interventions]], other: list[tuple[Entries, Interventions]]) -> None:
         with self._lock:
             if not source:
                 return
-            other.append(self._entries)
-            self._entries = source.pop()
+            other.append((self._entries, self._baseline))
+            self._entries, self._baseline = source.pop()
         self._tell()
 
     def _tell(self) -> None:

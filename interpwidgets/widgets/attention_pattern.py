@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import traitlets as t
 import xarray as xr
 
 from ..engine.bins import Bins
-from ..engine.interventions import Ablate, CutEdge
+from ..engine.interventions import Ablate, CutEdge, Intervention
 from ..engine.sites import SITES, Site, StackName, on_stack
 from ..methods.predictions import compare_predictions
 from ..presets import Preset
@@ -19,18 +19,20 @@ from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
 from .bands import checked_window
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
+from .exporting import Column
+from .heatmap import Heatmap
+from .page import Answer
 from .selection import Selection
 from .view import View
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from ..engine.architecture import Stack
 
 _THUMBNAIL = 32  # cells along the side of a head's thumbnail
 _PICTURE = 256  # cells along the side of the large picture: a longer prompt's weights come for the window in view
+_MOST_IN_A_PAGE = 200_000  # weights of all heads that a saved page holds exactly
 _KEPT_SHARE = 8  # patterns of all layers are kept while they take no more than this part of the memory budget
 
 
@@ -54,6 +56,7 @@ class AttentionPattern(LiveWidget):
     shortcuts = (("Enter on a head", "ablate it, or restore it"), ("Enter on a cell", "cut that edge, or restore it"))
     settings = ("hide_bos", "view", "how", "renormalize")
     from_page = ("_asked",)
+    chooses: ClassVar[Mapping[str, tuple[str, ...]]] = {"select": ("layer", "head")}
     _esm = bundle("attention_pattern.js")
     _css = stylesheet("attention_pattern.css")
 
@@ -196,7 +199,7 @@ class AttentionPattern(LiveWidget):
         self.experiments.append(cut)
 
     def _ask(self) -> None:
-        tokens, acting = self._tokens, tuple(self.experiments)
+        tokens, acting, pinned = self._tokens, tuple(self.experiments), self.experiments.baseline
 
         def compute() -> Wire:
             stacks, whole = self._stacks(), self._keeps_all()
@@ -205,8 +208,8 @@ class AttentionPattern(LiveWidget):
             # The stream is kept for the next run to go on from, z so that a mean ablation needs no run of its own.
             kept = (*patterns, Site("resid_pre"))
             z = tuple(Site(on_stack(stack, "z")) for stack in stacks) if whole else ()
-            baseline = self.session.ask(tokens, (*kept, *z), reduce=bins)
-            now = self.session.ask(tokens, kept, acting, reduce=bins) if acting else baseline
+            baseline = self.session.ask(tokens, (*kept, *z), pinned, reduce=bins)
+            now = baseline if acting == pinned else self.session.ask(tokens, kept, acting, reduce=bins)
             self._baseline, self._now, self._held = baseline, now, self._with_layer(baseline, now)
             self._note_idle(acting, now.idle)
             return {
@@ -440,21 +443,30 @@ class AttentionPattern(LiveWidget):
         return [[i.layer, i.head, i.how] for i in ablations if isinstance(i.layer, int) and isinstance(i.head, int)]
 
     def _detail_to_wire(self) -> Wire:
+        assert self._held is not None
+        shown = self._head_to_wire(self.layer, self.head, self._held)
+        if shown["_detail"] | {"id": 0, "version": 0} != self._detail | {"id": 0, "version": 0}:
+            self._versions += 1
+        shown["_detail"]["version"] = self._versions
+        return shown | {"result": self._dataset(*self._shown())}
+
+    def _head_to_wire(self, layer: int, head: int, runs: tuple[Run, Run]) -> Wire:
+        """A head's weights in the model as it is and now, as the page shows them large."""
         a, causal = self._of(self.stack), self._is_causal(self.stack)
-        group = a.n_heads[self.layer] // max(1, a.n_kv_heads[self.layer])
-        before, here = self._shown()
+        group = a.n_heads[layer] // max(1, a.n_kv_heads[layer])
+        before, here = self._weights(layer, head, runs)
         place = {
             "id": self._result_id(),
             "stack": self.stack,
-            "layer": self.layer,
-            "head": self.head,
+            "layer": layer,
+            "head": head,
         }
         bins = Bins(on_stack(self.stack, "pattern"), _PICTURE)
         sides = [len(tokens) for tokens in self._axes(self.stack)]
         coarse = max(sides) > _PICTURE
         same = np.array_equal(here, before)
         baseline = place | {
-            "kv_head": self.head // max(1, group),
+            "kv_head": head // max(1, group),
             "edges": bins.edges(sides[0]) if coarse else None,
             "key_edges": bins.edges(sides[1]) if coarse else None,
             "weights": to_wire(_in_255ths(bins.of(before)) if coarse else before, triangle=causal),
@@ -472,13 +484,7 @@ class AttentionPattern(LiveWidget):
             "difference": to_wire(difference, triangle=causal),
             "bound": bound,
         }
-        if detail | {"id": 0, "version": 0} != self._detail | {"id": 0, "version": 0}:
-            self._versions += 1
-        return {
-            "_baseline_detail": baseline,
-            "_detail": detail | {"version": self._versions},
-            "result": self._dataset(before, here),
-        }
+        return {"_baseline_detail": baseline, "_detail": detail | {"version": 0}}
 
     def _dataset(self, before: np.ndarray, here: np.ndarray) -> xr.Dataset:
         queries, keys = self._axes(self.stack)
@@ -551,38 +557,79 @@ class AttentionPattern(LiveWidget):
 
         return take
 
-    def figure(self) -> go.Figure:
-        """The selected head's pattern, or its difference from baseline, (query, key)."""
+    def _depends_on(self) -> dict[str, Any]:
+        return {"prompt": prompt_question(self._tokens), "stack": self.stack}
+
+    def _requests_for(self, intervention: Intervention) -> Iterator[dict[str, Any]]:
+        match intervention:
+            case Ablate(layer=int(), head=int(), position=None) as i if i.site in map(_z, self._stacks()):
+                stack = next(stack for stack in self._stacks() if _z(stack) == i.site)
+                yield {"op": "ablate", "layer": i.layer, "head": i.head, "how": i.how, "stack": stack}
+            case CutEdge(layer=int(), head=int(), query=int(), key=int()) as i:
+                yield {
+                    "op": "cut", "layer": i.layer, "head": i.head, "query": i.query, "key": i.key,
+                    "renormalize": i.renormalize, "stack": i.stack,
+                }  # fmt: skip
+
+    def _answers(self) -> Iterator[Answer]:
+        """Also the exact weights of every head, as long as they are not too many for a page."""
+        yield from super()._answers()
+        site = on_stack(self.stack, "pattern")
+        queries, keys = (len(tokens) for tokens in self._axes(self.stack))
+        a = self._of(self.stack)
+        runs = [run for run in (self._baseline, self._now) if run is not None]
+        if not runs or sum(a.n_heads) * queries * keys > _MOST_IN_A_PAGE:
+            return
+        for layer, n_heads in enumerate(a.n_heads):
+            if not all(run.holds(site, layer) for run in runs):
+                continue
+            for head in range(n_heads):
+                request = {"op": "select", "layer": layer, "head": head, "stack": self.stack}
+                yield request, self._head_to_wire(layer, head, (runs[0], runs[-1]))
+
+    def _numbers(self) -> dict[str, Column]:
+        if self._held is None:
+            raise RuntimeError("there are no numbers yet: the model is still running")
+        before, here = self._shown()
+        causal = self._is_causal(self.stack)
+        query, key = np.tril_indices(len(here)) if causal else np.indices(here.shape).reshape(2, -1)
+        queries, keys = self._axes(self.stack)
+        columns: dict[str, Column] = {
+            "stack": [self.stack] * len(query), "layer": [self.layer] * len(query), "head": [self.head] * len(query),
+            "query": query.tolist(), "query_token": [queries.strings[i] for i in query],
+            "key": key.tolist(), "key_token": [keys.strings[i] for i in key],
+        }  # fmt: skip
+        weights = {"baseline": before, "now": here} if self._changed() else {"weight": here}
+        return columns | {name: values[query, key] for name, values in weights.items()}
+
+    def _ready(self) -> None:
         if self._now is None and not self._running():
             self.refresh()
         self.wait()
-        from .figures import heatmap
 
+    def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
+        """The selected head's pattern, or its difference from baseline, (query, key)."""
+        if self._held is None or not self._predictions:
+            return None
         before, here = self._shown()
         weights = (before if self.view == "baseline" else here).copy()
         difference = self.view == "difference" and self._changed()
         if difference:
             weights -= before
         self._blank_masked(weights)
-        queries, keys = self._axes(self.stack)
-        return heatmap(
-            weights, queries.strings, keys.strings, title=self._head_name(), row_title="query",
-            column_title="key", unit="now − baseline" if difference else "attention weight", signed=difference,
-        )  # fmt: skip
-
-    def _static_picture(self) -> str:
-        if self._held is None or not self._predictions:
-            return "<div>The model is still running.</div>"
-        first = 1 if self.hide_bos and self._rests(self.stack) else 0
-        weights = self._shown()[1][first:, first:].copy()
-        self._blank_masked(weights)
+        first = 1 if self.hide_bos and self._rests(self.stack) and not whole else 0
         queries, keys = (tokens.strings[first:] for tokens in self._axes(self.stack))
         hidden = ", position 0 hidden" if first else ""
-        caption = f"attention of {self._head_name()}, query (row) to key (column){hidden}"
+        return Heatmap(
+            weights[first:, first:], queries, keys, row_title="query", column_title="key", signed=difference,
+            title=f"attention of {self._head_name()}, query (row) to key (column){hidden}",
+            unit="now − baseline" if difference else "attention weight",
+        )  # fmt: skip
+
+    def _tables(self) -> str:
         runs = ("baseline", "now") if self._changed() else ("baseline",)
         rows = [[r["text"], *(f"{r[name]:.1%}" for name in runs)] for r in self._predictions["rows"]]
-        of = "next token" if self.session.causal else "masked token"
-        return static.matrix(weights, queries, keys, caption) + (static.table([of, *runs], rows) if rows else "")
+        return static.table(["next token" if self.session.causal else "masked token", *runs], rows) if rows else ""
 
     def _blank_masked(self, weights: np.ndarray) -> None:
         """Leave out of a picture (query, key) what a causal model's queries cannot see."""
@@ -592,8 +639,11 @@ class AttentionPattern(LiveWidget):
     def _shown(self) -> tuple[np.ndarray, np.ndarray]:
         """The selected head's weights in the model as it is and now, (query, key) each."""
         assert self._held is not None
+        return self._weights(self.layer, self.head, self._held)
+
+    def _weights(self, layer: int, head: int, runs: tuple[Run, Run]) -> tuple[np.ndarray, np.ndarray]:
         site = on_stack(self.stack, "pattern")
-        before, here = (run.tensor(site, self.layer)[:, self.head].float().cpu().numpy() for run in self._held)
+        before, here = (run.tensor(site, layer)[:, head].float().cpu().numpy() for run in runs)
         return before, here
 
     def _head_name(self) -> str:
@@ -608,6 +658,10 @@ def _axes(tokens: Tokens, stack: StackName) -> tuple[Tokens, Tokens]:
     """The tokens that are queries and those that are keys."""
     site = SITES[on_stack(stack, "pattern")]
     return tokens.of(site), tokens.keys_of(site)
+
+
+def _z(stack: StackName) -> str:
+    return on_stack(stack, "z")
 
 
 def _in_255ths(weights: np.ndarray) -> np.ndarray:

@@ -55,10 +55,8 @@ def in_codes(values: np.ndarray, which: Kept, *, log: bool = False) -> Wire:
 def checked_window(asked: dict[str, Any], names: tuple[str, ...]) -> Wire:
     """A window as the page asks for it, [first, end] of each of `names`. Raises ValueError for what is none."""
     for name in names:
-        window = asked.get(name)
-        pair = (
-            window if isinstance(window, list | tuple) and [type(place) for place in window] == [int, int] else (1, 0)
-        )
-        if not 0 <= pair[0] < pair[1]:
+        window: Any = asked.get(name)
+        pair = isinstance(window, list | tuple) and len(window) == 2 and all(type(place) is int for place in window)
+        if not pair or not 0 <= window[0] < window[1]:
             raise ValueError(f"{name}={window!r}: a window is [first, end], two whole numbers in rising order")
     return asked

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import html
 import operator
+import os
+import sys
 import time
 import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
+from uuid import uuid4
 
-import anywidget
 import numpy as np
 import traitlets as t
 import xarray as xr
+from IPython.display import display
 from ipywidgets.widgets.widget import _instances
 
 from ..engine.forward import Cancelled
@@ -30,16 +33,15 @@ from ..run import Run
 from ..session import Session
 from ..tokens import Tokens, elide, written_ids
 from .code import code_of_experiments, code_of_session
+from .exporting import Exporting
 from .labels import label_parts, short_label
 from .looks import Looks
 from .observed import Observed
 from .past import Past
+from .recording import Recording
 from .selection import Selection
 from .unicode import drawable, encodable
 from .view import OtherModelWarning, View
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 _PROGRESS_SECONDS = 0.1  # at most ten updates a second reach the browser
 _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its static picture
@@ -51,8 +53,19 @@ _FROM_PAGE = ("_request", "_view_count", "_past_wanted")  # of the wire's own tr
 
 _OF_HISTORY = ("undo", "redo", "toggle", "remove", "clear", "stop", "back_to")
 _OF_ALL = ("preset",)
-_OF_EXPERIMENTS = ("move", "rename", "set_strength", "group", "rename_group", "toggle_group", "remove_group")
-"""Requests that every widget answers: by itself, and by its list of experiments."""
+_OF_EXPERIMENTS = (
+    "move",
+    "rename",
+    "set_strength",
+    "group",
+    "rename_group",
+    "toggle_group",
+    "remove_group",
+    "pin",
+    "unpin",
+)
+_OF_FILES = ("to_csv", "to_html")
+"""Requests that every widget answers: by itself, by its list of experiments, and with a file."""
 
 Wire = dict[str, Any]
 
@@ -73,14 +86,13 @@ def to_wire(array: np.ndarray | None, *, triangle: bool = False) -> Wire | None:
     return {"view": memoryview(array.tobytes()), "dtype": str(array.dtype), "shape": shape, "triangle": triangle}
 
 
-class LiveWidget(Looks, anywidget.AnyWidget):
+class LiveWidget(Looks, Exporting):
     """A view that asks its session to run again.
 
     Every click in the view arrives as a request {id, op, ...} and calls the public method named `op`; from Python
     the same method does the same. Methods return at once; `wait()` blocks until the picture is up to date.
     """
 
-    title: ClassVar[str]
     operations: ClassVar[tuple[str, ...]] = ()
     """Public methods that the front end may call, beside those of the history."""
     from_page: ClassVar[tuple[str, ...]] = ()
@@ -105,18 +117,23 @@ class LiveWidget(Looks, anywidget.AnyWidget):
     _status = t.Dict().tag(sync=True)
     _experiments: t.List[Wire] = t.List().tag(sync=True)
     _history = t.Dict().tag(sync=True)
+    _pinned: t.List[str] = t.List().tag(sync=True)
+    """What acts in the baseline, in words."""
     _code = t.Unicode().tag(sync=True)
     _run = t.Int(0).tag(sync=True)
     """The number of the run that is shown, in `history`."""
     _past: t.List[Wire] = t.List().tag(sync=True)
     """`history`, once the page has asked for it."""
     _past_wanted = t.Bool(False).tag(sync=True)
+    _still = t.Unicode().tag(sync=True)
+    """The id of the still pictures that the page hides while the widget is alive."""
 
     def __init__(self, session: Session, *, linked: bool = True, **settings: Any) -> None:
         self.session = session
         self.experiments = session.interventions if linked else Experiments()
         """The interventions that act in this widget."""
         self._tickets: dict[str, Ticket] = {}
+        self._recording = Recording()
         self._error: Exception | None = None
         self._drawn: Wire | None = None  # stays in the status until the next request, whatever else ends meanwhile
         self._last_progress = 0.0
@@ -124,7 +141,8 @@ class LiveWidget(Looks, anywidget.AnyWidget):
         self._dormant = False
         self._visited = Past()
         self._observer = _weakly(self._on_experiments)
-        super().__init__(_title=self.title, _header=_header(session), _help=self._help_to_wire(session), **settings)
+        own = {"_header": _header(session), "_help": self._help_to_wire(session), "_still": f"iw-still-{uuid4().hex}"}
+        super().__init__(_title=self.title, **own, **settings)
         self._own_layout = None if "layout" in settings else self.layout
         self.comm.on_msg(_weakly(self._handle_msg))
         self._be_held(False)
@@ -157,17 +175,14 @@ class LiveWidget(Looks, anywidget.AnyWidget):
         out: `state` holds it.
         """
         name, entries = "session.interventions" if self.linked else "widget.experiments", self.experiments.entries
-        experiments = code_of_experiments(name, entries)
-        defaults = {name: self.traits()[name].default_value for name in self.settings}
-        changed = [f"{name}={getattr(self, name)!r}" for name in self.settings if getattr(self, name) != defaults[name]]
+        experiments = code_of_experiments(name, entries, self.experiments.baseline)
+        defaults = {name: self.traits()[name].default_value for name in (*self.settings, *self.looks)}
+        given = {name: getattr(self, name) for name in defaults}
+        changed = [f"{name}={value!r}" for name, value in given.items() if value != defaults[name]]
         arguments = ["session", *self._arguments(), *changed, *([] if self.linked else ["linked=False"])]
         made = [f"widget = iw.{type(self).__name__}({', '.join(arguments)})", *self._calls()]
         lines = [*experiments, *made] if self.linked else [*made, *experiments]
         return "\n".join([*code_of_session(self.session), *lines, "widget"])
-
-    def figure(self) -> go.Figure:
-        """What is on the screen as a plotly figure; waits until nothing is running."""
-        raise NotImplementedError
 
     def runs(self) -> Iterable[Run]:
         """The runs that the widget holds to show them."""
@@ -194,11 +209,11 @@ class LiveWidget(Looks, anywidget.AnyWidget):
 
     def _settings(self) -> dict[str, Any]:
         """What a view needs beside prompts, selection and experiments."""
-        return {name: getattr(self, name) for name in self.settings}
+        return {name: getattr(self, name) for name in (*self.settings, *self.looks)}
 
     def _question(self, view: View) -> Any:
         """What of a view makes the model run again."""
-        return view.prompts, [e.intervention for e in view.experiments if e.on]
+        return view.prompts, [e.intervention for e in view.experiments if e.on], view.baseline
 
     def _adopt(self, view: View) -> Callable[[], None]:
         """What shows a view's prompts, settings and selection, but for running them.
@@ -225,10 +240,6 @@ class LiveWidget(Looks, anywidget.AnyWidget):
     @t.observe("selection")
     def _on_selection(self, change: Any) -> None:
         self._show_selection(change["new"])
-
-    def _static_picture(self) -> str:
-        """HTML for places without a kernel; at most 100 KB."""
-        raise NotImplementedError
 
     # -- presets -----------------------------------------------------------------------------------------------------
 
@@ -298,9 +309,11 @@ class LiveWidget(Looks, anywidget.AnyWidget):
     def back_to(self, number: int) -> None:
         """Show a run of `history` again: its prompts, settings, selection and experiments.
 
-        Nothing runs that the session still holds. Undo takes the experiments back.
+        Nothing runs that the session still holds. Undo takes the experiments back. Looks stay as they are.
         """
-        self._apply(self._visited.view(number))
+        view = self._visited.view(number)
+        looks = {name: getattr(self, name) for name in self.looks}
+        self._apply(replace(view, settings=view.settings | looks))
 
     def _view(self) -> View:
         return View(
@@ -311,6 +324,7 @@ class LiveWidget(Looks, anywidget.AnyWidget):
             settings=self._settings(),
             selection=self.selection,
             experiments=self.experiments.entries,
+            baseline=self.experiments.baseline,
         )
 
     def _apply(self, view: View) -> None:
@@ -326,8 +340,8 @@ class LiveWidget(Looks, anywidget.AnyWidget):
             warnings.warn(said, OtherModelWarning, stacklevel=3)
         with self.session.publishing, self.hold_sync():
             take()
-            if view.experiments != self.experiments.entries:
-                self.experiments.replace(view.experiments)
+            if (view.experiments, view.baseline) != (self.experiments.entries, self.experiments.baseline):
+                self.experiments.replace(view.experiments, view.baseline)
             self.refresh()
 
     def _checked_settings(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -433,6 +447,8 @@ class LiveWidget(Looks, anywidget.AnyWidget):
                 getattr(self.experiments, operation)(**_checked_places(request))
             elif operation in (*_OF_HISTORY, *_OF_ALL, *self.operations):
                 getattr(self, operation)(**request)
+            elif operation in _OF_FILES:
+                self._save_for_page(operation, number, **request)
             else:
                 raise ValueError(f"unknown request {operation!r}")
         except Exception as error:  # noqa: BLE001 - drawn; in a callback it would be lost in the log
@@ -528,6 +544,8 @@ class LiveWidget(Looks, anywidget.AnyWidget):
             self._code = self.code()
             if whole:
                 self._note_visit()
+            if not self._running():
+                self._record()
             self._tell("running" if self._running() else "idle", ms=milliseconds, message=message, detail=detail)
 
     def _note_visit(self) -> None:
@@ -606,6 +624,7 @@ class LiveWidget(Looks, anywidget.AnyWidget):
         with self.session.publishing, self.hold_sync():
             self._experiments = [self._experiment_to_wire(e) for e in self.experiments.entries]
             self._history = {"undo": self.experiments.can_undo, "redo": self.experiments.can_redo}
+            self._pinned = [short_label(i) for i in self.experiments.baseline]
             self._code = self.code()
 
     def _experiment_to_wire(self, experiment: Experiment) -> Wire:
@@ -639,6 +658,19 @@ class LiveWidget(Looks, anywidget.AnyWidget):
         data, metadata = bundle
         return encodable({**data, "text/html": self.static_frame()}), metadata
 
+    def _ipython_display_(self) -> None:
+        if _outputs_are_apart():
+            raise NotImplementedError  # IPython takes the bundle: one output cannot hide another there
+        bundle = super()._repr_mimebundle_()
+        if bundle is None:
+            return
+        self._be_held(True)
+        data, metadata = bundle
+        # An output of its own: of one with a widget, JupyterLab shows nothing else once the kernel has ended.
+        display(encodable(data), metadata=metadata, raw=True)
+        still = f'<div id="{self._still}">{self.static_frame()}</div>'
+        display(encodable({"text/html": still, "text/plain": ""}), raw=True)
+
     def static_frame(self) -> str:
         """What is on the screen as plain HTML, for places where no kernel runs."""
         for ticket in list(self._tickets.values()):
@@ -667,6 +699,11 @@ def _static_code(code: str) -> str:
     style = "font:12px/1.5 monospace;white-space:pre-wrap;overflow-wrap:anywhere"
     said = "Python that shows this picture live again"
     return f'<details><summary>{said}</summary><pre style="{style}">{html.escape(code)}</pre></details>'
+
+
+def _outputs_are_apart() -> bool:
+    """Whether the front end shows every output in a frame of its own: Colab and VS Code do."""
+    return "google.colab" in sys.modules or "VSCODE_PID" in os.environ
 
 
 def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
@@ -700,6 +737,12 @@ def parse_prompt(session: Session, prompt: Any, shown: Tokens | None = None) -> 
 def prompt_code(tokens: Tokens) -> str:
     """A prompt as Python: its text, or its ids where it has none."""
     return repr(list(tokens.ids) if tokens.text is None and tokens.source is None else tokens.given)
+
+
+def prompt_question(tokens: Tokens) -> Any:
+    """A prompt as a page asks for it: its text, its ids where it has none, or a pair of texts."""
+    own = list(tokens.ids) if tokens.text is None else tokens.text
+    return own if tokens.source is None else {"source": prompt_question(tokens.source), "target": own}
 
 
 def _header(session: Session) -> Wire:

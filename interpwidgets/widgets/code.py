@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..engine.interventions import Intervention
 from ..experiments import Experiment
 from ..session import Session
 
@@ -22,7 +23,9 @@ def code_of_session(session: Session) -> Lines:
     return lines
 
 
-def code_of_experiments(of: str, entries: Iterable[Experiment]) -> Lines:
-    """Puts these into the list `of`."""
+def code_of_experiments(of: str, entries: Iterable[Experiment], baseline: Iterable[Intervention]) -> Lines:
+    """Puts these into the list `of`, and its baseline."""
     spelled = [f"    {(e.intervention if e == Experiment(e.intervention) else e).code()}," for e in entries]
-    return [f"{of}.replace([", *spelled, "])"] if spelled else []
+    pinned = [f"    {i.code()}," for i in baseline]
+    lines = [f"{of}.replace([", *spelled, "])"] if spelled else []
+    return [*lines, f"{of}.baseline = [", *pinned, "]"] if pinned else lines

@@ -2,59 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import plotly.graph_objects as go
 
 from ..tokens import elide
+from .heatmap import Heatmap
+from .static import shade
 
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"})
 
 
-def heatmap(
-    values: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    *,
-    title: str,
-    row_title: str,
-    column_title: str,
-    unit: str,
-    signed: bool,
-    upward: bool = False,
-    text: np.ndarray | None = None,
-) -> go.Figure:
-    """A matrix (row, column) as a figure; NaN cells stay empty.
+def heatmap(shown: Heatmap) -> go.Figure:
+    """A matrix as a figure, in the palettes of the widgets.
 
-    Axes are indices with labels on the ticks, so that equal tokens stay apart. `signed` takes a diverging palette,
-    symmetric about zero. `text` (row, column) is written into the cells.
+    Axes are indices with labels on the ticks, so that equal tokens stay apart.
     """
-    bound = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
     trace = go.Heatmap(
-        z=values,
-        zmin=-bound if signed else 0.0,
-        zmax=bound,
-        colorscale="RdBu" if signed else "Blues",
-        colorbar={"title": {"text": unit}},
-        text=None if text is None else [[_plain(cell) for cell in row] for row in text],
-        texttemplate=None if text is None else "%{text}",
-        hovertemplate=f"{row_title} %{{y}}, {column_title} %{{x}}: %{{z:.4f}}<extra></extra>",
+        z=shown.values,
+        zmin=-shown.bound if shown.signed else 0.0,
+        zmax=shown.bound,
+        colorscale=_colours(shown.signed),
+        colorbar={"title": {"text": shown.unit, "side": "right"}, "thickness": 14, "outlinewidth": 0},
+        text=None if shown.text is None else [[_plain(cell) for cell in row] for row in shown.text],
+        texttemplate=None if shown.text is None else "%{text}",
+        hovertemplate=f"{shown.row_title} %{{y}}, {shown.column_title} %{{x}}: %{{z:.4f}}<extra></extra>",
+        xgap=1,
+        ygap=1,
     )
     figure = go.Figure(trace)
     # plotly reads a label as markup of its own; model text is text.
-    names = [[_plain(label) for label in labels] for labels in (rows, columns)]
+    names = [[_plain(label) for label in labels] for labels in (shown.rows, shown.columns)]
+    across = {"title": {"text": shown.column_title}, "tickvals": list(range(len(shown.columns))), "ticktext": names[1]}
+    down = {"title": {"text": shown.row_title}, "tickvals": list(range(len(shown.rows))), "ticktext": names[0]}
     figure.update_layout(
-        title={"text": title},
-        xaxis={"title": {"text": column_title}, "tickvals": list(range(len(columns))), "ticktext": names[1]},
-        yaxis={
-            "title": {"text": row_title}, "tickvals": list(range(len(rows))), "ticktext": names[0],
-            "autorange": True if upward else "reversed",
-        },
-    )  # fmt: skip
+        title={"text": _plain(shown.title, 120)},
+        template="plotly_white",
+        xaxis=across | {"showgrid": False, "zeroline": False, "tickangle": -45},
+        yaxis=down | {"showgrid": False, "zeroline": False, "autorange": True if shown.upward else "reversed"},
+        height=min(900, max(460, 200 + (17 if shown.text is not None else 28) * len(shown.rows))),
+    )
     return figure
 
 
-def _plain(text: str) -> str:
+def _colours(signed: bool) -> list[tuple[float, str]]:
+    shares = [i / 8 for i in range(9)]
+    return [(at, "rgb({},{},{})".format(*shade(2 * at - 1 if signed else at, signed=signed))) for at in shares]
+
+
+def _plain(text: str, length: int = 24) -> str:
     """Text as plotly must be given it to draw it as it is: neither as its own markup nor, between $, as TeX."""
-    return elide(text, 24).translate(_ENTITIES)
+    return elide(text, length).translate(_ENTITIES)

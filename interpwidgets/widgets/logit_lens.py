@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import traitlets as t
 import xarray as xr
 
-from ..engine.interventions import Patch
+from ..engine.interventions import Intervention, Patch
 from ..methods.lens import UNITS, lens_run, read_stack, residual_stack
 from ..presets import Preset
 from ..session import Session
-from ..tokens import Tokens
+from ..tokens import Tokens, elide
 from . import static
 from .bands import MOST, band_edges, checked_window
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, to_wire, whole
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
 from .esm import bundle, stylesheet
+from .exporting import Column
+from .heatmap import Heatmap
 from .lens_bands import bands_to_wire, touched_bands
 from .selection import Selection
 from .view import View
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 _CHEAP = ("probability", "log_probability", "entropy", "rank", "cross_entropy")
 
@@ -88,6 +87,7 @@ class LogitLens(LiveWidget):
     def __init__(self, session: Session, prompt: Any, *, linked: bool = True, **settings: Any) -> None:
         self._tokens = session.tokenize(parse_prompt(session, prompt))
         self._reading: xr.Dataset | None = None
+        self._now_reading: xr.Dataset | None = None
         self._read_for: tuple[Any, ...] = ()
         self._shown: _Shown | None = None
         self._columns: slice | None = None  # of a long prompt, those whose cells were last asked for
@@ -173,14 +173,14 @@ class LogitLens(LiveWidget):
             self.refresh()
 
     def _ask(self) -> None:
-        tokens, acting = self._tokens, tuple(self.experiments)
+        tokens, acting, pinned = self._tokens, tuple(self.experiments), self.experiments.baseline
         metrics = tuple(m for m in UNITS if m in self._metrics)
         track = tuple(self.tracked)
 
         def compute() -> Wire:
             # Asked before the run: weights that change during it make the reading stale.
-            question = tokens.prompt, metrics, track, self.session.engine.version()
-            run = lens_run(self.session, tokens)
+            question = tokens.prompt, pinned, metrics, track, self.session.engine.version()
+            run = lens_run(self.session, tokens, pinned)
             stack = residual_stack(run)
             if self._reading is not None and question[-1] is not None and question == self._read_for:
                 reading = self._reading
@@ -198,11 +198,13 @@ class LogitLens(LiveWidget):
                 "_part": None,
                 "result": _both(reading, reading),
             }
-            if not acting:
+            if acting == pinned:
+                self._now_reading = None
                 return results | self._shown_to_wire(_Shown(self._readings, reading))
             disturbed = lens_run(self.session, tokens, acting)
             self._note_idle(acting, disturbed.idle)
             now = read_stack(self.session, disturbed, 10, track, metrics, known=(stack, reading))
+            self._now_reading = now
             touched = (residual_stack(disturbed) != stack).any(-1).cpu().numpy().astype(np.uint8)
             results["result"] = _both(reading, now)
             return results | self._shown_to_wire(_Shown(self._readings, reading, now, touched))
@@ -327,11 +329,16 @@ class LogitLens(LiveWidget):
         Sending the whole grid each time would cost hundreds of megabytes for a long prompt.
         """
         self._readings += 1
-        number, shown = self._readings, self.session.engine.architecture.n_layers + 1
+        number, shown, columns = self._readings, self.session.engine.architecture.n_layers + 1, 0
 
         def rows(so_far: xr.Dataset) -> Wire:
-            nonlocal shown
+            nonlocal shown, columns
             if _is_long(so_far):
+                known = int((so_far["top_token"].values[..., 0] >= 0).all(0).sum())
+                # A sixteenth more at least: each part is an overview of the whole.
+                if known - columns < so_far.sizes["position"] / 16:
+                    return {}
+                columns = known
                 place = {"id": self._result_id(), "reading": number, "rows": _row_names(so_far), "units": UNITS}
                 return {"_part": place | bands_to_wire(so_far)}
             unknown = np.flatnonzero((so_far["top_token"].values[..., 0] < 0).any(1))
@@ -391,42 +398,64 @@ class LogitLens(LiveWidget):
 
         return take
 
-    def figure(self) -> go.Figure:
-        """The grid, (layer, position), coloured by the metric, with the top tokens written in."""
-        self.wait()
-        from .figures import heatmap
+    def _depends_on(self) -> dict[str, Any]:
+        return {"prompt": prompt_question(self._tokens)}
 
+    def _requests_for(self, intervention: Intervention) -> Iterator[dict[str, Any]]:
+        match intervention:
+            case Patch(layer=int(layer), position=int(position), source_layer=int(from_layer), source_position=int(at)):
+                # What enters a block is row 0, the embedding; what leaves one is a row further up.
+                enters = [
+                    site == "resid_pre" for site in (intervention.source_site or intervention.site, intervention.site)
+                ]
+                source, target = (
+                    [0 if first else row + 1, place]
+                    for first, row, place in zip(enters, (from_layer, layer), (at, position), strict=True)
+                )
+                yield {"op": "transplant_cells", "source": source, "target": target}
+
+    def _numbers(self) -> dict[str, Column]:
+        shown = {"baseline": self._reading, "now": self._now_reading}
+        parts = [self._numbers_of(name, reading) for name, reading in shown.items() if reading is not None]
+        if not parts:
+            raise RuntimeError("there are no numbers yet: the model is still running")
+        return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+
+    def _numbers_of(self, name: str, reading: xr.Dataset) -> dict[str, Column]:
+        layers, length = reading.sizes["layer"], reading.sizes["position"]
+        top = reading["top_token"].values[..., 0].ravel()
+        columns: dict[str, Column] = {
+            "run": [name] * (layers * length),
+            "layer": np.repeat(reading["layer"].values, length).tolist(),
+            "position": np.tile(np.arange(length), layers).tolist(),
+            "token": list(self._tokens.strings) * layers,
+            "top_token_id": top.tolist(),
+            "top_token": [self.session.show_token(int(i)) for i in top],
+            "top_probability": reading["top_probability"].values[..., 0].ravel(),
+        }
+        metrics = {metric: reading[metric].values.astype(np.float32).ravel() for metric in UNITS if metric in reading}
+        return columns | metrics
+
+    def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
+        """The grid, (layer, position), coloured by the metric, with the top tokens written in."""
         reading = self._reading
-        assert reading is not None
+        if reading is None or self.metric not in reading:
+            return None
         tokens = reading["top_token"].values[..., 0]
-        text = np.array([[static.elide(self.session.show_token(int(i)), 8) for i in row] for row in tokens])
+        text = np.array([[elide(self.session.show_token(int(i)), 8) for i in row] for row in tokens])
         rows = ["emb", *(f"L{i}" for i in reading["layer"].values[1:])]
-        return heatmap(
-            reading[self.metric].values, rows, self._tokens.strings, title=self.title, row_title="layer",
-            column_title="position", unit=f"{self.metric} {UNITS[self.metric]}".strip(), signed=False, upward=True,
-            text=text,
+        return Heatmap(
+            reading[self.metric].values, rows, self._tokens.strings, title="top token after each layer",
+            row_title="layer", column_title="position", signed=False, upward=True, text=text,
+            unit=f"{self.metric.replace('_', ' ')} {UNITS[self.metric]}".strip(),
         )  # fmt: skip
 
-    def _static_picture(self) -> str:
-        reading = self._reading
-        if reading is None:
-            return "<div>The model is still running.</div>"
-        n_layers, length = reading.sizes["layer"], reading.sizes["position"]
-        step = max(1, -(-n_layers * length // 700))
-        rows = list(range(n_layers - 1, -1, -step))
-        shown = min(length, 40)
-        text = [[self.session.show_token(int(i)) for i in reading["top_token"].values[r, :shown, 0]] for r in rows]
-        p = reading["top_probability"].values[..., 0]
-
-        def colour(i: int, j: int) -> str:
-            return static.shade(float(p[rows[i], j - 1]), 1.0)
-
-        names = ["emb" if r == 0 else f"L{r - 1}" for r in rows]
-        body = [[name, *(static.elide(w, 8) for w in words)] for name, words in zip(names, text, strict=True)]
-        note = "" if step == 1 else f" (every {step}. layer)"
-        note += "" if shown == length else f" (the first {shown} of {length} positions)"
-        head = ["", *(static.elide(s, 8) for s in self._tokens.strings[:shown])]
-        return f"<div>top token after each layer, darker is more probable{note}</div>{static.table(head, body, colour)}"
+    def _tables(self) -> str:
+        assert self._reading is not None
+        last = self._reading.isel(layer=-1)
+        words, shares = last["top_token"].values[-1], last["top_probability"].values[-1]
+        rows = [[self.session.show_token(int(i)), f"{p:.1%}"] for i, p in zip(words, shares, strict=True)]
+        return static.table(["last layer, last position", "probability"], rows)
 
 
 def _is_long(reading: xr.Dataset) -> bool:

@@ -30,6 +30,8 @@ class Looks(t.HasTraits):
 
     shortcuts: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Keys, and clicks, of this widget alone, and what they do."""
+    looks: ClassVar[tuple[str, ...]] = ("palette", "value_labels", "size", "figure_mode", "teaching")
+    """The traits below."""
     terms: ClassVar[tuple[str, ...]] = ()
     """Words that the teaching layer explains here, names in `TERMS`."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import traitlets as t
@@ -30,17 +30,16 @@ from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
 from .bands import band_edges
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_to_wire, whole
+from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, whole
 from .esm import bundle, stylesheet
+from .exporting import Column
 from .filling import Filling
+from .heatmap import Heatmap
 from .selection import Selection
 from .view import View
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 _MOST_FINISHED = 50  # maps that are kept, to be shown again without a sweep
-_MOST_DIFFERENCES = 20  # that the static picture lists
+_MOST_DIFFERENCES, _MOST_STRONGEST = 20, 5  # that the static picture lists
 
 _SITES = (*(s for s in RESIDUAL_SITES if s != "resid_post"), *HEAD_SITES)
 
@@ -74,6 +73,7 @@ class PatchingHeatmap(LiveWidget):
     )
     prompt_names = ("clean", "corrupted")
     settings = ("site", "metric", "direction", "normalize", "estimate")
+    chooses: ClassVar[Mapping[str, tuple[str, ...]]] = {"set": ("normalize", "estimate")}
     priority = 2
     _esm = bundle("patching_heatmap.js")
     _css = stylesheet("patching_heatmap.css")
@@ -407,19 +407,64 @@ class PatchingHeatmap(LiveWidget):
 
         return take
 
-    def figure(self) -> go.Figure:
-        """The map, (layer, position) or (layer, head): the change that each patch makes."""
-        self.wait()
-        from .figures import heatmap
+    def _depends_on(self) -> dict[str, Any]:
+        return {
+            "clean": prompt_question(self._clean), "corrupted": prompt_question(self._corrupted),
+            "site": self.site, "metric": self.metric, "direction": self.direction, "answer": self._answer,
+            "foil": self._foil, "cells": [dict(cell) for cell in self._cells] or None, "layer": self._drilled,
+        }  # fmt: skip
 
-        assert self._map is not None
+    def _numbers(self) -> dict[str, Column]:
+        if self._map is None:
+            raise RuntimeError("there are no numbers yet: the model is still running")
+        task, site, direction, values = self._map
+        effect, _, unit = self._effect(self._map)
+        rows, columns = values.shape
+        cells = rows * columns
+        across = np.tile(np.arange(columns), rows).tolist()
+        place: dict[str, Column] = {"head": across}
+        if site in RESIDUAL_SITES:
+            names = {"clean_token": task.clean.strings, "corrupted_token": task.corrupted.strings}
+            place = {"position": across, **{name: list(strings) * rows for name, strings in names.items()}}
+        return {
+            "site": [site] * cells, "direction": [direction] * cells,
+            "layer": np.repeat(np.arange(rows), columns).tolist(), **place,
+            "metric": [task.metric] * cells, "value": values.astype(np.float32).ravel(),
+            "clean": [str(np.float32(task.clean_value))] * cells,
+            "corrupted": [str(np.float32(task.corrupted_value))] * cells,
+            "effect": effect.astype(np.float32).ravel(), "effect_unit": [unit] * cells,
+        }  # fmt: skip
+
+    def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
+        """The map, (layer, position) or (layer, head): the change that each patch makes."""
+        if self._map is None:
+            return None
         effect, columns, unit = self._effect(self._map)
-        rows = [f"L{i}" for i in range(len(effect))]
         _, site, direction, _ = self._map
-        return heatmap(
-            effect, rows, columns, title=f"patching {site}, {direction}", row_title="layer",
-            column_title="position" if site in RESIDUAL_SITES else "head", unit=unit, signed=True, upward=True,
+        return Heatmap(
+            effect, [f"L{i}" for i in range(len(effect))], columns, title=f"patching {site}, {direction}",
+            row_title="layer", column_title="position" if site in RESIDUAL_SITES else "head", unit=unit, signed=True,
+            upward=True,
         )  # fmt: skip
+
+    def _tables(self) -> str:
+        assert self._map is not None
+        task, site, _, _ = self._map
+        pairs = enumerate(zip(task.clean.ids, task.corrupted.ids, strict=True))
+        places = [i for i, (a, b) in pairs if a != b][:_MOST_DIFFERENCES]
+        differing = [[str(i), task.clean.strings[i], task.corrupted.strings[i]] for i in places]
+        effect, columns, _ = self._effect(self._map)
+        strongest = np.argsort(-np.nan_to_num(np.abs(effect)), axis=None)[:_MOST_STRONGEST]
+        cells = [divmod(int(i), effect.shape[1]) for i in strongest]
+        over = "position" if site in RESIDUAL_SITES else "head"
+        found = [
+            [f"L{row}", columns[col] if over == "head" else f"{col} {columns[col]}", f"{effect[row, col]:+.3f}"]
+            for row, col in cells
+        ]
+        note = static.table(["position", "clean token", "corrupted token"], differing)
+        return (note if differing else "<div>the prompts are the same</div>") + static.table(
+            ["strongest", over, "effect"], found
+        )
 
     def _effect(self, shown: _Map) -> tuple[np.ndarray, Sequence[str], str]:
         """What each patch changes, its columns' names and its unit."""
@@ -450,20 +495,6 @@ class PatchingHeatmap(LiveWidget):
     def _on_normalize(self, change: Any) -> None:
         if self._map is not None:
             self.set_trait("result", self._dataset(self._map))
-
-    def _static_picture(self) -> str:
-        if self._map is None:
-            return "<div>The model is still running.</div>"
-        task, site, _, _ = self._map
-        effect, columns, unit = self._effect(self._map)
-        pairs = enumerate(zip(task.clean.ids, task.corrupted.ids, strict=True))
-        places = [i for i, (a, b) in pairs if a != b][:_MOST_DIFFERENCES]
-        differing = [[str(i), task.clean.strings[i], task.corrupted.strings[i]] for i in places]
-        caption = f"{site}, layer (row) by {'position' if site in RESIDUAL_SITES else 'head'}; {unit}"
-        head = ["position", "clean token", "corrupted token"]
-        note = static.table(head, differing) if differing else "<div>the prompts are the same</div>"
-        rows = [f"L{i}" for i in range(len(effect))]
-        return note + static.matrix(effect, rows, columns, caption, upward=True)
 
 
 def _check_site(site: Any, sites: list[str]) -> None:

@@ -1,89 +1,198 @@
-"""Still pictures for places without a kernel: small HTML tables and SVG matrices, model text always escaped."""
+"""Pictures without a page: SVG matrices and small HTML tables, model text always escaped."""
 
 from __future__ import annotations
 
+import base64
 import html
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
 
 import numpy as np
 
 from ..tokens import elide
+from .heatmap import Heatmap
 
-_BLUE, _ORANGE = (33, 102, 172), (200, 95, 20)
-_MOST_CELLS = 1200  # keeps a picture under 100 KB
-
-
-def shade(value: float, bound: float) -> str:
-    """White for 0, blue towards +bound, orange towards -bound."""
-    share = 0.0 if not np.isfinite(value) or bound == 0 else min(1.0, abs(value) / bound)
-    target = _BLUE if value >= 0 else _ORANGE
-    r, g, b = (round(255 + (c - 255) * share) for c in target)
-    return f"#{r:02x}{g:02x}{b:02x}"
+_MOST_CELLS, _MOST_WORDS = 900, 560  # keep a picture in a notebook under 100 KB
+_SANS = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"
+_MONO = "DejaVu Sans Mono, Menlo, Consolas, Liberation Mono, monospace"
+_LETTER, _SANS_LETTER = 6.7, 6.9  # pixels of a letter, at most, at 11 pixels
+_LONGEST = 16
+_DARK, _GREY = "#1a1f26", "#566070"
 
 
-def matrix(
-    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], caption: str, *, upward: bool = False
-) -> str:
-    """A matrix (row, column) as SVG with labels; NaN cells are left out. Thinned out evenly if it is too large."""
-    values, rows, columns, step = _thinned(values, rows, columns)
-    bound = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
-    size, left, top = (22 if len(columns) <= 32 else 12), 84, 78
-    order = range(len(rows) - 1, -1, -1) if upward else range(len(rows))
-    cells = []
-    for y, i in enumerate(order):
-        cells.append(_text(left - 4, top + y * size + size * 0.7, rows[i], "end"))
-        for x, value in enumerate(values[i]):
-            if np.isfinite(value):
-                fill = shade(float(value), bound)
-                cells.append(
-                    f'<rect x="{left + x * size}" y="{top + y * size}" '
-                    f'width="{size - 1}" height="{size - 1}" fill="{fill}"/>'
-                )
-    for x, label in enumerate(columns):
-        cells.append(_text(left + x * size + size * 0.7, top - 6, label, "start", turn=True))
-    width, height = left + len(columns) * size + 70, top + len(rows) * size + 8
-    note = f" (every {step[0]}. row, every {step[1]}. column)" if step != (1, 1) else ""
+def drawing(shown: Heatmap, *, thin: bool = False) -> str:
+    """A matrix as one SVG with a title, labels, axes and a legend; with `thin`, thinned out to less than 60 KB."""
+    note = ""
+    if thin:
+        shown, note = _thinned(shown)
+    down, across = shown.values.shape
+    rows, columns = ([elide(label, _LONGEST) for label in labels] for labels in (shown.rows, shown.columns))
+    wide = 50.0 if shown.text is not None else float(min(30, max(9, 600 // max(1, across, down))))
+    tall = 17.0 if shown.text is not None else wide
+    longest = max((len(label) for label in columns), default=1) * _LETTER
+    slanted = longest > wide - 4
+    left = 14 + max((len(label) for label in rows), default=1) * _LETTER
+    top = 44 + (0.77 * longest + 6 if slanted else 14)
+    floor = top + down * tall
+    title = f"{shown.title}{note}"
+    width = max(
+        left + across * wide + (0.66 * longest if slanted else 8) + 8,
+        20 + len(title) * 7.9,
+        left + 180 + len(shown.unit) * _SANS_LETTER,
+    )
+    height = floor + 44
+    order = list(range(down - 1, -1, -1) if shown.upward else range(down))
+    axes = f"{shown.row_title} {'↑' if shown.upward else '↓'}   {shown.column_title} →"
+    parts = [
+        f'<rect width="{_n(width)}" height="{_n(height)}" fill="#fff"/>',
+        f'<text x="8" y="18" font-size="13" font-weight="600">{html.escape(title)}</text>',
+        f'<text x="8" y="36" fill="{_GREY}">{html.escape(axes)}</text>',
+        *_cells(shown, order, left, top, wide, tall),
+        f'<g font-family="{_MONO}">{"".join(_labels(rows, columns, order, left, top, wide, tall, slanted))}</g>',
+        _legend(shown, left, floor + 14),
+    ]
     return (
-        f"<div>{html.escape(caption)}: 0 white, {bound:.3g} darkest{note}</div>"
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        f'style="background:#fff;color:#222" font-family="monospace" font-size="11" fill="#222" role="img" '
-        f'aria-label="{html.escape(caption)}">{"".join(cells)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_n(width)}" height="{_n(height)}" '
+        f'viewBox="0 0 {_n(width)} {_n(height)}" font-family="{_SANS}" font-size="11" fill="{_DARK}" role="img" '
+        f'aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
     )
 
 
-def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], colour: Callable[[int, int], str | None] | None = None
-) -> str:
-    """A small table; the first column is a header. `colour(row, column)` fills a cell."""
-    style = "padding:1px 5px;white-space:pre;font:11px monospace;text-align:left"
-    out = ["<tr>" + "".join(f'<th style="{style}">{html.escape(h)}</th>' for h in head) + "</tr>"]
-    for i, row in enumerate(rows):
-        cells = []
-        for j, cell in enumerate(row):
-            fill = colour(i, j) if colour is not None and j else None
-            background = f";background:{fill};color:{_ink(fill)}" if fill else ""
-            cells.append(f'<td style="{style}{background}">{html.escape(cell)}</td>')
-        out.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<table style="border-collapse:collapse">{"".join(out)}</table>'
+def image(svg: str, alt: str) -> str:
+    """An SVG as an image, which is what sites that show notebooks leave in: inline SVG they take out."""
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<div><img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}"></div>'
 
 
-def _ink(fill: str) -> str:
-    r, g, b = (int(fill[i : i + 2], 16) for i in (1, 3, 5))
-    return "#fff" if 0.3 * r + 0.6 * g + 0.1 * b < 140 else "#222"
+def resized(svg: str, width: float) -> str:
+    """The same picture at another width."""
+    was_wide, was_tall = (float(re.findall(rf'{name}="([\d.]+)"', svg)[0]) for name in ("width", "height"))
+    head, rest = svg.split(">", 1)
+    tall = f'width="{_n(width)}" height="{_n(was_tall * width / was_wide)}"'
+    return re.sub(r'width="[\d.]+" height="[\d.]+"', tall, head, count=1) + ">" + rest
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A small table; the first column is a header."""
+    style = "padding:1px 8px;white-space:pre;font:11px monospace;text-align:left"
+    lines = [
+        "<tr>" + "".join(f'<th style="{style}">{html.escape(text)}</th>' for text in head) + "</tr>",
+        *(
+            f'<tr><th style="{style}">{html.escape(row[0])}</th>'
+            + "".join(f'<td style="{style}">{html.escape(text)}</td>' for text in row[1:])
+            + "</tr>"
+            for row in rows
+        ),
+    ]
+    return f'<table style="border-collapse:collapse">{"".join(lines)}</table>'
+
+
+def shade(share: float, *, signed: bool) -> tuple[int, int, int]:
+    """The colour at a share of the palette: -1 to 1 if it is `signed`, else 0 to 1; beyond, the colour of the end."""
+    stops = _stops("div" if signed else "seq")
+    at = (len(stops) - 1) * min(1.0, max(0.0, (share + 1) / 2 if signed else share))
+    low = min(int(at), len(stops) - 2)
+    red, green, blue = (round(a + (at - low) * (b - a)) for a, b in zip(stops[low], stops[low + 1], strict=True))
+    return red, green, blue
+
+
+@cache
+def _stops(palette: str) -> list[tuple[int, int, int]]:
+    """The light theme's palette, from the page's own theme."""
+    theme = (files("interpwidgets.widgets") / "static" / "theme.css").read_text(encoding="utf-8")
+    found = re.findall(rf"--iw-{palette}-\d: #(\w\w)(\w\w)(\w\w);", theme)[:5]
+    return [(int(red, 16), int(green, 16), int(blue, 16)) for red, green, blue in found]
+
+
+def _cells(shown: Heatmap, order: list[int], left: float, top: float, wide: float, tall: float) -> list[str]:
+    """One path for each colour, then what is written on them, dark and light."""
+    boxes: dict[str, list[str]] = {}
+    words: dict[str, list[str]] = {}
+    for y, row in enumerate(order):
+        for x, value in enumerate(shown.values[row]):
+            if not np.isfinite(value):
+                continue
+            red, green, blue = shade(float(value) / (shown.bound or 1.0), signed=shown.signed)
+            place = f"M{_n(left + x * wide)} {_n(top + y * tall)}"
+            boxes.setdefault(f"#{red:02x}{green:02x}{blue:02x}", []).append(
+                f"{place}h{_n(wide - 1)}v{_n(tall - 1)}h-{_n(wide - 1)}z"
+            )
+            word = "" if shown.text is None else str(shown.text[row, x])
+            if word:
+                at = f'x="{_n(left + (x + 0.5) * wide)}" y="{_n(top + (y + 0.5) * tall + 3.5)}"'
+                ink = "#fff" if 0.3 * red + 0.6 * green + 0.1 * blue < 140 else _DARK
+                words.setdefault(ink, []).append(f"<text {at}>{html.escape(elide(word, int(wide / _LETTER)))}</text>")
+    return [
+        *(f'<path fill="{fill}" d="{"".join(paths)}"/>' for fill, paths in boxes.items()),
+        *(
+            f'<g fill="{ink}" text-anchor="middle" font-size="10" font-family="{_MONO}">{"".join(w)}</g>'
+            for ink, w in words.items()
+        ),
+    ]
+
+
+def _labels(
+    rows: Sequence[str], columns: Sequence[str], order: list[int],
+    left: float, top: float, wide: float, tall: float, slanted: bool,
+) -> list[str]:  # fmt: skip
+    """The labels of both axes; where cells are too small, of every few."""
+    made = []
+    every_row, every_column = (-(-12 // int(size)) for size in (tall, wide))
+    for y, row in enumerate(order):
+        if row % every_row == 0:
+            made.append(_text(left - 5, top + (y + 0.5) * tall + 3.5, rows[row], "end"))
+    for x, label in enumerate(columns):
+        if x % every_column == 0 and slanted:
+            made.append(_text(left + (x + 0.5) * wide, top - 6, label, "start", turn=True))
+        elif x % every_column == 0:
+            made.append(_text(left + (x + 0.5) * wide, top - 6, label, "middle"))
+    return made
+
+
+def _legend(shown: Heatmap, left: float, top: float) -> str:
+    long, stops = 160, _stops("div" if shown.signed else "seq")
+    colours = "".join(
+        f'<stop offset="{_n(100 * i / (len(stops) - 1))}%" stop-color="#{red:02x}{green:02x}{blue:02x}"/>'
+        for i, (red, green, blue) in enumerate(stops)
+    )
+    bar = (
+        f'<linearGradient id="iw-legend">{colours}</linearGradient>'
+        f'<rect x="{_n(left)}" y="{_n(top)}" width="{long}" height="9" fill="url(#iw-legend)"/>'
+    )
+    end = f"{shown.bound:.3g}"
+    ticks = ((0, f"−{end}", "start"), (0.5, "0", "middle"), (1, f"+{end}", "end")) if shown.signed else (
+        (0, "0", "start"), (1, end, "end")
+    )  # fmt: skip
+    marks = "".join(_text(left + long * at, top + 21, text, anchor) for at, text, anchor in ticks)
+    return f'{bar}<g fill="{_GREY}">{marks}{_text(left + long + 10, top + 9, shown.unit, "start")}</g>'
 
 
 def _text(x: float, y: float, text: str, anchor: str, turn: bool = False) -> str:
-    turned = f' transform="rotate(-50 {x:.0f} {y:.0f})"' if turn else ""
-    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}"{turned}>{html.escape(elide(text, 11))}</text>'
+    turned = f' transform="rotate(-50 {_n(x)} {_n(y)})"' if turn else ""
+    return f'<text x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}"{turned}>{html.escape(text)}</text>'
 
 
-def _thinned(
-    values: np.ndarray, rows: Sequence[str], columns: Sequence[str]
-) -> tuple[np.ndarray, Sequence[str], Sequence[str], tuple[int, int]]:
+def _n(number: float) -> str:
+    return f"{number:.1f}".removesuffix(".0")
+
+
+def _thinned(shown: Heatmap) -> tuple[Heatmap, str]:
+    """At most as many cells as a small picture holds, and what is left out, in words."""
+    (rows, columns), most = shown.values.shape, _MOST_CELLS if shown.text is None else _MOST_WORDS
     down, across = 1, 1
-    while (len(rows) // down) * (len(columns) // across) > _MOST_CELLS:
-        if len(rows) // down >= len(columns) // across:
+    while -(-rows // down) * -(-columns // across) > most:
+        # Words of every layer are missed less than those of a position.
+        if rows // down >= (8 if shown.text is not None else columns // across):
             down += 1
         else:
             across += 1
-    return values[::down, ::across], rows[::down], columns[::across], (down, across)
+    if (down, across) == (1, 1):
+        return shown, ""
+    thinner = replace(
+        shown, values=shown.values[::down, ::across], rows=shown.rows[::down], columns=shown.columns[::across],
+        text=None if shown.text is None else shown.text[::down, ::across],
+    )  # fmt: skip
+    return thinner, f" (every {down}. row, every {across}. column)"

@@ -16,7 +16,7 @@ from ..experiments import Experiment
 from .selection import Selection
 
 VERSION = 1
-_KEYS = ("widget", "model", "linked", "prompts", "settings", "selection", "experiments", "arrays")
+_KEYS = ("widget", "model", "linked", "prompts", "settings", "selection", "experiments", "baseline", "arrays")
 
 
 class OtherModelWarning(UserWarning):
@@ -36,6 +36,7 @@ class View:
     settings: dict[str, Any]
     selection: Selection
     experiments: tuple[Experiment, ...]
+    baseline: tuple[Intervention, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts, texts and numbers; arrays are base64 of their bytes."""
@@ -44,6 +45,7 @@ class View:
             {"intervention": e.intervention.to_json(referred), "on": e.on, "name": e.name, "group": e.group}
             for e in self.experiments
         ]
+        baseline = [i.to_json(referred) for i in self.baseline]
         arrays = {name: {"dtype": str(array.dtype), "data": encoded(array)} for name, array in referred.arrays.items()}
         said = {
             "version": VERSION,
@@ -54,6 +56,7 @@ class View:
             "settings": self.settings,
             "selection": self.selection.to_json(),
             "experiments": entries,
+            "baseline": baseline,
             "arrays": arrays,
         }
         plain: dict[str, Any] = json.loads(json.dumps(said))
@@ -73,7 +76,13 @@ class View:
         if type(version) is not int or version != VERSION:
             raise ValueError(f"the state has version {short(version)}; this version of interpwidgets reads {VERSION}")
         require_keys("the state", given, {"version", *_KEYS})
-        for name, kind in (("widget", str), ("model", str), ("linked", bool), ("experiments", list)):
+        for name, kind in (
+            ("widget", str),
+            ("model", str),
+            ("linked", bool),
+            ("experiments", list),
+            ("baseline", list),
+        ):
             if type(given[name]) is not kind:
                 raise ValueError(f"{name}={short(given[name])}: {kind.__name__} is needed")
         for name in ("prompts", "settings", "arrays"):
@@ -88,6 +97,7 @@ class View:
             settings=given["settings"],
             selection=Selection.from_json(given["selection"]),
             experiments=tuple(_experiment(entry, referred) for entry in given["experiments"]),
+            baseline=tuple(Intervention.from_json(each, referred) for each in given["baseline"]),
         )
 
 

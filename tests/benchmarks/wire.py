@@ -13,6 +13,7 @@ import comm
 from comm.base_comm import BaseComm
 
 import interpwidgets as iw
+from interpwidgets.widgets.bands import MOST
 from interpwidgets.widgets.base import LiveWidget
 from interpwidgets.widgets.esm import bundle, stylesheet
 
@@ -23,7 +24,7 @@ LENGTHS = (15, 128, 512, 1024)
 DIFFERING = 16
 """Tokens that follow the first one that differs, in the pairs."""
 
-_WINDOW, _ELSEWHERE = "window", "elsewhere"  # clicks that are no request of the widget's
+_WINDOW, _COLUMNS, _ELSEWHERE = "window", "columns", "elsewhere"  # clicks that are no request of the widget's
 Click = tuple[str, str, dict[str, Any]]
 """What is done, the request's op, and its arguments."""
 
@@ -95,6 +96,7 @@ def clicks(session: iw.Session, pair_of: Callable[[int], Pair], lengths: Sequenc
                     ("transplant a state", "transplant_cells", moved),
                     ("ablate a head elsewhere", _ELSEWHERE, {}),
                     ("replace a token", "replace", token),
+                    *([("exact cells of a band", _COLUMNS, {})] if length > MOST else []),
                 ],
             ),
             (
@@ -148,5 +150,8 @@ def _act(widget: LiveWidget, number: int, operation: str, arguments: dict[str, A
     state = {"_request": {"id": number, "op": operation, **arguments}}
     if operation == _WINDOW:
         state = {"_asked": {"version": widget._detail["version"], "rows": [100, 228], "cols": [50, 114]}}
+    if operation == _COLUMNS:
+        place = {"rows": [0, len(widget._grid["rows"])], "cols": [16, 32]}
+        state = {"_asked": {"number": number, "reading": widget._grid["reading"], **place}}
     content = {"data": {"method": "update", "state": state, "buffer_paths": []}}
     widget._handle_msg({"content": content, "buffers": []})

@@ -28,9 +28,7 @@ def session() -> Iterator[iw.Session]:
 def show(page: Page, session: iw.Session, at: int, **settings: object) -> Live:
     session.interventions.clear()
     corrupted = [*CLEAN[:at], 3 + (CLEAN[at] - 2) % 90, *CLEAN[at + 1 :]]
-    return Live(
-        page, "patching_heatmap.js", iw.PatchingHeatmap(session, clean=CLEAN, corrupted=corrupted, **settings)
-    )
+    return Live(page, "patching_heatmap.js", iw.PatchingHeatmap(session, clean=CLEAN, corrupted=corrupted, **settings))
 
 
 def grid(live: Live) -> Locator:

@@ -56,7 +56,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 OURS = (
     "_status", "_experiments", "_history", "_code", "_header", "_baseline_overview", "_overview", "_baseline_detail",
-    "_detail", "_window", "_grid", "_sweep", "_task",
+    "_detail", "_window", "_grid", "_sweep", "_task", "_run", "_past", "_still", "result", "selection",
     "linked", "_esm", "_title", "_prompt", "_prompts", "_sites", "_model_name", "no_such_trait",
 )  # fmt: skip
 

@@ -101,17 +101,22 @@ def test_stop_keeps_what_is_exact_and_leaves_the_rest_as_estimates(session):
     assert not widget._sweep["stopped"]
 
 
-def test_experiments_and_undo_estimate_anew(session):
+def test_an_experiment_is_estimated_anew_and_undo_shows_the_map_that_is_known(session):
     widget, seen = watched(session)
-    widget.experiments.append(iw.Ablate("z", layer=1, head=2))
-    widget.wait(30)
-    widget.undo()
+    known = array(widget._sweep["values"])
+    ablation = iw.Ablate("z", layer=1, head=2)
+    widget.experiments.append(ablation)
     widget.wait(30)
     estimates = [array(each["estimate"]) for each in seen if each["estimate"] is not None]
-    assert not np.allclose(estimates[0], estimates[-1])
-    expected = iw.attribution_sweep(session, CLEAN, EARLY, normalize=False)
-    assert np.allclose(estimates[-1], expected, atol=1e-4)
-    assert widget._sweep["estimate"] is None
+    unlike = iw.attribution_sweep(session, CLEAN, EARLY, normalize=False)
+    assert not np.allclose(estimates[-1], unlike, atol=1e-3)
+    exact = iw.patch_sweep(session, CLEAN, EARLY, normalize=False, interventions=(ablation,))
+    assert np.allclose(array(widget._sweep["values"]), exact, atol=1e-4)
+    before = len(seen)
+    widget.undo()
+    widget.wait(30)
+    assert np.array_equal(array(widget._sweep["values"]), known)
+    assert all(each["estimate"] is None for each in seen[before:])
 
 
 def test_a_model_without_a_way_back_has_no_estimate_and_its_map_is_whole():

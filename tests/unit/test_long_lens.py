@@ -188,3 +188,18 @@ def test_first_picture_and_clicks_stay_small(model):
         size = sum(memoryview(b["codes"]["view"]).nbytes for b in widget._grid["bands"].values())
         assert size == 5 * 5 * 64
         assert array(widget._window["baseline"]["top"]).shape == (5, 16, 10)
+
+
+def test_a_lens_that_fills_sends_few_overviews_and_only_of_whole_columns(model, monkeypatch):
+    monkeypatch.setattr("interpwidgets.widgets.base._PROGRESS_SECONDS", 0.0)
+    with iw.Session(model) as session:
+        parts = []
+        widget = iw.LogitLens(session, PROMPT)
+        widget.wait(30)
+        widget.observe(lambda change: change["new"] and parts.append(change["new"]), names="_part")
+        widget.run(PROMPT[::-1])
+        widget.wait(30)
+        assert 1 <= len(parts) <= 16
+        known = [(array(part["bands"]["entropy"]["codes"]) < 255).all(0).sum() for part in parts]
+        assert known == sorted(known)
+        assert all(array(part["bands"]["entropy"]["codes"])[:, 0].max() < 255 for part in parts)

@@ -45,7 +45,7 @@ def make(kind, session, **settings):
     """A widget of a kind that is no longer as it was made."""
     if kind == "attention":
         widget = iw.AttentionPattern(session, PROMPT, layer=1, head=2, hide_bos=False, **settings)
-        widget.view = "difference"
+        widget.view, widget.palette = "difference", "cividis"
         widget.edge = [6, 3]
     elif kind == "lens":
         widget = iw.LogitLens(session, PROMPT, metric="entropy", **settings)
@@ -248,6 +248,21 @@ def test_copied_code_gives_the_same_numbers_in_a_fresh_process(tmp_path, kind, l
         assert set(mine) == set(seen)
         for name, values in mine.items():
             assert np.allclose(values, seen[name], atol=1e-5, equal_nan=True), name
+
+
+def test_copied_code_of_the_demo_model_needs_nothing_else(tmp_path):
+    with iw.load() as session:
+        prompt = "When John and Mary went to the store, John gave a drink to"
+        widget = ready(iw.AttentionPattern(session, prompt, layer=25, head=3))
+        session.interventions.append(iw.Ablate("z", layer=23, head=3))
+        ready(widget)
+        save = f"\nwidget.wait(120)\nimport numpy\nwidget.result.to_dataframe().to_csv({str(tmp_path / 'seen.csv')!r})"
+        (tmp_path / "program.py").write_text(widget._code + save)
+        subprocess.run([sys.executable, tmp_path / "program.py"], check=True, timeout=300, env=_environment())
+        seen = np.loadtxt(tmp_path / "seen.csv", delimiter=",", skiprows=1)
+        shown = widget.result.to_dataframe()[["pattern", "baseline"]].values
+        assert not np.allclose(shown[:, 0], shown[:, 1], atol=1e-3)
+        assert np.allclose(seen[:, 2:4], shown, atol=1e-5)  # after query and key
 
 
 def _environment():

@@ -49,6 +49,14 @@ function render(host) {
   let asked = 0;
   let version = 0;
   const redraw = coalesce(draw, signal);
+  const redrawMatrix = coalesce(() => {
+    drawMatrix(view());
+    point(matrix.active());
+  }, signal);
+  /** @type {{of: unknown[], bound: number}} the largest of a long prompt's pattern, and what it is of */
+  let extreme = { of: [], bound: 0 };
+  /** @type {unknown[]} what the minimap shows */
+  let mapped = [];
 
   const prompt = promptPair({
     run: (text) => wire.request("run", { prompt: text }),
@@ -227,7 +235,7 @@ function render(host) {
     size = next;
     const [row, col] = [anchor.query, anchor.key].map((position, axis) => (binned() ? binOf(edges()[axis])[position] : position) - hidden());
     matrix.lookAt({ row, col }, anchor.at);
-    redraw();
+    redrawMatrix();
   }
   /**
    * Ask for exact weights, once the view or the pointer rests.
@@ -302,8 +310,6 @@ function render(host) {
     fill(knock, isAblated() ? `Restore ${name()}` : `Ablate ${name()}`);
     how.el.hidden = isAblated();
     zooms.el.hidden = !isLong();
-    anchor = null;
-    zooms.update(size === null ? "whole" : size < WRITTEN ? "cells" : "values");
     prompt.update(model.get("_prompt") ?? {});
     drawHeads(shown);
     drawMatrix(shown);
@@ -329,7 +335,7 @@ function render(host) {
     const change = (/** @type {number} */ layer, /** @type {number} */ head) => changed?.data[layer * count + head] ?? 0;
     const binning = bins < queries() || keyBins < keys() ? `, largest of each ${together(queries(), bins)} × ${together(keys(), keyBins)} positions` : "";
     heads.update({
-      version: `${version} ${shown} ${frame.root.dataset.iwTheme}`,
+      version: `${version} ${shown} ${frame.root.dataset.iwTheme} ${frame.root.dataset.iwPalette}`,
       layers, heads: count, bins, keyBins, causal: causal(), present, skip, bound, value, selected, changed: change,
       ablated: new Set(overview.ablated.map(([layer, head]) => `${layer},${head}`)),
       cut: new Set(overview.cut.map(([layer, head]) => `${layer},${head}`)),
@@ -363,12 +369,16 @@ function render(host) {
 
   /** @param {"now" | "difference" | "baseline"} shown */
   function drawMatrix(shown) {
+    anchor = null;
+    zooms.update(size === null ? "whole" : size < WRITTEN ? "cells" : "values");
     const first = hidden();
     const ends = binned() ? edges().map((starts) => starts.length - 1) : [queries(), keys()];
     const [rows, cols] = ends.map((end) => Math.max(0, end - first));
     const difference = shown === "difference";
     const value = weightsOf(shown);
-    const bound = Math.max(difference ? 0.01 : 0.001, extent(difference, rows, cols));
+    const of = [current(), difference, first];
+    if (!isLong() || isNew(of, extreme.of)) extreme = { of, bound: Math.max(difference ? 0.01 : 0.001, extent(difference, rows, cols)) };
+    const { bound } = extreme;
     const colours = frame.palette();
     const labels = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ length, /** @type {0 | 1} */ axis) =>
       Array.from({ length }, (_, index) => (binned() ? { text: String(positions(axis, index)[0]) } : { text: word(tokens, index + first), faint: tokens[index + first]?.special }));
@@ -380,8 +390,12 @@ function render(host) {
       return difference ? divergingColour(colours, share, 1) : colourAt(colours.sequential, share);
     };
     minimap.el.hidden = !root || binned();
-    if (head && !minimap.el.hidden) minimap.update(head.edges.length - 1 - first, head.keyEdges.length - 1 - first, (row, col) =>
-      (masked(head.edges[row + first + 1] - 1, head.keyEdges[col + first]) ? null : paint(head.binned[shown](row + first, col + first))));
+    const pictured = [head, shown, first, frame.root.dataset.iwTheme, frame.root.dataset.iwPalette];
+    if (head && !minimap.el.hidden && isNew(pictured, mapped)) {
+      mapped = pictured;
+      minimap.update(head.edges.length - 1 - first, head.keyEdges.length - 1 - first, (row, col) =>
+        (masked(head.edges[row + first + 1] - 1, head.keyEdges[col + first]) ? null : paint(head.binned[shown](row + first, col + first))));
+    }
     /** @param {number[]} edge @param {"cross" | "selected"} kind */
     const marked = (edge, kind) => {
       const [row, col] = edge.map((position, axis) => (binned() ? binOf(edges()[axis])[position] : position) - first);
@@ -443,7 +457,7 @@ function render(host) {
     });
   }
   wire.on("_window", () => {
-    if (detail?.take(model.get("_window"))) redraw();
+    if (detail?.take(model.get("_window"))) redrawMatrix();
   });
   wire.results("_predictions", (/** @type {Predictions} */ result) => {
     predicted = result;
@@ -456,6 +470,11 @@ function render(host) {
 /** @param {import("./weights.js").Detail} head @param {[number, number]} rows @param {[number, number]} cols @returns {boolean} whether all exact weights there have come */
 function hasAll(head, rows, cols) {
   return range(rows).every((query) => range(cols).every((key) => head.has(query, key)));
+}
+
+/** @param {unknown[]} one @param {unknown[]} other */
+function isNew(one, other) {
+  return one.length !== other.length || one.some((part, index) => part !== other[index]);
 }
 
 /** @param {[number, number]} range @returns {number[]} */

@@ -20,6 +20,20 @@ export function h(tag, props = {}, ...children) {
 }
 
 /**
+ * An element of a drawing.
+ * @param {string} tag
+ * @param {Record<string, string | number | undefined>} props attributes; undefined ones are left out
+ * @param {...(Node | string)} children
+ * @returns {SVGElement}
+ */
+export function vector(tag, props, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(props)) if (value !== undefined) element.setAttribute(name, String(value));
+  element.append(...children);
+  return element;
+}
+
+/**
  * Replace what is inside an element.
  * @param {Element} element
  * @param {...(Node | string | number | null | undefined | false)} children

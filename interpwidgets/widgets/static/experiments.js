@@ -1,5 +1,6 @@
 // The experiments as a strip of chips: each switched, renamed, moved, grouped, removed, its strength typed in place.
 import { h, fill, attribute, keepFocus } from "./dom.js";
+import { closeFromOutside, menu } from "./menu.js";
 
 /**
  * @typedef {{label: string, name: string, group: string, code: string, on: boolean, note: string,
@@ -56,20 +57,13 @@ export function createExperiments(wire, signal) {
   /** @returns {Experiment[]} */
   const all = () => wire.model.get("_experiments") ?? [];
 
-  // What is pressed elsewhere must stay in place until it is released: only the menu goes.
-  const outside = (/** @type {Event} */ event) => {
-    const menu = list.querySelector("[data-open='true']");
-    if (!menu || event.composedPath().includes(menu)) return;
+  closeFromOutside(list, signal, () => {
     open = null;
-    attribute(menu, "data-open", null);
-    menu.querySelector("[aria-expanded]")?.setAttribute("aria-expanded", "false");
-    menu.querySelector("[role='menu']")?.remove();
-  };
-  document.addEventListener("pointerdown", outside, { signal });
+  });
 
-  /** @param {string | null} menu */
-  function show(menu) {
-    open = menu;
+  /** @param {string | null} key */
+  function show(key) {
+    open = key;
     draw(true);
   }
   /** @param {string} name */
@@ -95,36 +89,17 @@ export function createExperiments(wire, signal) {
     });
     return input;
   }
-  /**
-   * A button that opens a short list of further actions.
-   * @param {string} key @param {string} label @param {[text: string, act: () => void][]} actions
-   */
-  function menu(key, label, actions) {
-    const items = open === key ? actions.map(([text, act]) =>
-      h("button", { type: "button", class: "iw-menu__item", role: "menuitem", "data-key": `${key} ${text}`, onclick: () => {
+  /** @param {string} key @param {string} label @param {[text: string, act: () => void][]} actions */
+  function more(key, label, actions) {
+    return menu({
+      key, label: `More for ${label}`, list: label, text: "⋯", kind: "iw-chip__more", open: open === key,
+      show: (on) => show(on ? key : null),
+      choose(act) {
         open = null;
         act();
         draw(true);
-      } }, text)) : [];
-    const step = (/** @type {KeyboardEvent} */ event) => {
-      const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-      if (event.key === "Escape") show(null);
-      if (!by) return;
-      event.preventDefault();
-      const at = items.findIndex((item) => item === event.target);
-      items[(at + by + items.length) % items.length].focus();
-    };
-    return h("span", { class: "iw-menu", "data-open": open === key ? "true" : null },
-      h("button", { type: "button", class: "iw-chip__more", "aria-label": `More for ${label}`, "aria-haspopup": "menu", "aria-expanded": open === key ? "true" : "false",
-        "data-key": key, onclick: () => show(open === key ? null : key),
-        onkeydown: (/** @type {KeyboardEvent} */ event) => {
-          if (event.key === "Escape") show(null);
-          else if (event.key === "ArrowDown" && open === key) {
-            event.preventDefault();
-            items[0]?.focus();
-          }
-        } }, "⋯"),
-      items.length ? h("div", { class: "iw-menu__list", role: "menu", "aria-label": label, onkeydown: step }, ...items) : null);
+      },
+    }, actions);
   }
   /** @param {number} index @param {number} to */
   function move(index, to) {
@@ -190,7 +165,7 @@ export function createExperiments(wire, signal) {
       editing?.kind === "name" && editing.index === index ? nameInput(experiment.name || label, `name of ${label}`, `toggle ${index}`) : name,
       number, inPlace && strength.after ? h("span", { class: "iw-chip__after" }, strength.after) : null,
       experiment.note ? h("span", { class: "iw-chip__note" }, experiment.note) : null,
-      menu(`menu ${index}`, called, actions(experiment, index)),
+      more(`menu ${index}`, called, actions(experiment, index)),
       h("button", { type: "button", class: "iw-chip__remove", "aria-label": `Remove ${called}`, "data-key": `remove ${index}`,
         onclick: () => wire.request("remove", { index }) }, "×"));
   }
@@ -217,7 +192,7 @@ export function createExperiments(wire, signal) {
       : h("button", { type: "button", class: "iw-chip__name iw-group__name", "aria-pressed": on ? "true" : "false", title: "Switch the whole group",
         "data-key": `group ${group}`, onclick: () => wire.request("toggle_group", { group }) }, group);
     return [h("span", { class: "iw-group", role: "listitem", "data-on": on ? "true" : "false" }, head,
-      menu(`group menu ${group}`, group, [
+      more(`group menu ${group}`, group, [
         ["Rename", () => { editing = { kind: "group", group }; }],
         ["Take apart", () => wire.request("rename_group", { group, name: "" })],
         ["Remove all of it", () => wire.request("remove_group", { group })],

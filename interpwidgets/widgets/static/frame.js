@@ -4,6 +4,7 @@ import { createExperiments } from "./experiments.js";
 import { createHelp } from "./help.js";
 import { createLooks } from "./looks.js";
 import { createHistory } from "./history.js";
+import { createSaving } from "./saving.js";
 import { connect } from "./wire.js";
 import { followTheme, readPalette } from "./color.js";
 
@@ -27,6 +28,7 @@ export function createFrame(host, { name, onTheme, picture }) {
   const live = h("div", { class: "iw-hidden", "aria-live": "polite", role: "status" });
   const prompts = h("div", { class: "iw-prompts" });
   const body = h("div", { class: "iw-body" });
+  const saving = createSaving(wire, signal, () => root);
   /** @type {import("./color.js").Palette | null} */
   let palette = null;
   const help = createHelp(wire);
@@ -35,10 +37,12 @@ export function createFrame(host, { name, onTheme, picture }) {
     onTheme();
   });
   const past = createHistory(wire, picture);
-  const parts = [header(wire, help, looks, past), help.sheet, help.teaching, prompts, createExperiments(wire, signal), alerts(wire)];
+  const parts = [header(wire, help, looks, past, saving.el), help.sheet, help.teaching, prompts, createExperiments(wire, signal), alerts(wire)];
   const foot = statusLine(wire, (text) => fill(live, text));
   const root = h("div", { class: `iw-root iw-${name}`, role: "figure" },
     ...parts.map((part) => ("el" in part ? part.el : part)), body, foot.el, looks.leave, live);
+  // A still picture stands in an output of its own, for the day when there is no kernel; it shows when this does not.
+  if (/^[\w-]+$/.test(host.model.get("_still") ?? "")) root.append(h("style", {}, `#${host.model.get("_still")} { display: none; }`));
 
   const look = followTheme(root, () => {
     palette = null;
@@ -115,8 +119,9 @@ function typing({ target }) {
  * @param {ReturnType<typeof createHelp>} help
  * @param {import("./looks.js").Looks} looks
  * @param {ReturnType<typeof createHistory>} past
+ * @param {HTMLElement} saving
  */
-function header(wire, help, looks, past) {
+function header(wire, help, looks, past, saving) {
   const ask = (/** @type {string} */ op, /** @type {string} */ text) =>
     h("button", { type: "button", class: "iw-button", onclick: () => wire.request(op) }, text);
   const title = h("span", { class: "iw-header__title", role: "heading", "aria-level": "3" });
@@ -151,7 +156,7 @@ function header(wire, help, looks, past) {
   return {
     el: h("div", { class: "iw-top" },
       h("div", { class: "iw-header" }, title, about, check,
-        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History, view and code" }, help.presets, undo, redo, past.button, looks.el, show, help.toggle)), panel, past.el),
+        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History, view, code and files" }, help.presets, undo, redo, past.button, looks.el, show, saving, help.toggle)), panel, past.el),
     update() {
       const model = wire.model;
       const { check: result, ...facts } = model.get("_header") ?? {};

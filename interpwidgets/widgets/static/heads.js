@@ -89,24 +89,32 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
     context.rect(LEFT - 2, TOP - 2, view.width, view.height);
     context.clip();
     context.translate(-view.left, -view.top);
-    drawSheet(colours);
-    const scale = pixelsOf(el);
-    context.drawImage(sheet, view.left * scale, view.top * scale, view.width * scale, view.height * scale, view.left, view.top, view.width, view.height);
+    // A picture that is saved is sharp at any scale.
+    if (context.canvas === surface.canvas) drawSheet(context, view, colours);
+    else drawTiles(context, colours);
     if (data) drawRing(context, grown(boxOf({ row: data.selected.head, col: data.selected.layer })), colours);
     if (active && data && (active.row !== data.selected.head || active.col !== data.selected.layer)) drawMark(context, grown(boxOf(active)), "ring", colours);
     context.restore();
     drawAxes(context, view, active, colours);
   }
 
-  /** @param {Palette} colours */
-  function drawSheet(colours) {
-    const now = `${updates} ${pitch} ${pixelsOf(el)}`;
-    if (drawn === now) return;
-    drawn = now;
+  /** @param {CanvasRenderingContext2D} context @param {import("./surface.js").View} view @param {Palette} colours */
+  function drawSheet(context, { left, top, width, height }, colours) {
+    const [now, scale] = [`${updates} ${pitch} ${pixelsOf(el)}`, pixelsOf(el)];
+    if (drawn !== now) {
+      drawn = now;
+      const { layers, heads } = data ?? { layers: 24, heads: 8 };
+      [sheet.width, sheet.height] = [LEFT + layers * pitch + 2, TOP + heads * pitch + 2].map((side) => Math.ceil(side * scale));
+      const paper = /** @type {CanvasRenderingContext2D} */ (sheet.getContext("2d"));
+      paper.scale(scale, scale);
+      drawTiles(paper, colours);
+    }
+    context.drawImage(sheet, left * scale, top * scale, width * scale, height * scale, left, top, width, height);
+  }
+
+  /** @param {CanvasRenderingContext2D} context @param {Palette} colours */
+  function drawTiles(context, colours) {
     const { layers, heads } = data ?? { layers: 24, heads: 8 };
-    [sheet.width, sheet.height] = [LEFT + layers * pitch + 2, TOP + heads * pitch + 2].map((side) => Math.ceil(side * pixelsOf(el)));
-    const context = /** @type {CanvasRenderingContext2D} */ (sheet.getContext("2d"));
-    context.scale(pixelsOf(el), pixelsOf(el));
     for (let col = 0; col < layers; col++) for (let row = 0; row < heads; row++) drawTile(context, { row, col }, colours);
   }
 

@@ -1,6 +1,5 @@
 // What a widget explains: the sheet of keys, the terms of the teaching layer, the presets and what to notice in them.
-import { h, fill, attribute, dropdown } from "./dom.js";
-import { vector } from "./linechart.js";
+import { h, fill, attribute, dropdown, vector } from "./dom.js";
 
 /**
  * @typedef {[tag: string, attributes: Record<string, string | number>, text: string]} Shape

@@ -1,6 +1,6 @@
 // Tracked tokens: their probability and rank over the layers at one position.
-import { h, fill, keepFocus } from "./dom.js";
-import { lineChart, lineLook, vector } from "./linechart.js";
+import { h, fill, keepFocus, vector } from "./dom.js";
+import { lineChart, lineLook } from "./linechart.js";
 import { rankScale, writeMetric, largestKnown } from "./lens_metrics.js";
 
 /**

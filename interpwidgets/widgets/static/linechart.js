@@ -1,5 +1,5 @@
 // Lines over layers: a small chart with axes, for a few tokens at a time.
-import { h, coalesce } from "./dom.js";
+import { h, coalesce, vector } from "./dom.js";
 
 /**
  * @typedef {{values: ArrayLike<number>, slot: number, quiet: boolean}} Line NaN is a gap; `slot` chooses colour and dashes;
@@ -14,17 +14,6 @@ const MARGIN = { left: 36, right: 10, top: 8, bottom: 22 };
 /** @param {number} slot @returns {{stroke: string, dashes: string}} one look for each tracked token, told apart without colour too */
 export function lineLook(slot) {
   return { stroke: `var(--iw-track-${slot % 6})`, dashes: ["none", "7 3", "2 2.5", "9 3 2 3", "4 2", "1 4"][(slot + Math.floor(slot / 6)) % 6] };
-}
-
-/**
- * @param {string} tag @param {Record<string, string | number>} props @param {...(Node | string)} children
- * @returns {SVGElement}
- */
-export function vector(tag, props, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(props)) element.setAttribute(name, String(value));
-  element.append(...children);
-  return element;
 }
 
 /** @param {AbortSignal} signal */

@@ -53,7 +53,9 @@ export function createMinimap({ signal, palette, onMove }) {
       for (let row = 0; row < rows; row++) {
         for (let col = 0; col < cols; col++) {
           const rgb = colour(row, col);
-          if (rgb) pixels.data.set([...rgb, 255], 4 * (row * cols + col));
+          if (!rgb) continue;
+          const at = 4 * (row * cols + col);
+          [pixels.data[at], pixels.data[at + 1], pixels.data[at + 2], pixels.data[at + 3]] = [rgb[0], rgb[1], rgb[2], 255];
         }
       }
       inner.putImageData(pixels, 0, 0);

@@ -177,6 +177,8 @@ export function createSurface(spec) {
     const bounds = canvas.getBoundingClientRect();
     return onZoom(factor, under(at) ?? cursor, { x: (at.clientX - bounds.left) / enlarged(el), y: (at.clientY - bounds.top) / enlarged(el) });
   }, signal);
+  // A picture is drawn anew, without what the pointer shows.
+  canvas.addEventListener("iw-record", (event) => spec.draw(/** @type {CustomEvent} */ (event).detail, view(), null), { signal });
   scroller.onscroll = paint;
   scroller.onpointermove = (event) => {
     const cell = under(event);

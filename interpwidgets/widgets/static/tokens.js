@@ -36,6 +36,11 @@ export function tokenStrip({ label, onToken, onHover }) {
   const el = h("div", { class: "iw-strip", role: "list", "aria-label": label });
   /** @type {HTMLElement[]} */
   let items = [];
+  /** @type {Token[] | null} */
+  let shown = null;
+  let marks = "";
+  /** @type {number[]} positions that are pointed at */
+  let lit = [];
   if (onHover) {
     el.onpointerover = (event) => {
       const item = event.target instanceof Element ? event.target.closest(".iw-token") : null;
@@ -50,6 +55,9 @@ export function tokenStrip({ label, onToken, onHover }) {
      * @param {Set<number>} [marked] positions that differ from another prompt
      */
     update(tokens, marked = new Set()) {
+      const next = [...marked].join();
+      if (tokens === shown && next === marks) return;
+      [shown, marks, lit] = [tokens, next, []];
       items = tokens.map((token, position) => {
         const title = tokenTitle(token, position);
         const text = h("span", { class: "iw-token__text" }, elide(token.text, 24));
@@ -69,9 +77,11 @@ export function tokenStrip({ label, onToken, onHover }) {
      * @param {Iterable<number>} [secondary]
      */
     highlight(primary, secondary = []) {
-      const first = new Set(primary);
-      const second = new Set(secondary);
-      items.forEach((item, position) => attribute(item, "data-point", first.has(position) ? "primary" : second.has(position) ? "secondary" : null));
+      const first = [...primary];
+      const kinds = /** @type {Map<number, string>} */ (new Map(/** @type {[number, string][]} */ ([...[...secondary].map((position) => [position, "secondary"]), ...first.map((position) => [position, "primary"])])));
+      for (const position of lit) if (!kinds.has(position)) attribute(items[position], "data-point", null);
+      lit = [...kinds.keys()].filter((position) => items[position]);
+      for (const position of lit) attribute(items[position], "data-point", kinds.get(position));
       const [pointed] = first;
       const place = items[pointed]?.parentElement;
       if (place && el.scrollHeight > el.clientHeight && !el.matches(":hover")) el.scrollTop = place.offsetTop - el.clientHeight / 2;

@@ -299,6 +299,32 @@ def test_reload_restores_the_picture_and_it_is_still_live(notebook):
     expect(widget.button("Ablate L23H3")).to_be_visible()
 
 
+def test_a_saved_notebook_opens_with_its_picture_and_running_the_cell_makes_it_live(notebook):
+    notebook.create(SESSION, ATTENTION)
+    widget = notebook.widget("Attention pattern")
+    widget.fresh()
+    shown = widget.table(PREDICTIONS)
+    still = notebook.page.get_by_text("A still picture: run the cell to click in it.")
+    expect(still).to_have_count(1)
+    expect(still).to_be_hidden()
+    notebook.command("docmanager:save")
+    notebook.shut_down()
+    notebook.page.goto("about:blank")
+    notebook.open(notebook.server.root / "test.ipynb")
+    expect(still).to_be_visible()
+    picture = notebook.page.get_by_role(
+        "img", name="attention of L23H3, query (row) to key (column), position 0 hidden"
+    )
+    expect(picture).to_be_visible()
+    notebook.page.get_by_text("Python that shows this picture live again").click()
+    expect(notebook.page.get_by_text("widget = iw.AttentionPattern(session,")).to_be_visible()
+    notebook.page.screenshot(path=REPORT / "reopened.png")
+    notebook.run_all()
+    widget.fresh()
+    assert widget.table(PREDICTIONS) == shown
+    expect(still).to_be_hidden()
+
+
 def test_after_a_kernel_restart_the_widget_says_that_it_is_disconnected(notebook):
     notebook.create(SESSION, ATTENTION)
     widget = notebook.widget("Attention pattern")

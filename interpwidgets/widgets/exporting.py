@@ -1,0 +1,204 @@
+"""How a widget leaves the notebook: a page of its own, a table of its numbers, a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import anywidget
+import numpy as np
+import traitlets as t
+
+from .heatmap import Heatmap
+from .page import Answer, offline_page
+from .raster import png
+from .recording import Recording, Result, canonical
+from .static import drawing, image, resized
+from .unicode import encodable
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from ..engine.interventions import Intervention
+    from ..experiments import Experiments
+
+_LONGEST_TABLE = 200_000  # characters of the numbers that a page without a kernel carries along
+
+Column = Sequence[Any] | np.ndarray
+
+_OF_THE_HOST = frozenset(anywidget.AnyWidget.class_trait_names(sync=True)) | {"_anywidget_id", "_css", "_esm"}
+_OF_THE_WIRE = frozenset(("_request", "_status", "_history", "_asked", "_part", "_saved"))
+
+
+class Exporting(anywidget.AnyWidget):
+    """A view that can be saved."""
+
+    title: ClassVar[str]
+    chooses: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Operations that only choose what is shown, with the traits that their arguments set."""
+
+    _saved = t.Dict().tag(sync=True)
+    """A file that the page asked for: {id, name, mime, text}; taken back at once, for it is not part of the view."""
+
+    experiments: Experiments
+    _recording: Recording
+
+    # -- what subclasses give ----------------------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until nothing is running."""
+        raise NotImplementedError
+
+    def _running(self) -> bool:
+        raise NotImplementedError
+
+    def _depends_on(self) -> dict[str, Any]:
+        """What the picture depends on beside the experiments, by the names of the requests' arguments."""
+        raise NotImplementedError
+
+    def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
+        """The matrix that is shown; None before there is one. `whole`: with what a setting hides."""
+        raise NotImplementedError
+
+    def _tables(self) -> str:
+        """What the matrix does not say, as HTML."""
+        return ""
+
+    def _numbers(self) -> dict[str, Column]:
+        """What is on the screen in long form: columns of one length."""
+        raise NotImplementedError
+
+    def _requests_for(self, intervention: Intervention) -> Iterable[dict[str, Any]]:
+        """The requests, without their ids, by which a click makes this intervention, or takes it back."""
+        return ()
+
+    def _answers(self) -> Iterable[Answer]:
+        """Requests to which a page without a kernel has the answer, as long as it shows what is shown now."""
+        if self._heatmap() is not None and len(text := self._as_csv()) < _LONGEST_TABLE:
+            yield {"op": "to_csv"}, {"_saved": {"id": 0, **self._file("csv", text)}}
+
+    def _ready(self) -> None:
+        """Wait for what is shown, and for what it was drawn from."""
+        self.wait()
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """One page that shows this widget without a kernel and without a network; written to `path` if it is given.
+
+        Pointing, zooming, choosing what is shown and the theme work as here. Of experiments, the newest eight results
+        of this widget are in the page (at most 16 MB of arrays); whatever else is clicked, the page gives the line of
+        Python that does it here. Waits until nothing is running.
+        """
+        self._ready()
+        return _written(self._as_html(), path)
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """The numbers on the screen in long form, one row a cell; written to `path` if it is given.
+
+        Floats are float32, written so that reading them as float32 gives the same number. Waits until nothing is
+        running.
+        """
+        self._ready()
+        return _written(self._as_csv(), path)
+
+    def figure(self) -> go.Figure:
+        """The matrix on the screen as a plotly figure; waits until nothing is running."""
+        from .figures import heatmap
+
+        self._ready()
+        return heatmap(self._matrix(whole=True))
+
+    def to_svg(self, path: str | Path | None = None, *, width: float | None = None) -> str:
+        """The matrix on the screen as a figure for a paper; written to `path` if it is given.
+
+        It has a title, axes, labels and a legend, in vectors and real text, `width` pixels wide (as it needs, if none
+        is given). It is drawn in Python, so that no page needs to be open; the Save button of the widget saves the
+        whole view exactly as it is seen. Waits until nothing is running.
+        """
+        if width is not None and not width > 0:
+            raise ValueError(f"width={width!r}: a positive number of pixels is needed")
+        self._ready()
+        svg = drawing(self._matrix())
+        return _written(svg if width is None else resized(svg, width), path)
+
+    def to_png(self, path: str | Path | None = None, *, width: float | None = None, scale: float = 2.0) -> bytes:
+        """What `to_svg` draws, as PNG with `scale` pixels of the image to one of the picture.
+
+        Needs the package resvg-py (`pip install "interpwidgets[png]"`) and a font of the system; raises ImportError or
+        RuntimeError, saying so, where there is none.
+        """
+        if not scale > 0:
+            raise ValueError(f"scale={scale!r}: a positive number is needed")
+        data = png(self.to_svg(width=width), scale)
+        if path is not None:
+            Path(path).write_bytes(data)
+        return data
+
+    def _matrix(self, *, whole: bool = False) -> Heatmap:
+        shown = self._heatmap(whole=whole)
+        if shown is None:
+            raise RuntimeError("there is nothing to draw yet: the model is still running")
+        return shown
+
+    def _static_picture(self) -> str:
+        """HTML for places without a kernel; at most 100 KB."""
+        shown = self._heatmap()
+        if shown is None:
+            return "<div>The model is still running.</div>"
+        return image(drawing(shown, thin=True), f"{shown.title}, {shown.unit}") + self._tables()
+
+    def _as_html(self) -> str:
+        if not self._running():
+            self._record()
+        results = self._recording.results()
+        if not results:
+            raise RuntimeError("there is nothing to save yet: the model is still running")
+        made = {repr(e.intervention): e.intervention for result in results for e in result.experiments}
+        return offline_page(
+            title=self.title, esm=str(self._esm), css=str(self._css), results=results, chooses=self.chooses,
+            answers=() if self._running() else self._answers(),
+            makes={canonical(request): code for code, i in made.items() for request in self._requests_for(i)},
+        )  # fmt: skip
+
+    def _record(self) -> None:
+        """Keep what is on the screen, for a page without a kernel."""
+        shown = set(self.keys) - _OF_THE_HOST - _OF_THE_WIRE
+        traits = {name: getattr(self, name) for name in sorted(shown)}
+        question = self._depends_on() | {"baseline": [repr(i) for i in self.experiments.baseline]}
+        self._recording.add(Result(question, self.experiments.entries, traits))
+
+    def _as_csv(self) -> str:
+        columns = self._numbers()
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(map(_exact, row) for row in zip(*columns.values(), strict=True))
+        return str(encodable(file.getvalue()))
+
+    # -- what the page asks for --------------------------------------------------------------------------------------
+
+    def _save_for_page(self, operation: str, number: int, **nothing: Any) -> None:
+        """Send the page a file of what is shown, without waiting: what runs cannot end while the page is answered."""
+        if nothing:
+            raise TypeError(f"{operation} takes nothing from a page, not {', '.join(nothing)}")
+        text, kind = (self._as_csv(), "csv") if operation == "to_csv" else (self._as_html(), "html")
+        self._saved = {"id": number, **self._file(kind, text)}
+        self._saved = {}
+
+    def _file(self, kind: str, text: str) -> dict[str, str]:
+        return {"name": f"{self.title.lower().replace(' ', '-')}.{kind}", "mime": f"text/{kind}", "text": text}
+
+
+def _exact(value: Any) -> Any:
+    """A number as text: float32 in the fewest digits that say it exactly."""
+    return str(value) if isinstance(value, np.generic) else value
+
+
+def _written(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text

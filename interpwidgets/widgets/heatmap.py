@@ -1,0 +1,32 @@
+"""What a widget shows as a matrix, for every way of drawing it outside of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """A matrix (row, column) with everything that a picture of it says; NaN cells stay empty."""
+
+    values: np.ndarray
+    rows: Sequence[str]
+    columns: Sequence[str]
+    title: str
+    row_title: str
+    column_title: str
+    unit: str
+    signed: bool
+    """Whether colours diverge, symmetric about zero."""
+    upward: bool = False
+    """Whether row 0 is drawn lowest."""
+    text: np.ndarray | None = None
+    """What is written into the cells, (row, column)."""
+
+    @property
+    def bound(self) -> float:
+        """The value at the end of the colours."""
+        return float(np.nanmax(np.abs(self.values))) if np.isfinite(self.values).any() else 1.0

@@ -1,0 +1,125 @@
+"""One HTML file that shows a widget without a kernel or a network: its module and its recorded results."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from .esm import minified
+from .labels import short_label
+from .recording import Result, canonical
+from .unicode import encodable
+
+Answer = tuple[dict[str, Any], dict[str, Any]]
+"""A request as the page makes it, without its id, and the traits that answer it."""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body class="iw-page">
+<noscript>This page draws its pictures with JavaScript, which is switched off here.</noscript>
+<script type="application/json" id="iw-page-data">{data}</script>
+<script type="module">{script}</script>
+</body>
+</html>
+"""
+
+
+def offline_page(
+    *,
+    title: str,
+    esm: str,
+    css: str,
+    results: Sequence[Result],
+    answers: Iterable[Answer],
+    makes: Mapping[str, str],
+    chooses: Mapping[str, tuple[str, ...]],
+) -> str:
+    """A page that opens on the last of the `results` and answers from all of them.
+
+    Args:
+        title: The widget's, escaped here.
+        esm: The widget's module.
+        css: Its style sheet.
+        results: What was recorded, the picture to open on last.
+        answers: Requests that change nothing but these traits of the last result.
+        makes: For requests that add an experiment, or take it back, in canonical JSON: the experiment's code.
+        chooses: Operations that only choose what is shown, with the traits that their arguments set.
+    """
+    values: dict[str, int] = {}  # what several results share stands in the page once
+
+    def stored(traits: Mapping[str, Any]) -> dict[str, int]:
+        texts = {name: json.dumps(_plain(value), ensure_ascii=False) for name, value in traits.items()}
+        return {name: values.setdefault(text, len(values)) for name, text in texts.items()}
+
+    shown = [
+        {
+            "question": result.question, "label": _label(result, results), "traits": stored(result.traits),
+            "experiments": result.entries(),
+        }
+        for result in results
+    ]  # fmt: skip
+    data = {
+        "esm": esm,
+        "results": shown,
+        "answers": {canonical(request): stored(traits) for request, traits in answers},
+        "makes": dict(makes),
+        "chooses": {op: list(names) for op, names in chooses.items()},
+    }
+    # The values are JSON already: written by hand, so that they are not encoded twice.
+    text = f'{{"values":[{",".join(values)}],{json.dumps(encodable(data), ensure_ascii=False)[1:]}'
+    script = minified("page.js") + "\nopenPage();\n"
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}' blob:; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return _PAGE.format(
+        policy=html.escape(policy), title=html.escape(title), style=css + _own_style(),
+        data=text.replace("<", "\\u003c"), script=script,
+    )  # fmt: skip
+
+
+@cache
+def _own_style() -> str:
+    return (files("interpwidgets.widgets") / "static" / "page.css").read_text(encoding="utf-8")
+
+
+def _label(result: Result, among: Sequence[Result]) -> str:
+    """A result's experiments, and of its question what the others do not share."""
+    apart = [
+        f"{name} {_written(value)}"
+        for name, value in result.question.items()
+        if any(other.question.get(name) != value for other in among)
+    ]
+    acting = ", ".join(e.name or short_label(e.intervention) for e in result.experiments if e.on)
+    return " · ".join([*apart, acting or "no experiments"])
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "; ".join(
+            " ".join(f"{key} {entry}" for key, entry in cell.items() if entry is not None) for cell in value
+        )
+    return "–" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """A trait's value as JSON has it: bytes as base64."""
+    if isinstance(value, memoryview):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else encodable(value)

@@ -1,0 +1,34 @@
+"""The Save menu in real JupyterLab: files come down, also while the kernel has nothing else to do than answer."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from tests.browser.lab.test_clicks import ATTENTION, SESSION
+
+ITEMS = {
+    "Picture (PNG)": b"\x89PNG", "Picture (SVG)": b"<svg", "Numbers (CSV)": b"stack,layer,head",
+    "Page without a kernel (HTML)": b"<!doctype html>",
+}  # fmt: skip
+
+
+def test_every_kind_of_file_is_saved(notebook, tmp_path):
+    notebook.create(SESSION)
+    notebook.show(ATTENTION)
+    widget = notebook.widget("Attention pattern")
+    widget.fresh()
+    saved: dict[str, Path] = {}
+    for item, start in ITEMS.items():
+        widget.button("Save").click()
+        with notebook.page.expect_download() as download:
+            widget.root.get_by_role("menuitem", name=item, exact=True).click()
+        saved[item] = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved[item])
+        assert saved[item].read_bytes().startswith(start), item
+    assert {file.suffix for file in saved.values()} == {".png", ".svg", ".csv", ".html"}
+    with saved["Numbers (CSV)"].open(encoding="utf-8") as file:
+        row = next(line for line in csv.DictReader(file) if (line["query"], line["key"]) == ("2", "1"))
+    said = notebook.execute("print(repr(float(iw.attention_patterns(session, attention._tokens.given)[23, 3, 2, 1])))")
+    assert abs(float(row["weight"]) - float(said)) < 1e-7
+    assert notebook.execute("print(attention._saved)").strip() == "{}"

@@ -1,0 +1,158 @@
+"""The Save menu: pictures of what is seen, numbers and pages from Python, by pointer and by keyboard."""
+
+from __future__ import annotations
+
+import re
+import struct
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.harness import lens, patching, states
+from tests.browser.harness.mounting import SCREENSHOTS, Mounted, mount
+
+SVG = "{http://www.w3.org/2000/svg}"
+WIDGETS: dict[str, Any] = {
+    "attention_pattern.js": lambda: states.attention(changed=True),
+    "logit_lens.js": lambda: lens.lens(12, 8, **lens.experiment(12, 8, row=3, position=4), **lens.tracks(12, 8)),
+    "patching_heatmap.js": lambda: patching.patching(12, 8, site="z"),
+}
+
+
+def save(mounted: Mounted, item: str, folder: Path) -> Path:
+    """What the browser downloads."""
+    mounted.settle()
+    mounted.page.get_by_role("button", name="Save", exact=True).click()
+    with mounted.page.expect_download() as download:
+        mounted.page.get_by_role("menuitem", name=item, exact=True).click()
+    file = folder / download.value.suggested_filename
+    download.value.save_as(file)
+    return file
+
+
+def texts(file: Path) -> list[str]:
+    return [(element.text or "").strip() for element in ET.parse(file).iter(f"{SVG}text")]
+
+
+def test_svg_has_vector_cells_and_real_text(page: Page, tmp_path: Path) -> None:
+    mounted = mount(page, "patching_heatmap.js", patching.patching(12, 8))
+    file = save(mounted, "Picture (SVG)", tmp_path)
+    root = ET.parse(file).getroot()
+    assert root.find(f".//{SVG}image") is None
+    cells = [e for e in root.iter(f"{SVG}rect") if (e.get("fill") or "").startswith("rgb(")]
+    assert len(cells) >= 8 * 12
+    assert {"L0", "L7", "layer ↑   position →", "Patching heatmap"} <= set(texts(file))
+    assert file.name == "patching-heatmap.svg"
+
+
+@pytest.mark.parametrize("entry", WIDGETS)
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_picture_looks_like_the_widget(page: Page, tmp_path: Path, entry: str, dark: bool) -> None:
+    mounted = mount(page, entry, WIDGETS[entry]())
+    mounted.theme(dark)
+    file = save(mounted, "Picture (SVG)", tmp_path)
+    name = f"{entry.removesuffix('.js')}-{'dark' if dark else 'light'}"
+    root = ET.parse(file).getroot()
+    width, height = int(root.get("width") or 0), int(root.get("height") or 0)
+    page.mouse.move(0, 0)
+    seen = page.evaluate(
+        """async ([svg, width, height]) => {
+          const root = document.querySelector(".iw-root");
+          const shot = new Image();
+          shot.src = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
+          await shot.decode();
+          const canvas = document.createElement("canvas");
+          [canvas.width, canvas.height] = [width, height];
+          const context = canvas.getContext("2d");
+          context.drawImage(shot, 0, 0);
+          const [edge, found] = [root.getBoundingClientRect(), []];
+          for (const grid of root.querySelectorAll(".iw-surface__canvas")) {
+            const box = grid.getBoundingClientRect();
+            if (!box.width || !box.height) continue;
+            const mine = grid.getContext("2d");
+            for (let step = 1; step < 400; step++) {
+              const [x, y] = [(step * 7919) % Math.floor(box.width), (step * 104729) % Math.floor(box.height)];
+              const was = mine.getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data;
+              if (was[3] < 255) continue;
+              const near = context.getImageData(x + box.left - edge.left - 1, y + box.top - edge.top - 1, 3, 3).data;
+              const alike = (at) => [0, 1, 2].every((part) => Math.abs(was[part] - near[at + part]) < 48);
+              found.push([0, 4, 8, 12, 16, 20, 24, 28, 32].some(alike));
+            }
+          }
+          return found;
+        }""",
+        [file.read_text(encoding="utf-8"), width, height],
+    )
+    assert len(seen) > 200
+    assert sum(seen) / len(seen) > 0.97  # letters and thin lines fall between pixels
+    SCREENSHOTS.mkdir(exist_ok=True)
+    (SCREENSHOTS / f"picture-{name}.svg").write_bytes(file.read_bytes())
+
+
+@pytest.mark.parametrize(("item", "scale"), [("Picture (PNG)", 1), ("Picture (PNG, 2×)", 2), ("Picture (PNG, 4×)", 4)])
+def test_png_is_as_wide_as_the_widget_times_its_scale(page: Page, tmp_path: Path, item: str, scale: int) -> None:
+    mounted = mount(page, "attention_pattern.js", states.attention(layers=6))
+    box = page.get_by_role("figure").bounding_box()
+    data = save(mounted, item, tmp_path).read_bytes()
+    width, _ = struct.unpack(">II", data[16:24])
+    assert box
+    assert width == scale * -(-box["width"] // 1)
+
+
+def test_markup_stays_text_in_a_picture(page: Page, tmp_path: Path) -> None:
+    evil = "</text><script>alert(1)</script>"
+    state = states.attention(6, 3, 2)
+    for token in state["_prompt"]["tokens"]:
+        token["text"] = evil
+    state["_header"]["model"] = evil
+    file = save(mount(page, "attention_pattern.js", state), "Picture (SVG)", tmp_path)
+    root = ET.parse(file).getroot()
+    assert not [element for element in root.iter() if element.tag.endswith("script")]
+    assert any(evil in text for text in texts(file))
+
+
+def test_menu_is_worked_by_keyboard_and_closes_on_escape(page: Page) -> None:
+    mount(page, "attention_pattern.js", states.attention(layers=4))
+    button = page.get_by_role("button", name="Save", exact=True)
+    button.focus()
+    page.keyboard.press("Enter")
+    menu = page.get_by_role("menu", name="Save as")
+    expect(menu).to_be_visible()
+    expect(button).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("ArrowDown")
+    expect(menu.get_by_role("menuitem").first).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(menu.get_by_role("menuitem").last).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(menu).to_have_count(0)
+    expect(button).to_be_focused()
+    button.click()
+    page.mouse.click(2, 2)
+    expect(menu).to_have_count(0)
+
+
+def test_numbers_and_page_are_asked_of_python_and_saved_when_they_come(page: Page, tmp_path: Path) -> None:
+    mounted = mount(page, "attention_pattern.js", states.attention(layers=4))
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("menuitem", name="Numbers (CSV)").click()
+    (request,) = mounted.requests()
+    assert {k: v for k, v in request.items() if k != "id"} == {"op": "to_csv"}
+    file = {"name": "attention-pattern.csv", "mime": "text/csv", "text": "query,key\n0,0\n"}
+    mounted.push(_saved={**file, "id": request["id"] - 1})  # another view's
+    with page.expect_download() as download:
+        mounted.push(_saved={**file, "id": request["id"]})
+    assert Path(download.value.path()).read_text(encoding="utf-8") == file["text"]
+    assert download.value.suggested_filename == file["name"]
+    expect(page.get_by_text(re.compile("attention-pattern.csv is saved"))).to_have_count(1)
+
+
+def test_a_picture_that_the_browser_cannot_make_is_said(page: Page) -> None:
+    mount(page, "attention_pattern.js", states.attention(layers=4))
+    # As it does beyond its largest canvas.
+    page.evaluate("() => { HTMLCanvasElement.prototype.toBlob = (done) => done(null); }")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("menuitem", name="Picture (PNG, 4×)").click()
+    expect(page.get_by_role("alert")).to_contain_text("This was not saved: the browser made no image of")

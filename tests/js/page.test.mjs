@@ -1,0 +1,59 @@
+// A page without a kernel: which recorded result answers a request, and what it says when none does.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { asPython, canonical, createOfflineModel, experimentsAfter, recordedAnswer } from "../../interpwidgets/widgets/static/page.js";
+
+const ablation = { code: "iw.Ablate('z', layer=1, head=2)", on: true };
+const request = { op: "ablate", layer: 1, head: 2 };
+const makes = { [canonical(request)]: ablation.code };
+const result = (question, experiments = [], traits = {}) => ({ question, experiments, label: "", traits });
+
+test("requests are compared whatever the order of their names", () => {
+  assert.equal(canonical({ b: [1, { d: null, c: "é" }], a: true }), '{"a":true,"b":[1,{"c":"é","d":null}]}');
+});
+
+test("values are written as Python", () => {
+  assert.equal(asPython([1, null, true, { a: 'x"y' }]), '[1, None, True, {"a": "x\\"y"}]');
+});
+
+test("a click that makes an experiment takes it back the second time", () => {
+  const after = experimentsAfter([], "ablate", { head: 2, layer: 1 }, makes);
+  assert.deepEqual(after, [ablation]);
+  assert.deepEqual(experimentsAfter(after, "ablate", { layer: 1, head: 2 }, makes), []);
+  assert.deepEqual(experimentsAfter(after, "toggle", { index: 0 }, makes), [{ ...ablation, on: false }]);
+  assert.deepEqual(experimentsAfter(after, "remove", { index: 0 }, makes), []);
+  assert.equal(experimentsAfter(after, "ablate", { layer: 9, head: 2 }, makes), null);
+});
+
+test("another setting is answered by the result that differs in nothing else", () => {
+  const shown = result({ site: "z", metric: "logit_diff", cells: [{ layer: 1 }] });
+  const others = [result({ site: "k", metric: "kl", cells: null }), result({ site: "k", metric: "logit_diff", cells: null })];
+  assert.equal(recordedAnswer([shown, ...others], shown, "set", { site: "k" }, {}), others[1]);
+  assert.equal(recordedAnswer([shown, others[0]], shown, "set", { site: "k" }, {}), null);
+});
+
+test("an empty list of cells is no cell at all", () => {
+  const [without, shown] = [result({ cells: null }), result({ cells: [{ layer: 1 }] })];
+  assert.equal(recordedAnswer([without, shown], shown, "patch", { cells: [] }, {}), without);
+});
+
+test("an answer is never older than its request, and a refusal leaves the picture", () => {
+  const values = [{ id: 7, picture: "one" }, { id: 9, picture: "two" }];
+  const results = [result({}, [], { _picture: 0 }), result({}, [ablation], { _picture: 1 })];
+  const said = [];
+  const model = createOfflineModel({ esm: "", values, results, makes, answers: {}, chooses: { select: ["layer"] } }, (code) => said.push(code));
+  const ask = (id, rest) => {
+    model.set("_request", { id, ...rest });
+    model.save_changes();
+  };
+  ask(100, request);
+  assert.deepEqual(model.get("_picture"), { id: 100, picture: "one" });
+  ask(101, { op: "run", prompt: "x" });
+  assert.deepEqual(model.get("_picture"), { id: 101, picture: "one" });
+  assert.equal(model.get("_status").id, 101);
+  ask(102, { op: "undo" });
+  assert.equal(model.get("_picture").picture, "two");
+  ask(103, { op: "select", layer: 4 });
+  assert.equal(model.get("layer"), 4);
+  assert.deepEqual(said, [null, 'widget.run(prompt="x")', null, null]);
+});

@@ -1,0 +1,161 @@
+"""What leaves the notebook from Python: numbers, pictures, pages, and what a page may ask for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import struct
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+import interpwidgets as iw
+from interpwidgets.widgets.static import shade
+from tests.models import tiny
+from tests.unit.test_widgets import CORRUPTED, PROMPT, click
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def session():
+    with iw.Session(tiny("llama")) as session:
+        yield session
+
+
+def attention(session, **settings):
+    widget = iw.AttentionPattern(session, PROMPT, layer=1, head=2, **settings)
+    widget.wait(30)
+    return widget
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_csv_of_a_head_holds_its_weights_exactly(session, tmp_path):
+    file = tmp_path / "head.csv"
+    rows = rows_of(attention(session).to_csv(file))
+    assert rows == rows_of(file.read_text(encoding="utf-8"))
+    expected = iw.attention_patterns(session, PROMPT).sel(layer=1, head=2).values
+    assert len(rows) == len(PROMPT) * (len(PROMPT) + 1) // 2
+    for row in rows:
+        assert np.float32(row["weight"]) == expected[int(row["query"]), int(row["key"])]
+        assert row["query_token"] == session.show_token(PROMPT[int(row["query"])])
+
+
+def test_csv_has_baseline_and_now_side_by_side_under_an_experiment(session):
+    widget = attention(session)
+    widget.cut(1, 2, 5, 3)
+    row = next(r for r in rows_of(widget.to_csv()) if (r["query"], r["key"]) == ("5", "3"))
+    assert float(row["now"]) == 0 < float(row["baseline"])
+
+
+def test_csv_of_a_lens_has_every_metric_of_every_cell_and_both_runs(session):
+    widget = iw.LogitLens(session, PROMPT)
+    widget.transplant((0, 2), (1, 5))
+    rows = rows_of(widget.to_csv())
+    layers = session.engine.architecture.n_layers + 1
+    assert len(rows) == 2 * layers * len(PROMPT)
+    read = iw.logit_lens(session, PROMPT, metric=["probability", "entropy"])
+    for row in rows[: layers * len(PROMPT)]:
+        cell = read.sel(layer=int(row["layer"]), position=int(row["position"]))
+        assert row["run"] == "baseline"
+        assert np.isclose(float(row["entropy"]), float(cell["entropy"]), atol=1e-5)
+
+
+def test_csv_of_a_map_has_values_and_effects(session):
+    widget = iw.PatchingHeatmap(session, clean=PROMPT, corrupted=CORRUPTED, site="z")
+    rows = rows_of(widget.to_csv())
+    share = iw.patch_sweep(session, PROMPT, CORRUPTED, site="z")
+    for row in rows:
+        effect = float(share.sel(layer=int(row["layer"]), head=int(row["head"])))
+        assert float(row["effect"]) == pytest.approx(effect, abs=1e-5)
+    gap = float(rows[0]["clean"]) - float(rows[0]["corrupted"])
+    assert (float(rows[0]["value"]) - float(rows[0]["corrupted"])) / gap == pytest.approx(
+        float(rows[0]["effect"]), abs=1e-4
+    )
+
+
+def test_svg_has_a_cell_for_each_weight_labels_and_a_legend(session):
+    widget = attention(session, hide_bos=False)
+    root = ET.fromstring(widget.to_svg())
+    texts = [element.text for element in root.iter(f"{SVG}text")]
+    weights = iw.attention_patterns(session, PROMPT).sel(layer=1, head=2).values
+    boxes = sum((path.get("d") or "").count("M") for path in root.iter(f"{SVG}path"))
+    assert boxes == len(PROMPT) * (len(PROMPT) + 1) // 2
+    assert {"attention weight", f"{weights.max():.3g}", *map(str, PROMPT)} <= set(texts)
+
+
+def test_svg_is_as_wide_as_asked_and_keeps_its_shape(session):
+    widget = attention(session)
+    own, wide = (ET.fromstring(svg) for svg in (widget.to_svg(), widget.to_svg(width=1234)))
+    assert wide.get("width") == "1234"
+    ratios = [float(root.get("height")) / float(root.get("width")) for root in (own, wide)]
+    assert ratios[0] == pytest.approx(ratios[1], abs=1e-3)
+    with pytest.raises(ValueError, match="width=0"):
+        widget.to_svg(width=0)
+
+
+def test_png_is_as_large_as_the_svg_times_its_scale(session, tmp_path):
+    widget = attention(session)
+    data = widget.to_png(tmp_path / "head.png", width=500, scale=3)
+    assert (tmp_path / "head.png").read_bytes() == data
+    assert struct.unpack(">I", data[16:20]) == (1500,)
+
+
+def test_palettes_are_those_of_the_page_neutral_at_zero():
+    assert shade(0, signed=True) == (0xF1, 0xF2, 0xF4)
+    assert shade(0, signed=False) == (0xF0, 0xF3, 0xF7)
+    assert shade(1, signed=False) == shade(7, signed=False) == (0x08, 0x30, 0x6B)
+
+
+def test_what_is_seen_of_a_head_is_what_is_drawn(session):
+    widget = attention(session)
+    widget.cut(1, 2, 5, 3)
+    widget.wait(30)
+    widget.view = "difference"
+    assert "now − baseline" in widget.to_svg()
+    assert ", position 0 hidden" in widget.to_svg()
+
+
+def test_a_page_is_sent_its_file_once_and_the_file_does_not_stay(session):
+    widget = attention(session)
+    sent = []
+    widget.observe(lambda change: sent.append(change["new"]), names="_saved")
+    number = click(widget, "to_csv")
+    assert [file.get("id") for file in sent] == [number, None]
+    assert sent[0]["text"] == widget.to_csv()
+    assert (sent[0]["name"], sent[0]["mime"]) == ("attention-pattern.csv", "text/csv")
+    assert widget._saved == {}
+
+
+def test_a_page_cannot_name_a_file_of_the_machine(session, tmp_path):
+    widget = attention(session)
+    for operation in ("to_csv", "to_html"):
+        click(widget, operation, path=str(tmp_path / "written"))
+        assert "takes nothing from a page" in widget._status["error"]["text"]
+    click(widget, "to_svg")
+    assert "unknown request" in widget._status["error"]["text"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_may_ask_while_the_model_runs(session):
+    widget = attention(session)
+    with session.publishing:
+        widget.cut(1, 2, 5, 3)  # cannot publish while this thread holds the lock
+        click(widget, "to_html")
+    assert widget._status["error"] is None
+    widget.wait(30)
+
+
+def test_saved_page_is_one_file_with_nothing_to_fetch(session):
+    page = attention(session).to_html()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page.split('id="iw-page-data"')[0])
+    data = json.loads(re.search(r'id="iw-page-data">(.*?)</script>', page, re.S)[1])
+    assert set(data) == {"values", "esm", "results", "answers", "makes", "chooses"}
+    assert "connect-src" not in page
+    assert "default-src &#x27;none&#x27;" in page
