@@ -208,8 +208,9 @@ class AttentionPattern(LiveWidget):
             # The stream is kept for the next run to go on from, z so that a mean ablation needs no run of its own.
             kept = (*patterns, Site("resid_pre"))
             z = tuple(Site(on_stack(stack, "z")) for stack in stacks) if whole else ()
-            baseline = self.session.ask(tokens, (*kept, *z), pinned, reduce=bins)
-            now = baseline if acting == pinned else self.session.ask(tokens, kept, acting, reduce=bins)
+            look = self.session.look()
+            baseline = self.session.ask(tokens, (*kept, *z), pinned, reduce=bins, look=look)
+            now = baseline if acting == pinned else self.session.ask(tokens, kept, acting, reduce=bins, look=look)
             self._baseline, self._now, self._held = baseline, now, self._with_layer(baseline, now)
             self._note_idle(acting, now.idle)
             return {
