@@ -68,7 +68,7 @@ class Asker(Reader):
         `reduce`: patterns of which bins are kept, and not the whole. Unless `all_logits` is set, the run may hold the
         logits of the last position only. `resume`: it may go on from a kept run at the block where they differ, or run
         only the blocks of which a kept run lacks what is asked for, and so be off from a pass of its own by rounding.
-        `look`: one that has just been taken, for questions that belong together to share; a run is looked behind anyway.
+        `look`: one that has just been taken, where several questions belong together.
         """
         return self.ask_all(
             [tokens], sites, interventions, reduce=reduce, all_logits=all_logits, resume=resume, look=look

@@ -424,7 +424,7 @@ class AttentionPattern(LiveWidget):
                 continue
             if self._now.holds(bins.site, layer) and self._baseline.holds(bins.site, layer):
                 heads = [run.tensor(bins.site, layer).float() for run in (self._now, self._baseline)]
-                most = (heads[0] - heads[1]).abs().amax((0, 2))
+                most = (heads[0] - heads[1]).abs_().amax((0, 2))
             else:
                 most = (binned.float() - self._baseline.reduced[bins][layer].float()).abs().amax((1, 2))
                 exact = exact and all(len(tokens) <= bins.most for tokens in self._axes(self.stack))
