@@ -167,6 +167,22 @@ def test_markup_in_tokens_is_shown_as_text(page: Page) -> None:
     expect(page.get_by_role("table").get_by_title(evil)).to_have_count(10)
 
 
+def test_theme_follows_what_a_host_paints_around_the_widget(page: Page) -> None:
+    """As Solara does, which marks neither body nor html."""
+    mounted = show(page)
+    root = page.locator(".iw-root")
+    page.evaluate("""() => {
+      delete document.body.dataset.jpThemeLight;
+      document.head.append(Object.assign(document.createElement("style"), { textContent: ".night { background: #212121 }" }));
+      document.querySelector("main").className = "night";
+    }""")
+    expect(root).to_have_attribute("data-iw-theme", "dark")
+    page.evaluate("() => { document.querySelector('main').className = ''; }")
+    expect(root).to_have_attribute("data-iw-theme", "light")
+    mounted.theme(dark=True)
+    expect(root).to_have_attribute("data-iw-theme", "dark")
+
+
 def test_theme_follows_the_host_and_the_canvas_follows_the_theme(page: Page) -> None:
     mounted = show(page)
     root = page.get_by_role("figure", name="Attention pattern")

@@ -31,14 +31,14 @@ export function createFrame(host, { name, onTheme }) {
 
   /** @type {import("./color.js").Palette | null} */
   let palette = null;
-  const look = followTheme(root, () => {
+  const watchTheme = followTheme(root, () => {
     palette = null;
     if (root.isConnected) onTheme();
   }, signal);
   // The first size is the first moment at which the host's ancestors and computed colours can be seen.
   const attached = new ResizeObserver(() => {
     palette = null;
-    look();
+    watchTheme();
     onTheme();
     attached.disconnect();
   });
