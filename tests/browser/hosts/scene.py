@@ -15,7 +15,7 @@ def open_session() -> iw.Session:
 
 
 def make_widgets(session: iw.Session) -> tuple[iw.AttentionPattern, iw.LogitLens, iw.PatchingHeatmap]:
-    answers = {"answer": session.token_id("a"), "wrong": session.token_id("b")}
+    answers = {"answer": session.token_id("a"), "foil": session.token_id("b")}
     return (
         iw.AttentionPattern(session, CLEAN, layer=2, head=1),
         iw.LogitLens(session, CLEAN),

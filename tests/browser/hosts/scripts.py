@@ -59,7 +59,7 @@ session = open_session()
 @solara.component
 def Page():
     widgets = solara.use_memo(lambda: make_widgets(session), [])
-    solara.lab.ThemeToggle()
+    solara.Button("Dark", on_click=lambda: setattr(solara.lab.theme, "dark", True))
     for widget in widgets:
         solara.display(widget)
 """

@@ -8,17 +8,20 @@ import pytest
 import torch
 from playwright.sync_api import Browser, expect
 
+from tests.browser.front_ends import CLICK, LINKED, PICTURES, RELOAD, THEME
 from tests.browser.hosts.drivers import HOSTS, Host
+from tests.browser.hosts.imitations import IMITATIONS
 from tests.browser.hosts.scene import CLEAN, open_session
-from tests.browser.lab.jupyterlab import REPORT
 
 TITLES = ("Attention pattern", "Logit lens", "Patching heatmap")
 
 
-@pytest.fixture(scope="module", params=HOSTS)
+EVERYWHERE = HOSTS | IMITATIONS
+
+
+@pytest.fixture(scope="module", params=EVERYWHERE)
 def host(request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    root = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
-    with HOSTS[request.param](browser, root) as host:
+    with EVERYWHERE[request.param](browser, tmp_path_factory.mktemp("host"), request.param) as host:
         yield host
 
 
@@ -45,16 +48,16 @@ def probabilities() -> dict[bool, dict[str, float]]:
     return {False: whole, True: ablated}
 
 
+@pytest.mark.works(PICTURES)
 def test_three_widgets_show_their_pictures(host):
     for title in TITLES:
-        widget = host.widget(title)
-        widget.root.scroll_into_view_if_needed()
-        widget.fresh()
+        widget = host.see(title)
         assert widget.root.get_by_role("grid").first.is_visible()
 
 
+@pytest.mark.works(CLICK)
 def test_a_click_runs_the_model_and_shows_what_hugging_face_predicts(host, probabilities):
-    widget = host.widget("Attention pattern")
+    widget = host.see("Attention pattern")
     before = {token: row[0] for token, row in widget.table("Predictions").items()}
     assert percents(before) == pytest.approx({token: probabilities[False][token] for token in before}, abs=0.06)
     widget.button("Ablate L2H1").click()
@@ -65,19 +68,35 @@ def test_a_click_runs_the_model_and_shows_what_hugging_face_predicts(host, proba
     assert percents(after) != pytest.approx(percents(before), abs=0.5)
 
 
+@pytest.mark.works(LINKED)
 def test_the_other_widgets_of_the_session_follow(host):
-    lens, heatmap = host.widget("Logit lens"), host.widget("Patching heatmap")
+    lens = host.see("Logit lens")
     expect(lens.root.get_by_role("region", name="With experiments")).to_be_visible()
-    lens.fresh()
+    heatmap = host.see("Patching heatmap")
     expect(heatmap.root.get_by_role("list", name="Experiments")).to_contain_text("L2H1")
-    heatmap.fresh()
 
 
+@pytest.mark.works(RELOAD)
+@pytest.mark.parametrize("host", HOSTS, indirect=True)
+def test_after_a_reload_the_widgets_are_there_and_live(host):
+    host.save()
+    host.page.reload()
+    for title in reversed(TITLES):
+        widget = host.see(title)
+    # Some front ends go on with the kernel, some begin with a new one.
+    ablated = widget.button("Restore L2H1").is_visible()
+    before, after = ("Restore", "Ablate") if ablated else ("Ablate", "Restore")
+    widget.button(f"{before} L2H1").click()
+    expect(widget.button(f"{after} L2H1")).to_be_visible()
+    widget.fresh()
+
+
+@pytest.mark.works(THEME)
 def test_the_theme_follows_the_front_end(host):
-    attention = host.widget("Attention pattern")
+    attention = host.see("Attention pattern")
     expect(attention.root).to_have_attribute("data-iw-theme", "light")
     host.go_dark()
-    expect(attention.root).to_have_attribute("data-iw-theme", "dark")
+    expect(attention.root).to_have_attribute("data-iw-theme", "dark", timeout=60_000)
 
 
 def test_the_console_is_quiet(host):

@@ -61,10 +61,12 @@ class Server:
     url: str
     root: Path
     app: str
+    front_end: str
+    """Its row in README's table."""
 
 
 @contextmanager
-def serve(root: Path, subshells: bool, app: str = "lab", **environment: str) -> Iterator[Server]:
+def serve(root: Path, front_end: str, subshells: bool = True, app: str = "lab", **environment: str) -> Iterator[Server]:
     """Run JupyterLab with settings of its own; `subshells`: whether comm messages may overtake busy cells.
 
     `app` is "lab" or "notebook"; further arguments are variables of the server's environment, which kernels inherit.
@@ -88,7 +90,25 @@ def serve(root: Path, subshells: bool, app: str = "lab", **environment: str) -> 
     ]  # fmt: skip
     own = {variable: str(root / folder) for variable, folder in folders.items()}
     with serving(command, f"{url}/api/status", root, **own, **environment):
-        yield Server(url, root, app)
+        yield Server(url, root, app, front_end)
+
+
+def collect_complaints(page: Page, complaints: list[str]) -> None:
+    """Keep what goes wrong in the page, but for what the front end itself complains of."""
+
+    def on_error(error: Any) -> None:
+        # Notebook 7.6 itself, with settings of JupyterLab's that it does not have.
+        if "reading 'schema'" not in str(error):
+            complaints.append(str(error))
+
+    def on_console(message: Any) -> None:
+        # JupyterLab asks for files that need not be there, and complains while a kernel restarts.
+        about_us = "interpwidgets" in message.text or "anywidget" in message.text or "blob:" in message.text
+        if message.type == "error" and about_us:
+            complaints.append(message.text)
+
+    page.on("pageerror", on_error)
+    page.on("console", on_console)
 
 
 @dataclass
@@ -100,14 +120,11 @@ class Notebook:
     complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", self._on_console)
+        collect_complaints(self.page, self.complaints)
 
-    def _on_console(self, message: Any) -> None:
-        # JupyterLab itself asks for files that need not be there, and complains while a kernel restarts.
-        about_us = "interpwidgets" in message.text or "anywidget" in message.text or "blob:" in message.text
-        if message.type == "error" and about_us:
-            self.complaints.append(message.text)
+    @property
+    def front_end(self) -> str:
+        return self.server.front_end
 
     def open(self, path: Path) -> None:
         """Open a notebook file of the server's folder."""
