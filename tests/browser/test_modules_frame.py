@@ -136,6 +136,17 @@ def test_dead_kernel_is_said_after_three_seconds_and_a_late_answer_takes_it_back
     expect(alert).to_have_count(0)
 
 
+def test_a_request_carries_those_that_were_not_answered_yet(page: Page) -> None:
+    mounted = show(page)
+    for button in ("Undo", "Code", "Undo"):
+        page.get_by_role("button", name=button).click()
+    first, second = mounted.sent("_request")
+    assert second["before"] == [first]
+    mounted.answer()
+    page.get_by_role("button", name="Undo").click()
+    assert "before" not in mounted.sent("_request")[-1]
+
+
 def test_answered_request_raises_no_alarm(page: Page) -> None:
     mounted = show_with_stopped_clock(page)
     page.get_by_role("button", name="Undo").click()

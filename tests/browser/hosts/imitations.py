@@ -25,6 +25,7 @@ import ipywidgets.widgets.widget
 import pytest
 from playwright.sync_api import Browser, Locator
 
+import interpwidgets as iw
 from tests.browser import front_ends as names
 from tests.browser.harness.kernel import Kernel
 from tests.browser.hosts.drivers import Driver, Host, new_page
@@ -53,6 +54,7 @@ class Framed(Host):
     """A host whose widgets are in frames, of which the nth has the nth of `titles`; or all in one."""
 
     kernel: Kernel
+    session: iw.Session
     titles: list[str]
     per_output: bool
 
@@ -82,7 +84,8 @@ def framed(
         for widget in widgets:
             widget._repr_mimebundle_()
         host = Framed(front_end, page, lambda: page.evaluate("window.setTheme(true)"))
-        host.kernel, host.titles, host.per_output = kernel, [widget.title for widget in widgets], per_output
+        host.kernel, host.session, host.per_output = kernel, session, per_output
+        host.titles = [widget.title for widget in widgets]
         page.set_content('<!doctype html><html lang="en"><title>notebook</title><body></body></html>')
         page.add_script_tag(content=(_HARNESS / "outputs.js").read_text(encoding="utf-8"))
         spec: dict[str, Any] = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, expect
 
-from tests.browser.front_ends import CLICK, LINKED, PICTURES, RELOAD, THEME
+from tests.browser.front_ends import BUSY, CLICK, LINKED, PICTURES, RELOAD, THEME
 from tests.browser.hosts.drivers import HOSTS, Host
 from tests.browser.hosts.imitations import IMITATIONS
 from tests.browser.hosts.scene import CLEAN, open_session
@@ -74,6 +74,22 @@ def test_the_other_widgets_of_the_session_follow(host):
     expect(lens.root.get_by_role("region", name="With experiments")).to_be_visible()
     heatmap = host.see("Patching heatmap")
     expect(heatmap.root.get_by_role("list", name="Experiments")).to_contain_text("L2H1")
+
+
+@pytest.mark.works(BUSY)
+@pytest.mark.parametrize("host", IMITATIONS, indirect=True)
+def test_clicks_during_a_cell_all_count_once_it_has_ended(host):
+    """ipywidgets sends one message at a time: what is said meanwhile of one trait, the last word of it wins."""
+    host.session.interventions.clear()
+    widget = host.see("Attention pattern")
+    with host.kernel.running_a_cell():
+        widget.press("All heads", "Enter", "ArrowRight", "Enter", "ArrowUp", "Enter", "ArrowLeft", "Enter")
+        expect(widget.root).to_have_attribute("data-state", "pending")
+        assert not host.session.interventions
+    widget.fresh()
+    heads = [(experiment.layer, experiment.head) for experiment in host.session.interventions]
+    assert heads == [(2, 1), (3, 1), (3, 0), (2, 0)]
+    expect(widget.root.get_by_role("list", name="Experiments").get_by_role("listitem")).to_have_count(4)
 
 
 @pytest.mark.works(RELOAD)

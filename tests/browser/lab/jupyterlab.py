@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +48,12 @@ _REPLACE = """async (cells) => {
   cells.forEach((source, index) => model.insertCell(index + 1, { cell_type: "code", source }));
   panel.content.activeCellIndex = 1;
   window.jupyterapp.commands.execute("notebook:run-all-below");
+}"""
+_AUTORESTARTING = """() => {
+  window.restarted = false;
+  window.jupyterapp.shell.currentWidget.sessionContext.statusChanged.connect((_, status) => {
+    if (status === "autorestarting" || status === "restarting") window.restarted = true;
+  });
 }"""
 _SHUT_DOWN = """async () => {
   const sessions = window.jupyterapp.serviceManager.sessions;
@@ -126,10 +134,10 @@ class Notebook:
     def front_end(self) -> str:
         return self.server.front_end
 
-    def open(self, path: Path) -> None:
+    def open(self, path: Path, workspace: str = "tests") -> None:
         """Open a notebook file of the server's folder."""
         name = path.relative_to(self.server.root)
-        where = f"lab/workspaces/tests/tree/{name}?reset" if self.server.app == "lab" else f"notebooks/{name}"
+        where = f"lab/workspaces/{workspace}/tree/{name}?reset" if self.server.app == "lab" else f"notebooks/{name}"
         self.page.goto(f"{self.server.url}/{where}")
         self.page.wait_for_function(_STARTED)
         self.page.locator("#jupyterlab-splash").wait_for(state="detached")
@@ -162,6 +170,13 @@ class Notebook:
     def execute(self, code: str) -> str:
         """Run code in the kernel behind the notebook's back; gives what it printed."""
         return self.page.evaluate(_EXECUTE, code)
+
+    def end_kernel(self) -> None:
+        """Kill the kernel's process; the server starts another in its place. Comes back when the page knows."""
+        number = self.execute("import os; print(os.getpid())")
+        self.page.evaluate(_AUTORESTARTING)
+        os.kill(int(number), signal.SIGKILL)
+        self.page.wait_for_function("() => window.restarted", timeout=60_000)
 
     def wait_idle(self) -> None:
         self.page.wait_for_function(_IDLE, timeout=120_000)
