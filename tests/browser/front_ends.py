@@ -4,7 +4,6 @@ from __future__ import annotations
 
 SUBSHELLS = "JupyterLab 4, ipykernel 7 on subshells"
 MAIN_THREAD = "JupyterLab 4, ipykernel 7 on the main thread"
-IPYKERNEL_6 = "JupyterLab 4, ipykernel 6"
 NOTEBOOK = "Notebook 7"
 VOILA = "Voila"
 MARIMO_RUN = "marimo run"
@@ -15,7 +14,7 @@ COLAB = "Colab (imitated)"
 COLAB_BASE64 = "Colab (imitated), buffers as base64"
 
 FRONT_ENDS = (
-    SUBSHELLS, MAIN_THREAD, IPYKERNEL_6, NOTEBOOK, VOILA, MARIMO_RUN, MARIMO_EDIT, SOLARA, VS_CODE, COLAB,
+    SUBSHELLS, MAIN_THREAD, NOTEBOOK, VOILA, MARIMO_RUN, MARIMO_EDIT, SOLARA, VS_CODE, COLAB,
     COLAB_BASE64,
 )  # fmt: skip
 

@@ -184,7 +184,9 @@ def test_theme_follows_what_a_host_paints_around_the_widget(page: Page) -> None:
     root = page.locator(".iw-root")
     page.evaluate("""() => {
       delete document.body.dataset.jpThemeLight;
-      document.head.append(Object.assign(document.createElement("style"), { textContent: ".night { background: #212121 }" }));
+      const style = document.createElement("style");
+      style.textContent = ".night { background: #212121 }";
+      document.head.append(style);
       document.querySelector("main").className = "night";
     }""")
     expect(root).to_have_attribute("data-iw-theme", "dark")

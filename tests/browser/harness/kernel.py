@@ -1,4 +1,4 @@
-"""A kernel in this process for pages that are not Jupyter's: real widgets, the real messages, a page that polls for them.
+"""A kernel in this process for pages that are not Jupyter's: real widgets, real messages, a page that polls.
 
 It speaks the widgets' protocol 2: `comm_open` and `comm_msg` with a method, a state, the paths of its buffers and the
 buffers beside it (ipywidgets, packages/schema/messages.md). A cell that runs holds up the page's messages, as on every

@@ -71,7 +71,9 @@ def voila(browser: Browser, root: Path, front_end: str) -> Iterator[Host]:
 def marimo(browser: Browser, root: Path, front_end: str, mode: str) -> Iterator[Host]:
     """`mode`: "run" shows the app, "edit" the notebook."""
     (root / "app.py").write_text(MARIMO)
-    (root / "pyproject.toml").write_text('[tool.marimo.display]\ntheme = "system"\n[tool.marimo.runtime]\nauto_instantiate = true\n')
+    (root / "pyproject.toml").write_text(
+        '[tool.marimo.display]\ntheme = "system"\n[tool.marimo.runtime]\nauto_instantiate = true\n'
+    )
     arguments = [mode, "app.py", "--headless", "--no-token", "--host=127.0.0.1", "--port={port}"]
     with _app(browser, root, "marimo", arguments, XDG_CONFIG_HOME=str(root)) as (page, _):
         yield Host(front_end, page, lambda: page.emulate_media(color_scheme="dark"))

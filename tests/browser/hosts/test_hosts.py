@@ -79,7 +79,7 @@ def test_the_other_widgets_of_the_session_follow(host):
 @pytest.mark.works(BUSY)
 @pytest.mark.parametrize("host", IMITATIONS, indirect=True)
 def test_clicks_during_a_cell_all_count_once_it_has_ended(host):
-    """ipywidgets sends one message at a time: what is said meanwhile of one trait, the last word of it wins."""
+    """The page sends one message at a time, and of what is said meanwhile only the last value of a trait."""
     host.session.interventions.clear()
     widget = host.see("Attention pattern")
     with host.kernel.running_a_cell():
