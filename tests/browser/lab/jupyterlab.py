@@ -177,6 +177,7 @@ class Notebook:
         self.page.evaluate(_AUTORESTARTING)
         os.kill(int(number), signal.SIGKILL)
         self.page.wait_for_function("() => window.restarted", timeout=60_000)
+        self.page.get_by_role("dialog", name="Kernel Restarting").get_by_role("button").first.click()
 
     def wait_idle(self) -> None:
         self.page.wait_for_function(_IDLE, timeout=120_000)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.front_ends import RESTART, VIEWS
 from tests.browser.hosts.scripts import CELLS
-from tests.browser.lab.jupyterlab import Notebook, as_notebook
+from tests.browser.lab.jupyterlab import Notebook, Server, as_notebook
 
 TITLES = ("Attention pattern", "Logit lens", "Patching heatmap")
 _RECONNECT = """async () => {
@@ -31,7 +32,7 @@ _NEW_VIEW = """async (cell) => {
   const panel = window.jupyterapp.shell.currentWidget;
   panel.content.activeCellIndex = cell;
   await window.jupyterapp.commands.execute("notebook:create-output-view");
-  window.jupyterapp.shell.activateById(panel.id);
+  return panel.id;
 }"""
 
 
@@ -72,23 +73,28 @@ def test_three_widgets_with_two_views_each_show_the_same(scene):
 
 @pytest.mark.works(VIEWS)
 def test_create_new_view_for_output_shows_a_live_widget(scene):
-    scene.page.evaluate(_NEW_VIEW, 1)
+    panel = scene.page.evaluate(_NEW_VIEW, 1)
     views = scene.page.get_by_role("figure", name="Attention pattern")
     expect(views).to_have_count(2)
     new = scene.widget("Attention pattern", 1)
     new.fresh()
     new.button("Ablate L2H1").click()
     expect(scene.widget("Attention pattern", 0).button("Restore L2H1")).to_be_visible()
+    scene.page.evaluate("(id) => window.jupyterapp.shell.activateById(id)", panel)
     assert ablated(scene) == "[(2, 1)]"
 
 
-@pytest.mark.parametrize("mode", ["full", "contentVisibility"])
-def test_cells_scrolled_out_of_the_window_come_back_as_they_were(scene, mode):
-    scene.page.evaluate(
-        "(mode) => { const { content } = window.jupyterapp.shell.currentWidget;"
-        " content.notebookConfig = { ...content.notebookConfig, windowingMode: mode }; }",
-        mode,
-    )
+@pytest.fixture(params=["full", "contentVisibility"])
+def windowed(request: pytest.FixtureRequest, subshell_server: Server) -> Iterator[None]:
+    """JupyterLab's setting of what becomes of cells that are not on the screen: gone from the page, or not drawn."""
+    settings = subshell_server.root / ".settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text(json.dumps({"windowingMode": request.param}))
+    yield
+    settings.unlink()
+
+
+def test_cells_scrolled_out_of_the_window_come_back_as_they_were(windowed, scene):
     for _ in range(30):
         scene.append("print('\\n' * 30)")
     scene.wait_idle()
