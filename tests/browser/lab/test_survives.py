@@ -85,21 +85,23 @@ def test_create_new_view_for_output_shows_a_live_widget(scene):
 
 
 @pytest.fixture(params=["full", "contentVisibility"])
-def windowed(request: pytest.FixtureRequest, subshell_server: Server) -> Iterator[None]:
+def windowed(request: pytest.FixtureRequest, subshell_server: Server) -> Iterator[str]:
     """JupyterLab's setting of what becomes of cells that are not on the screen: gone from the page, or not drawn."""
     settings = subshell_server.root / ".settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
     settings.parent.mkdir(exist_ok=True)
     settings.write_text(json.dumps({"windowingMode": request.param}))
-    yield
+    yield request.param
     settings.unlink()
 
 
 def test_cells_scrolled_out_of_the_window_come_back_as_they_were(windowed, scene):
+    content = "window.jupyterapp.shell.currentWidget.content"
+    assert scene.page.evaluate(f"() => {content}.notebookConfig.windowingMode") == windowed
     for _ in range(30):
         scene.append("print('\\n' * 30)")
     scene.wait_idle()
     widget = scene.widget("Attention pattern")
-    scroll = "(to) => window.jupyterapp.shell.currentWidget.content.scrollToItem(to, 'smart')"
+    scroll = f"(to) => {content}.scrollToItem(to, 'smart')"
     scene.page.evaluate(scroll, 33)
     expect(widget.root).not_to_be_in_viewport()
     scene.execute("attention.ablate(2, 1)")
