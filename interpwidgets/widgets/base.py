@@ -137,6 +137,7 @@ class LiveWidget(Looks, Exporting):
         self._error: Exception | None = None
         self._drawn: Wire | None = None  # stays in the status until the next request, whatever else ends meanwhile
         self._last_progress = 0.0
+        self._answered = 0  # the largest id of a request that was carried out
         self._idle_experiments: frozenset[Intervention] = frozenset()
         self._dormant = False
         self._visited = Past()
@@ -437,12 +438,21 @@ class LiveWidget(Looks, Exporting):
 
     def _on_request(self, change: Any) -> None:
         request = dict(change["new"])
+        earlier = request.pop("before", [])
+        for each in [*(earlier if isinstance(earlier, list) else []), request]:
+            # Those before the newest came by themselves if nothing was in their way.
+            if each is request or (isinstance(each, dict) and _is_id(each.get("id")) and each["id"] > self._answered):
+                self._carry_out(dict(each))
+
+    def _carry_out(self, request: Wire) -> None:
+        """Do what one request asks for."""
         operation = request.pop("op", None)
         number = request.pop("id", None)
         self._error = self._drawn = None
         try:
             if not _is_id(number):
                 raise ValueError(f"a request carries a whole number as its id, not {number!r}")
+            self._answered = max(self._answered, number)
             if operation in _OF_EXPERIMENTS:
                 getattr(self.experiments, operation)(**_checked_places(request))
             elif operation in (*_OF_HISTORY, *_OF_ALL, *self.operations):
