@@ -19,13 +19,14 @@ from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
 from .bands import checked_window
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
+from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
 from .heatmap import Heatmap
 from .page import Answer
 from .selection import Selection
 from .view import View
+from .wire import Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
 
 if TYPE_CHECKING:
     from ..engine.architecture import Stack
