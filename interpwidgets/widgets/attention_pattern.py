@@ -46,7 +46,8 @@ class AttentionPattern(LiveWidget):
     shown first.
 
     `selection` has a layer, a head and, of the edge that was cut last, query and key. `result` has the selected head's
-    weights, `pattern` with the experiments and `baseline` without, (query, key) each.
+    weights, `pattern` with the experiments and `baseline` without them, or with those that are pinned, (query, key)
+    each.
 
     Example: `iw.AttentionPattern(session, "The cat sat on the mat", layer=3, head=1)`
     """
@@ -73,7 +74,7 @@ class AttentionPattern(LiveWidget):
     """Leave position 0, on which most heads rest, out of the picture; not in attention to an encoder, nor in an encoder
     whose text begins with no special token."""
     view = t.Enum(("now", "difference", "baseline"), "now").tag(sync=True)
-    """What is drawn: the pattern with the experiments, its difference from the model as it is, or the latter."""
+    """What is drawn: the pattern with the experiments, its difference from the baseline, or the latter."""
     how = t.Enum(("zero", "mean"), "zero").tag(sync=True)
     """How the ablate button ablates."""
     renormalize = t.Bool(True).tag(sync=True)
@@ -81,11 +82,11 @@ class AttentionPattern(LiveWidget):
 
     _prompt = t.Dict().tag(sync=True)
     _baseline_overview = t.Dict().tag(sync=True)
-    """All heads of the model as it is, small."""
+    """All heads in the baseline, small."""
     _overview = t.Dict().tag(sync=True)
     """What experiments change in it."""
     _baseline_detail = t.Dict().tag(sync=True)
-    """The selected head of the model as it is."""
+    """The selected head in the baseline."""
     _detail = t.Dict().tag(sync=True)
     """What experiments change in it."""
     _asked = t.Dict().tag(sync=True)
@@ -334,6 +335,11 @@ class AttentionPattern(LiveWidget):
             self._check_edge(chosen.query, chosen.key, stack, tokens)
         return chosen
 
+    def _following(self, place: Selection) -> Selection | None:
+        layer = self.layer if place.layer is None else place.layer
+        head = self.head if place.head is None else place.head
+        return None if (layer, head) == (self.layer, self.head) else Selection(layer=layer, head=head)
+
     def _show_selection(self, chosen: Selection) -> None:
         if (chosen.layer, chosen.head, _edge(chosen)) != (self.layer, self.head, self.edge):
             assert chosen.layer is not None
@@ -453,7 +459,7 @@ class AttentionPattern(LiveWidget):
         return shown | {"result": self._dataset(*self._shown())}
 
     def _head_to_wire(self, layer: int, head: int, runs: tuple[Run, Run]) -> Wire:
-        """A head's weights in the model as it is and now, as the page shows them large."""
+        """A head's weights in the baseline and now, as the page shows them large."""
         a, causal = self._of(self.stack), self._is_causal(self.stack)
         group = a.n_heads[layer] // max(1, a.n_kv_heads[layer])
         before, here = self._weights(layer, head, runs)
@@ -639,7 +645,7 @@ class AttentionPattern(LiveWidget):
             weights[np.triu_indices(len(weights), 1)] = np.nan
 
     def _shown(self) -> tuple[np.ndarray, np.ndarray]:
-        """The selected head's weights in the model as it is and now, (query, key) each."""
+        """The selected head's weights in the baseline and now, (query, key) each."""
         assert self._held is not None
         return self._weights(self.layer, self.head, self._held)
 

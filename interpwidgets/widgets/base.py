@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
-import sys
 import time
 import traceback
 import warnings
@@ -16,20 +14,20 @@ from uuid import uuid4
 
 import traitlets as t
 import xarray as xr
-from IPython.display import display
-from ipywidgets.widgets.widget import _instances
 
 from ..engine.forward import Cancelled
 from ..engine.interventions import Intervention
 from ..engine.jobs import Ticket, check_cancelled
 from ..engine.memory import is_out_of_memory
 from ..engine.plain import require_keys, short
+from ..engine.prompts import Prompt
 from ..experiments import Experiment, Experiments
 from ..presets import Preset, preset_named
 from ..run import Run
 from ..session import Session
 from ..tokens import Tokens, elide
 from .code import code_of_experiments, code_of_session
+from .displaying import Displayed
 from .exporting import Exporting
 from .labels import label_parts, short_label
 from .looks import Looks
@@ -66,7 +64,7 @@ _OF_FILES = ("to_csv", "to_html")
 """Requests that every widget answers: by itself, by its list of experiments, and with a file."""
 
 
-class LiveWidget(Looks, Exporting):
+class LiveWidget(Looks, Displayed, Exporting):
     """A view that asks its session to run again.
 
     Every click in the view arrives as a request {id, op, ...} and calls the public method named `op`; from Python
@@ -97,14 +95,20 @@ class LiveWidget(Looks, Exporting):
     _status = t.Dict().tag(sync=True)
     _experiments: t.List[Wire] = t.List().tag(sync=True)
     _history = t.Dict().tag(sync=True)
-    _pinned: t.List[str] = t.List().tag(sync=True)
-    """What acts in the baseline, in words."""
+    _pinned = t.Dict().tag(sync=True)
+    """What acts in the baseline, in words (`labels`), and whether something else acts now (`differs`)."""
     _code = t.Unicode().tag(sync=True)
     _run = t.Int(0).tag(sync=True)
     """The number of the run that is shown, in `history`."""
     _past: t.List[Wire] = t.List().tag(sync=True)
     """`history`, once the page has asked for it."""
     _past_wanted = t.Bool(False).tag(sync=True)
+    _links: t.List[str] = t.List().tag(sync=True)
+    """Ids of the links whose widgets show what is pointed at in one of them."""
+    _prompts_now = t.Dict()
+    """The prompts that were asked for last, for links to observe."""
+    _embedded = t.Bool(False).tag(sync=True)
+    """Whether it stands in a figure under another widget's header, prompt and experiments."""
     _still = t.Unicode().tag(sync=True)
     """The id of the still pictures that the page hides while the widget is alive."""
 
@@ -121,7 +125,7 @@ class LiveWidget(Looks, Exporting):
         self._idle_experiments: frozenset[Intervention] = frozenset()
         self._dormant = False
         self._visited = Past()
-        self._observer = _weakly(self._on_experiments)
+        self._observer = weakly(self._on_experiments)
         own = {
             "_header": header_to_wire(session),
             "_help": self._help_to_wire(session),
@@ -129,7 +133,7 @@ class LiveWidget(Looks, Exporting):
         }
         super().__init__(_title=self.title, **own, **settings)
         self._own_layout = None if "layout" in settings else self.layout
-        self.comm.on_msg(_weakly(self._handle_msg))
+        self.comm.on_msg(weakly(self._handle_msg))
         self._be_held(False)
         self.set_trait("linked", linked)
         # Turns the counting of views on: a widget whose outputs were cleared stops computing.
@@ -148,10 +152,14 @@ class LiveWidget(Looks, Exporting):
         # Asked and submitted in one hold of the lock: of two threads, the later to submit knows the newer experiments.
         with self.session.publishing:
             self._ask()
+        self._prompts_now = self._prompts_asked()
 
     def _ask(self) -> None:
         """Submit what `refresh` runs."""
         raise NotImplementedError
+
+    run: Callable[..., None]
+    """Shows other prompts."""
 
     def code(self) -> str:
         """Python that rebuilds this view, where there is nothing but this package.
@@ -214,6 +222,19 @@ class LiveWidget(Looks, Exporting):
     def _show_selection(self, chosen: Selection) -> None:
         """Show a selection that has been checked, unless it is what is shown."""
         raise NotImplementedError
+
+    def _following(self, place: Selection) -> Selection | None:
+        """What shows a place that was chosen in a linked widget, as far as there is a place for it; None for nothing.
+
+        It has a layer, head and position, or None for each of them.
+        """
+        raise NotImplementedError
+
+    def _follow_prompt(self, prompt: Prompt) -> None:
+        """Show the prompt of a linked widget, unless it is shown, or cannot be."""
+        (shown,) = self._prompts_asked().values()
+        if self.session.tokenize(prompt).prompt != shown.prompt:
+            self.run(prompt)
 
     @t.validate("selection")
     def _in_the_view(self, proposal: Any) -> Selection:
@@ -379,14 +400,6 @@ class LiveWidget(Looks, Exporting):
         if layout is not None:
             layout.close()
         super().close()
-
-    def _be_held(self, held: bool) -> None:
-        """Keep the widget while it can be seen; otherwise it lives as long as something of the user's refers to it.
-
-        ipywidgets' register would keep every widget for ever, and with it its session and model.
-        """
-        if self.comm is not None:
-            _instances[self.model_id] = self if held else weakref.proxy(self)
 
     def _release(self) -> None:
         """Drop what `refresh` computes again: runs, which may be large. The picture stays."""
@@ -618,7 +631,8 @@ class LiveWidget(Looks, Exporting):
         with self.session.publishing, self.hold_sync():
             self._experiments = [self._experiment_to_wire(e) for e in self.experiments.entries]
             self._history = {"undo": self.experiments.can_undo, "redo": self.experiments.can_redo}
-            self._pinned = [short_label(i) for i in self.experiments.baseline]
+            pinned = self.experiments.baseline
+            self._pinned = {"labels": [short_label(i) for i in pinned], "differs": tuple(self.experiments) != pinned}
             self._code = self.code()
 
     def _experiment_to_wire(self, experiment: Experiment) -> Wire:
@@ -644,29 +658,10 @@ class LiveWidget(Looks, Exporting):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.session.name})"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
-        self._be_held(True)
-        data, metadata = bundle
-        return encodable({**data, "text/html": self.static_frame()}), metadata
-
-    def _ipython_display_(self) -> None:
-        if _outputs_are_apart():
-            raise NotImplementedError  # IPython takes the bundle: one output cannot hide another there
-        bundle = super()._repr_mimebundle_()
-        if bundle is None:
-            return
-        self._be_held(True)
-        data, metadata = bundle
-        # An output of its own: of one with a widget, JupyterLab shows nothing else once the kernel has ended.
-        display(encodable(data), metadata=metadata, raw=True)
-        still = f'<div id="{self._still}">{self.static_frame()}</div>'
-        display(encodable({"text/html": still, "text/plain": ""}), raw=True)
+    def _still_id(self) -> str:
+        return self._still
 
     def static_frame(self) -> str:
-        """What is on the screen as plain HTML, for places where no kernel runs."""
         for ticket in list(self._tickets.values()):
             ticket.wait(_FIRST_FRAME_SECONDS)
         with self.session.publishing:
@@ -676,8 +671,9 @@ class LiveWidget(Looks, Exporting):
         facts = " · ".join(
             [*(str(self._header[k]) for k in ("model", "dtype", "device")), self._header["check"]["summary"]]
         )
-        acting = ", ".join(short_label(i) for i in self.experiments)
-        experiments = f"<div>experiments: {html.escape(acting)}</div>" if acting else ""
+        acting = ("experiments", tuple(self.experiments)), ("baseline", self.experiments.baseline)
+        said = ((name, ", ".join(short_label(i) for i in interventions)) for name, interventions in acting)
+        experiments = "".join(f"<div>{name}: {html.escape(text)}</div>" for name, text in said if text)
         return (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
             f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>"
@@ -695,9 +691,6 @@ def _static_code(code: str) -> str:
     return f'<details><summary>{said}</summary><pre style="{style}">{html.escape(code)}</pre></details>'
 
 
-def _outputs_are_apart() -> bool:
-    """Whether the front end shows every output in a frame of its own: Colab and VS Code do."""
-    return "google.colab" in sys.modules or "VSCODE_PID" in os.environ
 
 
 def _checked_places(request: dict[str, Any]) -> dict[str, Any]:
@@ -710,7 +703,7 @@ def _is_id(number: Any) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _LARGEST_ID
 
 
-def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
     """A callback that does not keep the widget alive."""
     reference = weakref.WeakMethod(method)
 

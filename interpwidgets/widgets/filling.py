@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,8 @@ class Filling:
     layer: int | None
     estimates: bool
     """Whether an estimate is wanted first."""
+    asked: tuple[Any, ...] = ()
+    """All that the map depends on beside the weights."""
     task: Task | None = None
     plan: Plan | None = None
     estimate: np.ndarray | None = None

@@ -313,6 +313,13 @@ class LogitLens(LiveWidget):
             raise ValueError(f"no cell at layer {layer}, position {position}: {have}")
         return Selection(layer=layer, position=position, token=tokens.ids[whole(position, "position")])
 
+    def _following(self, place: Selection) -> Selection | None:
+        row, position = self.cell or (self.session.engine.architecture.n_layers, len(self._tokens) - 1)
+        if place.layer is None and place.position is None:
+            return None
+        layer = row - 1 if place.layer is None else place.layer
+        return Selection(layer=layer, position=position if place.position is None else place.position)
+
     def _show_selection(self, chosen: Selection) -> None:
         self.cell = [] if chosen.layer is None or chosen.position is None else [chosen.layer + 1, chosen.position]
 
