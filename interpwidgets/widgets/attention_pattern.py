@@ -19,13 +19,14 @@ from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
 from .bands import checked_window
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
+from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
 from .heatmap import Heatmap
 from .page import Answer
 from .selection import Selection
 from .view import View
+from .wire import Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
 
 if TYPE_CHECKING:
     from ..engine.architecture import Stack
@@ -209,8 +210,9 @@ class AttentionPattern(LiveWidget):
             # The stream is kept for the next run to go on from, z so that a mean ablation needs no run of its own.
             kept = (*patterns, Site("resid_pre"))
             z = tuple(Site(on_stack(stack, "z")) for stack in stacks) if whole else ()
-            baseline = self.session.ask(tokens, (*kept, *z), pinned, reduce=bins)
-            now = baseline if acting == pinned else self.session.ask(tokens, kept, acting, reduce=bins)
+            look = self.session.look()
+            baseline = self.session.ask(tokens, (*kept, *z), pinned, reduce=bins, look=look)
+            now = baseline if acting == pinned else self.session.ask(tokens, kept, acting, reduce=bins, look=look)
             self._baseline, self._now, self._held = baseline, now, self._with_layer(baseline, now)
             self._note_idle(acting, now.idle)
             return {
@@ -429,7 +431,7 @@ class AttentionPattern(LiveWidget):
                 continue
             if self._now.holds(bins.site, layer) and self._baseline.holds(bins.site, layer):
                 heads = [run.tensor(bins.site, layer).float() for run in (self._now, self._baseline)]
-                most = (heads[0] - heads[1]).abs().amax((0, 2))
+                most = (heads[0] - heads[1]).abs_().amax((0, 2))
             else:
                 most = (binned.float() - self._baseline.reduced[bins][layer].float()).abs().amax((1, 2))
                 exact = exact and all(len(tokens) <= bins.most for tokens in self._axes(self.stack))

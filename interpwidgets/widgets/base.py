@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import operator
 import time
 import traceback
 import warnings
@@ -13,7 +12,6 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 from uuid import uuid4
 
-import numpy as np
 import traitlets as t
 import xarray as xr
 
@@ -22,12 +20,12 @@ from ..engine.interventions import Intervention
 from ..engine.jobs import Ticket, check_cancelled
 from ..engine.memory import is_out_of_memory
 from ..engine.plain import require_keys, short
-from ..engine.prompts import Prompt, SourceTarget
+from ..engine.prompts import Prompt
 from ..experiments import Experiment, Experiments
 from ..presets import Preset, preset_named
 from ..run import Run
 from ..session import Session
-from ..tokens import Tokens, elide, written_ids
+from ..tokens import Tokens, elide
 from .code import code_of_experiments, code_of_session
 from .displaying import Displayed
 from .exporting import Exporting
@@ -39,6 +37,7 @@ from .recording import Recording
 from .selection import Selection
 from .unicode import drawable, encodable
 from .view import OtherModelWarning, View
+from .wire import Wire, header_to_wire, whole
 
 _PROGRESS_SECONDS = 0.1  # at most ten updates a second reach the browser
 _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its static picture
@@ -63,24 +62,6 @@ _OF_EXPERIMENTS = (
 )
 _OF_FILES = ("to_csv", "to_html")
 """Requests that every widget answers: by itself, by its list of experiments, and with a file."""
-
-Wire = dict[str, Any]
-
-
-def to_wire(array: np.ndarray | None, *, triangle: bool = False) -> Wire | None:
-    """An array as the front end decodes it: bytes, dtype and shape; floats as float32, ints as int32.
-
-    `triangle`: of its last two axes, which are of one length, only what is not above the diagonal travels.
-    """
-    if array is None:
-        return None
-    kind = {"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype)
-    shape = list(array.shape)
-    if triangle:
-        rows, columns = np.tril_indices(shape[-1])
-        array = array[..., rows, columns]
-    array = np.ascontiguousarray(array, dtype=kind)
-    return {"view": memoryview(array.tobytes()), "dtype": str(array.dtype), "shape": shape, "triangle": triangle}
 
 
 class LiveWidget(Looks, Displayed, Exporting):
@@ -140,11 +121,16 @@ class LiveWidget(Looks, Displayed, Exporting):
         self._error: Exception | None = None
         self._drawn: Wire | None = None  # stays in the status until the next request, whatever else ends meanwhile
         self._last_progress = 0.0
+        self._answered = 0  # the largest id of a request that was carried out
         self._idle_experiments: frozenset[Intervention] = frozenset()
         self._dormant = False
         self._visited = Past()
         self._observer = weakly(self._on_experiments)
-        own = {"_header": _header(session), "_help": self._help_to_wire(session), "_still": f"iw-still-{uuid4().hex}"}
+        own = {
+            "_header": header_to_wire(session),
+            "_help": self._help_to_wire(session),
+            "_still": f"iw-still-{uuid4().hex}",
+        }
         super().__init__(_title=self.title, **own, **settings)
         self._own_layout = None if "layout" in settings else self.layout
         self.comm.on_msg(weakly(self._handle_msg))
@@ -449,12 +435,21 @@ class LiveWidget(Looks, Displayed, Exporting):
 
     def _on_request(self, change: Any) -> None:
         request = dict(change["new"])
+        earlier = request.pop("before", [])
+        for each in [*(earlier if isinstance(earlier, list) else []), request]:
+            # Those before the newest came by themselves if nothing was in their way.
+            if each is request or (isinstance(each, dict) and _is_id(each.get("id")) and each["id"] > self._answered):
+                self._carry_out(dict(each))
+
+    def _carry_out(self, request: Wire) -> None:
+        """Do what one request asks for."""
         operation = request.pop("op", None)
         number = request.pop("id", None)
         self._error = self._drawn = None
         try:
             if not _is_id(number):
                 raise ValueError(f"a request carries a whole number as its id, not {number!r}")
+            self._answered = max(self._answered, number)
             if operation in _OF_EXPERIMENTS:
                 getattr(self.experiments, operation)(**_checked_places(request))
             elif operation in (*_OF_HISTORY, *_OF_ALL, *self.operations):
@@ -550,7 +545,7 @@ class LiveWidget(Looks, Displayed, Exporting):
                 return
             ticket.finish()
             message, detail = results.pop("message", ""), results.pop("detail", "")
-            self._header = _header(self.session)
+            self._header = header_to_wire(self.session)
             for name, value in results.items():
                 self._set_result(name, value)
             self._code = self.code()
@@ -696,78 +691,6 @@ def _static_code(code: str) -> str:
     return f'<details><summary>{said}</summary><pre style="{style}">{html.escape(code)}</pre></details>'
 
 
-def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
-    """A prompt as the front end shows it."""
-    raw = [session.token_text(i) for i in tokens.ids]
-    long = session.context.note(len(tokens))
-    return {
-        "text": tokens.text,
-        "bos": f"{tokens.bos} · {long}" if long else tokens.bos,
-        "answer_position": session.answer_position(tokens),
-        "tokens": [
-            {"id": i, "text": s, "raw": r, "special": special}
-            for i, s, r, special in zip(tokens.ids, tokens.strings, raw, tokens.special, strict=True)
-        ],
-        "source": None if tokens.source is None else prompt_to_wire(tokens.source, session),
-    }
-
-
-def parse_prompt(session: Session, prompt: Any, shown: Tokens | None = None) -> Any:
-    """A prompt as typed: text, or ids separated by commas or spaces where the session has no tokenizer.
-
-    The page may type one text of a pair, {"source": text} or {"target": text}; the other stays as it is `shown`.
-    """
-    if isinstance(prompt, dict) and shown is not None and isinstance(shown.given, SourceTarget):
-        return replace(shown.given, **{name: parse_prompt(session, text) for name, text in prompt.items()})
-    if isinstance(prompt, SourceTarget):
-        return SourceTarget(parse_prompt(session, prompt.source), parse_prompt(session, prompt.target))
-    return written_ids(prompt) if isinstance(prompt, str) and session.tokenizer is None else prompt
-
-
-def prompt_code(tokens: Tokens) -> str:
-    """A prompt as Python: its text, or its ids where it has none."""
-    return repr(list(tokens.ids) if tokens.text is None and tokens.source is None else tokens.given)
-
-
-def prompt_question(tokens: Tokens) -> Any:
-    """A prompt as a page asks for it: its text, its ids where it has none, or a pair of texts."""
-    own = list(tokens.ids) if tokens.text is None else tokens.text
-    return own if tokens.source is None else {"source": prompt_question(tokens.source), "target": own}
-
-
-def _header(session: Session) -> Wire:
-    a = session.engine.architecture
-    checked = session.checked
-    details = [{"name": i.name, "text": f"largest error {i.error:.1e}", "ok": i.ok} for i in checked.items]
-    unknown = [{"name": "device", "text": checked.on_cpu, "ok": True}] if isinstance(checked.on_cpu, str) else []
-    form = "one pass for all cells" if checked.one_pass else "full batch: this attention cannot let rows join late"
-    return {
-        "model": drawable(session.name),
-        "dtype": session.engine.dtype_name,
-        "device": str(session.engine.device),
-        "attention": " / ".join(sorted(set(session.engine.implementation.names()))),
-        "layers": a.n_layers,
-        "heads": max(a.n_heads),
-        "kv_heads": max(a.n_kv_heads),
-        "causal": session.causal,
-        "mask": getattr(session.tokenizer, "mask_token", None),
-        "note": session.note,
-        "check": {
-            "ok": checked.ok,
-            "summary": checked.summary,
-            "details": [*details, {"name": "sweeps", "text": form, "ok": True}, *unknown],
-        },
-    }
-
-
-def whole(value: Any, name: str) -> int:
-    """A whole number from the front end. Raises TypeError, naming it, for anything else."""
-    if isinstance(value, bool):
-        raise TypeError(f"{name}={value!r}: a whole number is needed")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r}: a whole number is needed") from None
 
 
 def _checked_places(request: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..methods.cells import RESIDUAL_SITES, Grid, grid
 from ..methods.patching import METRICS, Patches, Task, patch_rows, plan_patches, run_grid, unaffected, unpatched
 from ..session import Session
 from .bands import MOST
-from .base import Wire, to_wire
+from .wire import Wire, to_wire
 
 _WORTH = 6.0  # forward passes: three are what the estimate costs at most, and three more a person would wait for
 

@@ -17,13 +17,14 @@ from ..session import Session
 from ..tokens import Tokens, elide
 from . import static
 from .bands import MOST, band_edges, checked_window
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
+from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
 from .heatmap import Heatmap
 from .lens_bands import bands_to_wire, touched_bands
 from .selection import Selection
 from .view import View
+from .wire import Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
 
 _CHEAP = ("probability", "log_probability", "entropy", "rank", "cross_entropy")
 

@@ -31,13 +31,14 @@ from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
 from .bands import band_edges
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, whole
+from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
 from .filling import Filling
 from .heatmap import Heatmap
 from .selection import Selection
 from .view import View
+from .wire import Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, whole
 
 _MOST_FINISHED = 50  # maps that are kept, to be shown again without a sweep
 _MOST_DIFFERENCES, _MOST_STRONGEST = 20, 5  # that the static picture lists

@@ -45,14 +45,14 @@ export function createFrame(host, { name, onTheme, picture, onHover }) {
   // A still picture stands in an output of its own, for the day when there is no kernel; it shows when this does not.
   if (/^[\w-]+$/.test(host.model.get("_still") ?? "")) root.append(h("style", {}, `#${host.model.get("_still")} { display: none; }`));
 
-  const look = followTheme(root, () => {
+  const watchTheme = followTheme(root, () => {
     palette = null;
     if (root.isConnected) onTheme();
   }, signal);
   // The first size is the first moment at which the host's ancestors and computed colours can be seen.
   const attached = new ResizeObserver(() => {
     palette = null;
-    look();
+    watchTheme();
     onTheme();
     attached.disconnect();
   });

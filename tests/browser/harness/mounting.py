@@ -32,8 +32,8 @@ class Mounted:
         return [message[name] for message in messages if name in message]
 
     def requests(self) -> list[dict[str, Any]]:
-        """The requests that were sent, oldest first."""
-        return self.sent("_request")
+        """The requests that were sent, oldest first, without the unanswered ones that each carries along."""
+        return [{k: v for k, v in request.items() if k != "before"} for request in self.sent("_request")]
 
     def answer(self, state: str = "idle", **more: Any) -> None:
         """Python acknowledges the newest request."""
