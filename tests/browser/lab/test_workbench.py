@@ -9,8 +9,8 @@ from tests.browser.lab.jupyterlab import REPORT
 from tests.browser.lab.test_clicks import CLEAN, CORRUPTED
 
 WORKBENCH = f"workbench = iw.Workbench(session, {CLEAN!r}, {CORRUPTED!r})\nworkbench"
-LENS = "logit lens, layer by position"
-SCROLLS_SIDEWAYS = """() => [...document.querySelectorAll(".jp-OutputArea-output, .jp-WindowedPanel-outer, .widget-box")]
+SCROLLS_SIDEWAYS = """() => [
+  ...document.querySelectorAll(".jp-OutputArea-output, .jp-WindowedPanel-outer, .widget-box")]
   .filter((element) => element.scrollWidth > element.clientWidth + 1).map((element) => element.className)"""
 
 
@@ -25,15 +25,15 @@ def narrow_notebook(any_notebook):
 
 
 def test_a_head_is_followed_and_an_ablation_renders_all_three_again(narrow_notebook):
-    notebook = narrow_notebook
+    notebook, page = narrow_notebook, narrow_notebook.page
     notebook.show(WORKBENCH)
     titles = ("Attention pattern", "Logit lens", "Patching heatmap")
     attention, lens, heatmap = (notebook.widget(title) for title in titles)
     for widget in (attention, lens, heatmap):
         widget.fresh()
-    expect(page_of(notebook).get_by_role("list", name="prompt tokens")).to_have_count(1)
-    expect(page_of(notebook).get_by_role("button", name="Undo")).to_have_count(1)
-    assert page_of(notebook).evaluate(SCROLLS_SIDEWAYS) == []
+    expect(page.get_by_role("list", name="prompt tokens")).to_have_count(1)
+    expect(page.get_by_role("button", name="Undo")).to_have_count(1)
+    assert page.evaluate(SCROLLS_SIDEWAYS) == []
     attention.press("All heads", "ArrowRight")
     expect(attention.root.get_by_role("button", name="Ablate L1H0")).to_be_visible()
     expect(lens.root.get_by_role("button", name="Transplant from L1 · position 14")).to_be_visible()
@@ -48,7 +48,3 @@ def test_a_head_is_followed_and_an_ablation_renders_all_three_again(narrow_noteb
     attention.screenshot(REPORT / "workbench-900.png")
     attention.button("Undo").click()
     expect(lens.root.get_by_role("region", name="With experiments")).to_be_hidden()
-
-
-def page_of(notebook):
-    return notebook.page
