@@ -9,19 +9,21 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.harness import lens, patching, states
+from tests.browser.harness import lens, states
 from tests.browser.harness.mounting import mount
+from tests.browser.test_module_patching_baseline import compared
 from tests.browser.test_modules_experiments import ALL
 
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 # The page around a widget is the host's: its landmarks, headings and title.
 NOT_OURS = {"region", "landmark-one-main", "page-has-heading-one", "document-title", "html-has-lang", "heading-order"}
 
+PINNED = {"labels": ["z L9H6 → 0"], "differs": True}
 
 STATES: dict[str, Callable[[], dict[str, Any]]] = {
-    "attention_pattern.js": lambda: states.attention(changed=True) | {"_experiments": ALL},
+    "attention_pattern.js": lambda: states.attention(changed=True) | {"_experiments": ALL, "_pinned": PINNED},
     "logit_lens.js": lens.lens,
-    "patching_heatmap.js": patching.patching,
+    "patching_heatmap.js": compared,
 }
 
 
