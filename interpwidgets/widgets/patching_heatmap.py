@@ -60,9 +60,9 @@ class PatchingHeatmap(LiveWidget):
 
     `selection` has the layer and position or head of the cell that was patched last, and the clean token there.
     `result` has the whole map, (layer, position) or (layer, head): `value`, the metric of each patched run, and
-    `effect`, what the patch changes in it as it is drawn; the task stands in its attributes. Where the map in the
-    baseline is known as well, `baseline_value` and `baseline_effect` are of that, and `difference` is what the
-    experiments change in the patches' effects.
+    `effect`, what the patch changes in it as it is drawn; the task stands in its attributes. While `view` is not
+    "now", `baseline_value` and `baseline_effect` are those in the baseline, and `difference` is what the experiments
+    change in the patches' effects.
 
     Example: `iw.PatchingHeatmap(session, clean="... Mary gave the bag to", corrupted="... John gave the bag to")`
     """
@@ -480,7 +480,7 @@ class PatchingHeatmap(LiveWidget):
             raise RuntimeError("there are no numbers yet: the model is still running")
         task, site, direction, values = self._map
         effect, _, unit = self._effect(self._map)
-        compared = {} if self._baseline_map is None else self._compared(self._map, self._baseline_map)
+        compared = self._compared(self._map)
         rows, columns = values.shape
         cells = rows * columns
         across = np.tile(np.arange(columns), rows).tolist()
@@ -538,11 +538,15 @@ class PatchingHeatmap(LiveWidget):
         change = f"change in {task.metric} {METRICS[task.metric]}".rstrip()
         return effect, columns, "share of the clean–corrupted gap" if normalized else change
 
-    def _compared(self, now: _Map, baseline: _Map) -> dict[str, tuple[np.ndarray, str]]:
+    def _compared(self, now: _Map) -> dict[str, tuple[np.ndarray, str]]:
         """The map in the baseline, its effects, and by how much those with the experiments differ; each with its unit.
 
-        Shares of the difference are of the baseline's gap.
+        Shares of the difference are of the baseline's gap. Nothing while they are not in view: what is
+        there would depend on which maps happen to be kept.
         """
+        baseline = self._baseline_map
+        if baseline is None or self.view == "now":
+            return {}
         task = baseline[0]
         effect, _, unit = self._effect(baseline)
         raw = _change(now) - _change(baseline)
@@ -559,16 +563,17 @@ class PatchingHeatmap(LiveWidget):
     def _in_view(self, now: _Map) -> tuple[np.ndarray, Sequence[str], str]:
         """As `_effect`, of what `view` says."""
         effect, columns, unit = self._effect(now)
-        if self.view == "now" or self._baseline_map is None:
+        compared = self._compared(now)
+        if not compared:
             return effect, columns, unit
         name = "difference" if self.view == "difference" else "baseline_effect"
-        effect, unit = self._compared(now, self._baseline_map)[name]
+        effect, unit = compared[name]
         return effect, columns, unit if self.view == "difference" else f"{unit}, in the baseline"
 
     def _dataset(self, shown: _Map) -> xr.Dataset:
         task, site, direction, values = shown
         effect, _, unit = self._effect(shown)
-        compared = {} if self._baseline_map is None else self._compared(shown, self._baseline_map)
+        compared = self._compared(shown)
         dims = ("layer", "position" if site in RESIDUAL_SITES else "head")
         texts = {name: self.session.show_token(i) for name, i in (("answer", task.answer), ("foil", task.foil))}
         return xr.Dataset(
@@ -594,6 +599,7 @@ class PatchingHeatmap(LiveWidget):
         if self._map is None:
             return
         self._code = self.code()
+        self.set_trait("result", self._dataset(self._map))
         missing = self._baseline_map is None and tuple(self.experiments) != self.experiments.baseline
         if missing and self.view != "now":
             self._renew()

@@ -43,6 +43,8 @@ def test_a_head_is_followed_and_an_ablation_renders_all_three_again(narrow_noteb
     expect(heatmap.button("Difference from baseline")).to_be_visible(timeout=60_000)
     for widget in (attention, lens, heatmap):
         widget.fresh()
+    heatmap.button("Difference from baseline").click()
+    heatmap.fresh()
     values = notebook.execute("print(float(abs(workbench.heatmap.result['difference']).max()) > 0)")
     assert values.strip() == "True"
     attention.screenshot(REPORT / "workbench-900.png")
