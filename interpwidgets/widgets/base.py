@@ -696,8 +696,6 @@ def _static_code(code: str) -> str:
     return f'<details><summary>{said}</summary><pre style="{style}">{html.escape(code)}</pre></details>'
 
 
-
-
 def _checked_places(request: dict[str, Any]) -> dict[str, Any]:
     """Places in the list of experiments, as the page sends them."""
     checked = {name: whole(value, name) if name in ("index", "to") else value for name, value in request.items()}
