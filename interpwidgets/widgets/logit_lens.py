@@ -58,9 +58,11 @@ class LogitLens(LiveWidget):
     from_page = ("_asked",)
     terms = ("residual stream", "logit lens", "activation patching")
     shortcuts = (
-        ("click or Enter on a cell", "its ten likeliest tokens"),
-        ("T", "transplant from this cell: then Enter on the one to write over"),
-        ("Enter on a token of the prompt", "replace it"),
+        ("click or arrow key on a cell", "its ten likeliest tokens"),
+        ("click one of these tokens", "follow it over the layers"),
+        ("T or Enter on a cell", "transplant from it: then click, or Enter on, the one to write over"),
+        ("click a token of the prompt", "replace it"),
+        ("click or Enter on a narrow column", "open its positions, with Shift beside those that are open; Esc folds"),
     )
     settings = ("metric", "tracked")
     priority = 1
