@@ -211,7 +211,7 @@ export function createExperiments(wire, signal) {
       experiments.length ? h("div", { class: "iw-chips__list", role: "list", "aria-label": "Experiments" }, ...clusters(experiments).flatMap(grouped)) : null,
       experiments.length > 1 ? h("button", { type: "button", class: "iw-button", "data-key": "clear", onclick: () => wire.request("clear") }, "Remove all") : null,
       experiments.length ? null : h("span", { class: "iw-hint" }, "none: this is the model as it is"),
-      apart ? h("span", { class: "iw-hint" }, "detached: other widgets' experiments do not act here") : null));
+      apart ? h("span", { class: "iw-hint" }, `${experiments.length ? "" : "· "}detached: other widgets' experiments do not act here`) : null));
     const opened = list.querySelector(".iw-menu__list");
     if (opened) attribute(opened, "data-side", opened.getBoundingClientRect().right > list.getBoundingClientRect().right ? "end" : null);
     const input = editing && list.querySelector(".iw-chip__input");
