@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from .run import Run
     from .session import Session
     from .widgets.attention_pattern import AttentionPattern
+    from .widgets.linking import link
     from .widgets.logit_lens import LogitLens
     from .widgets.patching_heatmap import PatchingHeatmap
     from .widgets.restore import restore
     from .widgets.selection import Selection
+    from .widgets.workbench import Workbench
 
 __version__ = "0.1.0"
 
@@ -58,10 +60,12 @@ __all__ = [
     "SourceTarget",
     "Steer",
     "UnsupportedModel",
+    "Workbench",
     "ablation_sweep",
     "array",
     "attention_patterns",
     "attribution_sweep",
+    "link",
     "load",
     "logit_lens",
     "patch_pairs",
@@ -94,10 +98,12 @@ _HOME = {
     "SourceTarget": "engine.prompts",
     "Steer": "engine.interventions",
     "UnsupportedModel": "engine.architecture",
+    "Workbench": "widgets.workbench",
     "ablation_sweep": "methods.ablation",
     "array": "engine.plain",
     "attention_patterns": "methods.attention",
     "attribution_sweep": "methods.attribution",
+    "link": "widgets.linking",
     "load": "loading",
     "logit_lens": "methods.lens",
     "patch_pairs": "methods.pairs",

@@ -26,6 +26,13 @@ from .tokens import Tokens
 
 
 @dataclass(frozen=True)
+class Look:
+    """The state in which a look found the model (see `engine/version.py`); None if it cannot be told."""
+
+    weights: int | None
+
+
+@dataclass(frozen=True)
 class _Base:
     """A run that another one goes on from: its blocks from `begin` to `until` are computed, the rest is known."""
 
@@ -40,6 +47,11 @@ class Asker(Reader):
     _results: Cache[Run]
     _closed: bool
 
+    def look(self) -> Look:
+        """Look whether the model is ready, and still computes what it did."""
+        self._require_ready()
+        return Look(self.engine.version())
+
     def ask(
         self,
         tokens: Tokens,
@@ -49,14 +61,18 @@ class Asker(Reader):
         reduce: tuple[Bins, ...] = (),
         all_logits: bool = False,
         resume: bool = True,
+        look: Look | None = None,
     ) -> Run:
         """`run` for one prompt that is already tokenised, answered from the cache where it can be.
 
         `reduce`: patterns of which bins are kept, and not the whole. Unless `all_logits` is set, the run may hold the
         logits of the last position only. `resume`: it may go on from a kept run at the block where they differ, or run
         only the blocks of which a kept run lacks what is asked for, and so be off from a pass of its own by rounding.
+        `look`: one that has just been taken, where several questions belong together.
         """
-        return self.ask_all([tokens], sites, interventions, reduce=reduce, all_logits=all_logits, resume=resume)[0]
+        return self.ask_all(
+            [tokens], sites, interventions, reduce=reduce, all_logits=all_logits, resume=resume, look=look
+        )[0]
 
     def ask_all(
         self,
@@ -67,12 +83,13 @@ class Asker(Reader):
         reduce: tuple[Bins, ...] = (),
         all_logits: bool = False,
         resume: bool = True,
+        look: Look | None = None,
     ) -> list[Run]:
         """`ask` for several prompts of the same length: those that are not in the cache share one pass."""
         all_logits |= not self.causal or any(site.name == "ln_final" for site in sites)
-        self._require_ready()
         with self.engine.lock:
-            weights = self.engine.version()
+            look = look or self.look()
+            weights = look.weights
 
             def known(tokens: Tokens) -> Run | None:
                 return self._known(tokens, sites, interventions, weights, reduce, all_logits, resume)
@@ -85,7 +102,7 @@ class Asker(Reader):
                 alone = resume and len(missing) == 1
                 base = self._base(missing[0], sites, reduce, interventions, all_logits, weights) if alone else None
                 asked = sites, reduce, interventions, all_logits
-                runs = [run for each in together for run in self._forward(each, *asked, base)]
+                runs = [run for each in together for run in self._forward(each, *asked, base, look)]
                 # Another thread may have edited the model in the middle of the run.
                 keep = weights is not None and weights == self.engine.version()
                 # Part of a kept run costs few blocks: a large one must not push whole runs out.
@@ -180,6 +197,7 @@ class Asker(Reader):
         interventions: tuple[Intervention, ...],
         all_logits: bool,
         base: _Base | None,
+        look: Look,
     ) -> list[Run]:
         """Run the prompts in one pass; of one prompt, the blocks that a run does not know that is kept."""
         last = self.engine.architecture.n_layers - 1
@@ -189,7 +207,7 @@ class Asker(Reader):
         resume = None if stream is None else Resume(begin, stream)
         ids, source = tensors(prompts)
         length = ids.shape[1]
-        own = [self._edits(tokens, interventions, self.read(tokens)) for tokens in prompts]
+        own = [self._edits(tokens, interventions, self.read(tokens, look=look)) for tokens in prompts]
         edits = [[replace(e, row=row) for e in each if not _is_above(begin, e.layer)] for row, each in enumerate(own)]
         wanted = {site: self.engine.layers(site.name, site.layer) for site in sites}
         capture = {(site.name, layer) for site, layers in wanted.items() for layer in layers}
@@ -243,7 +261,13 @@ class Asker(Reader):
         source_length = 0 if tokens.source is None else len(tokens.source)
         return compile_edits(self.engine, interventions, len(tokens), read, source_length=source_length)
 
-    def read(self, own: Tokens, interventions: tuple[Intervention, ...] = (), whole: bool = False) -> Read:
+    def read(
+        self,
+        own: Tokens,
+        interventions: tuple[Intervention, ...] = (),
+        whole: bool = False,
+        look: Look | None = None,
+    ) -> Read:
         """A reader of activations: of other prompts, or (None) of the prompt `own`.
 
         Runs are read under `interventions`. `whole` reads all layers of a site at once, for callers that want them
@@ -257,7 +281,8 @@ class Asker(Reader):
             asked = Site(site, layer=None if several else layer)
             key = (prompt, asked)
             if key not in runs:
-                runs[key] = self.ask(self.tokenize(own if prompt is None else prompt), (asked,), interventions)
+                tokens = self.tokenize(own if prompt is None else prompt)
+                runs[key] = self.ask(tokens, (asked,), interventions, look=look)
             return runs[key].tensor(site, layer)
 
         return read

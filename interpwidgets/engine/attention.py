@@ -170,9 +170,9 @@ def _explicit(
 ) -> tuple[Tensor, Tensor]:
     """Attention written out, so that scores and weights can be read and edited."""
     stack, layer = place
-    groups = query.shape[1] // key.shape[1]
-    key = key.repeat_interleave(groups, dim=1)  # (row, head, key, d_head)
-    value = value.repeat_interleave(groups, dim=1)
+    shape = query.shape
+    # The heads that share keys and values, one below the other: one product for them all, and nothing is copied.
+    query = query.reshape(shape[0], key.shape[1], -1, shape[-1])  # (row, kv head, head and query, d_head)
     scaling = kwargs.get("scaling")
     eager = _own_name(module.config) == "eager"
     # Fused kernels keep scores and weights in float32 or wider; eager attention takes the softmax in float32, and
@@ -180,15 +180,17 @@ def _explicit(
     wide = torch.float32 if eager else torch.promote_types(query.dtype, torch.float32)
     dtype = query.dtype if eager else wide
     # In place where autograd allows it: at a thousand tokens a copy of the scores is larger than a block's weights.
-    scores = query.to(dtype) @ key.to(dtype).transpose(2, 3)
-    scores *= query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = (query.to(dtype) @ key.to(dtype).transpose(2, 3)).view(*shape[:3], -1)
+    scores *= shape[-1] ** -0.5 if scaling is None else scaling
     # sdpa has no soft cap: a model that runs it computes without one, and so do we.
     softcap = kwargs.get("softcap") if eager else None
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if kwargs.get("position_bias") is not None:
         scores = scores + kwargs["position_bias"]
-    scores = _masked(scores, attention_mask, module, kwargs)
+    bias = _mask_bias(scores, attention_mask, module, kwargs)
+    if bias is not None:
+        scores += bias
     scores = running.visit(f"{stack}scores", layer, scores)  # (row, head, query, key)
     sinks = kwargs.get("s_aux")
     if sinks is not None:
@@ -199,27 +201,34 @@ def _explicit(
     # A query that lost all of its keys attends to nothing; softmax over nothing is NaN. Other NaNs are the model's own.
     lost = scores.amax(-1, keepdim=True) == float("-inf")
     del scores
-    weights = (weights.masked_fill if weights.requires_grad else weights.masked_fill_)(lost, 0.0).to(dtype)
+    # On a GPU looking would wait for it; on a CPU filling takes as long as the softmax.
+    if lost.device.type != "cpu" or lost.any():
+        weights = (weights.masked_fill if weights.requires_grad else weights.masked_fill_)(lost, 0.0)
+    weights = weights.to(dtype)
     weights = running.visit(f"{stack}pattern", layer, weights)
-    return (weights @ value.to(dtype)).to(query.dtype).transpose(1, 2).contiguous(), weights
+    z = weights.reshape(*query.shape[:3], -1) @ value.to(dtype)  # (row, kv head, head and query, d_head)
+    return z.view(*shape[:3], -1).to(query.dtype).transpose(1, 2).contiguous(), weights
 
 
-def _masked(scores: Tensor, attention_mask: Tensor | None, module: nn.Module, kwargs: dict[str, Any]) -> Tensor:
+def _mask_bias(
+    scores: Tensor, attention_mask: Tensor | None, module: nn.Module, kwargs: dict[str, Any]
+) -> Tensor | None:
+    """What is added to the scores, -inf where a query may not look; ten times as fast as filling them in."""
     queries, keys = scores.shape[-2:]
     if attention_mask is None:
         causal = kwargs.get("is_causal")
         causal = getattr(module, "is_causal", True) if causal is None else causal
         if not causal or queries == 1:
-            return scores
-        allowed = torch.ones(queries, keys, dtype=torch.bool, device=scores.device).tril(keys - queries)
-        return scores.masked_fill_(~allowed, float("-inf"))
+            return None
+        return torch.full((queries, keys), -torch.inf, dtype=scores.dtype, device=scores.device).triu_(
+            keys - queries + 1
+        )
     attention_mask = attention_mask[..., :keys]
     if attention_mask.dtype == torch.bool:
-        return scores.masked_fill_(~attention_mask, float("-inf"))
+        return torch.where(attention_mask, 0.0, -torch.inf).to(scores.dtype)
     # A float mask may carry a bias (ALiBi) beside its lowest value, which stands for "masked".
     lowest = torch.finfo(attention_mask.dtype).min
-    scores += attention_mask
-    return scores.masked_fill_(attention_mask <= lowest, float("-inf"))
+    return attention_mask.masked_fill(attention_mask <= lowest, -torch.inf)
 
 
 AttentionInterface.register(NAME, attention)

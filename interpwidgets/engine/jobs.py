@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 
 from .forward import Cancelled
 
+_PATIENCE = 10.0  # seconds that a process waits at its end for a pass to stop
 _current: ContextVar[Ticket | None] = ContextVar("interpwidgets_job", default=None)
 
 
@@ -57,6 +60,17 @@ class Ticket:
             self._ended.set()
 
 
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_workers() -> None:
+    """A thread that is inside of torch while the interpreter goes away takes the whole process down with an abort."""
+    for worker in list(_workers):
+        worker.close()
+        worker.join(_PATIENCE)
+
+
 class Worker:
     """Runs jobs one after another on a thread of its own; a newer job of the same key cancels the older one.
 
@@ -69,6 +83,7 @@ class Worker:
         self._running: dict[Hashable, Ticket] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
+        _workers.add(self)
 
     def submit(self, key: Hashable, job: Callable[[Ticket], None], priority: int = 0) -> Ticket:
         """Queue a job; the waiting and the running job of the same key are cancelled. Lower priorities go first."""
@@ -96,6 +111,11 @@ class Worker:
             for key in [*self._waiting, *self._running]:
                 self._cancel(key)
             self._condition.notify()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread of a closed worker to end."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
 
     def _cancel(self, key: Hashable) -> None:
         if ticket := self._running.get(key):

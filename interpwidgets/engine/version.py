@@ -18,7 +18,7 @@ from .context import without_gradients
 _SAMPLES = 64
 """Elements of each tensor that are read."""
 
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = frozenset((bool, int, float, str, type(None)))
 
 
 class Versions:

@@ -19,13 +19,14 @@ from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
 from .bands import checked_window
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
+from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
 from .heatmap import Heatmap
 from .page import Answer
 from .selection import Selection
 from .view import View
+from .wire import Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
 
 if TYPE_CHECKING:
     from ..engine.architecture import Stack
@@ -45,7 +46,8 @@ class AttentionPattern(LiveWidget):
     shown first.
 
     `selection` has a layer, a head and, of the edge that was cut last, query and key. `result` has the selected head's
-    weights, `pattern` with the experiments and `baseline` without, (query, key) each.
+    weights, `pattern` with the experiments and `baseline` without them, or with those that are pinned, (query, key)
+    each.
 
     Example: `iw.AttentionPattern(session, "The cat sat on the mat", layer=3, head=1)`
     """
@@ -78,7 +80,7 @@ class AttentionPattern(LiveWidget):
     """Leave position 0, on which most heads rest, out of the picture; not in attention to an encoder, nor in an encoder
     whose text begins with no special token."""
     view = t.Enum(("now", "difference", "baseline"), "now").tag(sync=True)
-    """What is drawn: the pattern with the experiments, its difference from the model as it is, or the latter."""
+    """What is drawn: the pattern with the experiments, its difference from the baseline, or the latter."""
     how = t.Enum(("zero", "mean"), "zero").tag(sync=True)
     """How the ablate button ablates."""
     renormalize = t.Bool(True).tag(sync=True)
@@ -86,11 +88,11 @@ class AttentionPattern(LiveWidget):
 
     _prompt = t.Dict().tag(sync=True)
     _baseline_overview = t.Dict().tag(sync=True)
-    """All heads of the model as it is, small."""
+    """All heads in the baseline, small."""
     _overview = t.Dict().tag(sync=True)
     """What experiments change in it."""
     _baseline_detail = t.Dict().tag(sync=True)
-    """The selected head of the model as it is."""
+    """The selected head in the baseline."""
     _detail = t.Dict().tag(sync=True)
     """What experiments change in it."""
     _asked = t.Dict().tag(sync=True)
@@ -214,8 +216,9 @@ class AttentionPattern(LiveWidget):
             # The stream is kept for the next run to go on from, z so that a mean ablation needs no run of its own.
             kept = (*patterns, Site("resid_pre"))
             z = tuple(Site(on_stack(stack, "z")) for stack in stacks) if whole else ()
-            baseline = self.session.ask(tokens, (*kept, *z), pinned, reduce=bins)
-            now = baseline if acting == pinned else self.session.ask(tokens, kept, acting, reduce=bins)
+            look = self.session.look()
+            baseline = self.session.ask(tokens, (*kept, *z), pinned, reduce=bins, look=look)
+            now = baseline if acting == pinned else self.session.ask(tokens, kept, acting, reduce=bins, look=look)
             self._baseline, self._now, self._held = baseline, now, self._with_layer(baseline, now)
             self._note_idle(acting, now.idle)
             return {
@@ -338,6 +341,11 @@ class AttentionPattern(LiveWidget):
             self._check_edge(chosen.query, chosen.key, stack, tokens)
         return chosen
 
+    def _following(self, place: Selection) -> Selection | None:
+        layer = self.layer if place.layer is None else place.layer
+        head = self.head if place.head is None else place.head
+        return None if (layer, head) == (self.layer, self.head) else Selection(layer=layer, head=head)
+
     def _show_selection(self, chosen: Selection) -> None:
         if (chosen.layer, chosen.head, _edge(chosen)) != (self.layer, self.head, self.edge):
             assert chosen.layer is not None
@@ -429,7 +437,7 @@ class AttentionPattern(LiveWidget):
                 continue
             if self._now.holds(bins.site, layer) and self._baseline.holds(bins.site, layer):
                 heads = [run.tensor(bins.site, layer).float() for run in (self._now, self._baseline)]
-                most = (heads[0] - heads[1]).abs().amax((0, 2))
+                most = (heads[0] - heads[1]).abs_().amax((0, 2))
             else:
                 most = (binned.float() - self._baseline.reduced[bins][layer].float()).abs().amax((1, 2))
                 exact = exact and all(len(tokens) <= bins.most for tokens in self._axes(self.stack))
@@ -457,7 +465,7 @@ class AttentionPattern(LiveWidget):
         return shown | {"result": self._dataset(*self._shown())}
 
     def _head_to_wire(self, layer: int, head: int, runs: tuple[Run, Run]) -> Wire:
-        """A head's weights in the model as it is and now, as the page shows them large."""
+        """A head's weights in the baseline and now, as the page shows them large."""
         a, causal = self._of(self.stack), self._is_causal(self.stack)
         group = a.n_heads[layer] // max(1, a.n_kv_heads[layer])
         before, here = self._weights(layer, head, runs)
@@ -643,7 +651,7 @@ class AttentionPattern(LiveWidget):
             weights[np.triu_indices(len(weights), 1)] = np.nan
 
     def _shown(self) -> tuple[np.ndarray, np.ndarray]:
-        """The selected head's weights in the model as it is and now, (query, key) each."""
+        """The selected head's weights in the baseline and now, (query, key) each."""
         assert self._held is not None
         return self._weights(self.layer, self.head, self._held)
 

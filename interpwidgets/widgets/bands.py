@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .base import Wire, to_wire
+from .wire import Wire, to_wire
 
 MOST = 64  # positions that are drawn one by one: more would not fit on a screen as columns that can be read
 _WIDTH = 16

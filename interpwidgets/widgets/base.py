@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import html
-import operator
-import os
-import sys
 import time
 import traceback
 import warnings
@@ -15,24 +12,22 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 from uuid import uuid4
 
-import numpy as np
 import traitlets as t
 import xarray as xr
-from IPython.display import display
-from ipywidgets.widgets.widget import _instances
 
 from ..engine.forward import Cancelled
 from ..engine.interventions import Intervention
 from ..engine.jobs import Ticket, check_cancelled
 from ..engine.memory import is_out_of_memory
 from ..engine.plain import require_keys, short
-from ..engine.prompts import SourceTarget
+from ..engine.prompts import Prompt
 from ..experiments import Experiment, Experiments
 from ..presets import Preset, preset_named
 from ..run import Run
 from ..session import Session
-from ..tokens import Tokens, elide, written_ids
+from ..tokens import Tokens, elide
 from .code import code_of_experiments, code_of_session
+from .displaying import Displayed
 from .exporting import Exporting
 from .labels import label_parts, short_label
 from .looks import Looks
@@ -42,6 +37,7 @@ from .recording import Recording
 from .selection import Selection
 from .unicode import drawable, encodable
 from .view import OtherModelWarning, View
+from .wire import Wire, header_to_wire, whole
 
 _PROGRESS_SECONDS = 0.1  # at most ten updates a second reach the browser
 _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its static picture
@@ -67,26 +63,8 @@ _OF_EXPERIMENTS = (
 _OF_FILES = ("to_csv", "to_html")
 """Requests that every widget answers: by itself, by its list of experiments, and with a file."""
 
-Wire = dict[str, Any]
 
-
-def to_wire(array: np.ndarray | None, *, triangle: bool = False) -> Wire | None:
-    """An array as the front end decodes it: bytes, dtype and shape; floats as float32, ints as int32.
-
-    `triangle`: of its last two axes, which are of one length, only what is not above the diagonal travels.
-    """
-    if array is None:
-        return None
-    kind = {"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype)
-    shape = list(array.shape)
-    if triangle:
-        rows, columns = np.tril_indices(shape[-1])
-        array = array[..., rows, columns]
-    array = np.ascontiguousarray(array, dtype=kind)
-    return {"view": memoryview(array.tobytes()), "dtype": str(array.dtype), "shape": shape, "triangle": triangle}
-
-
-class LiveWidget(Looks, Exporting):
+class LiveWidget(Looks, Displayed, Exporting):
     """A view that asks its session to run again.
 
     Every click in the view arrives as a request {id, op, ...} and calls the public method named `op`; from Python
@@ -117,14 +95,20 @@ class LiveWidget(Looks, Exporting):
     _status = t.Dict().tag(sync=True)
     _experiments: t.List[Wire] = t.List().tag(sync=True)
     _history = t.Dict().tag(sync=True)
-    _pinned: t.List[str] = t.List().tag(sync=True)
-    """What acts in the baseline, in words."""
+    _pinned = t.Dict().tag(sync=True)
+    """What acts in the baseline, in words (`labels`), and whether something else acts now (`differs`)."""
     _code = t.Unicode().tag(sync=True)
     _run = t.Int(0).tag(sync=True)
     """The number of the run that is shown, in `history`."""
     _past: t.List[Wire] = t.List().tag(sync=True)
     """`history`, once the page has asked for it."""
     _past_wanted = t.Bool(False).tag(sync=True)
+    _links: t.List[str] = t.List().tag(sync=True)
+    """Ids of the links whose widgets show what is pointed at in one of them."""
+    _prompts_now = t.Dict()
+    """The prompts that were asked for last, for links to observe."""
+    _embedded = t.Bool(False).tag(sync=True)
+    """Whether it stands in a figure under another widget's header, prompt and experiments."""
     _still = t.Unicode().tag(sync=True)
     """The id of the still pictures that the page hides while the widget is alive."""
 
@@ -137,14 +121,19 @@ class LiveWidget(Looks, Exporting):
         self._error: Exception | None = None
         self._drawn: Wire | None = None  # stays in the status until the next request, whatever else ends meanwhile
         self._last_progress = 0.0
+        self._answered = 0  # the largest id of a request that was carried out
         self._idle_experiments: frozenset[Intervention] = frozenset()
         self._dormant = False
         self._visited = Past()
-        self._observer = _weakly(self._on_experiments)
-        own = {"_header": _header(session), "_help": self._help_to_wire(session), "_still": f"iw-still-{uuid4().hex}"}
+        self._observer = weakly(self._on_experiments)
+        own = {
+            "_header": header_to_wire(session),
+            "_help": self._help_to_wire(session),
+            "_still": f"iw-still-{uuid4().hex}",
+        }
         super().__init__(_title=self.title, **own, **settings)
         self._own_layout = None if "layout" in settings else self.layout
-        self.comm.on_msg(_weakly(self._handle_msg))
+        self.comm.on_msg(weakly(self._handle_msg))
         self._be_held(False)
         self.set_trait("linked", linked)
         # Turns the counting of views on: a widget whose outputs were cleared stops computing.
@@ -163,10 +152,14 @@ class LiveWidget(Looks, Exporting):
         # Asked and submitted in one hold of the lock: of two threads, the later to submit knows the newer experiments.
         with self.session.publishing:
             self._ask()
+        self._prompts_now = self._prompts_asked()
 
     def _ask(self) -> None:
         """Submit what `refresh` runs."""
         raise NotImplementedError
+
+    run: Callable[..., None]
+    """Shows other prompts."""
 
     def code(self) -> str:
         """Python that rebuilds this view, where there is nothing but this package.
@@ -229,6 +222,19 @@ class LiveWidget(Looks, Exporting):
     def _show_selection(self, chosen: Selection) -> None:
         """Show a selection that has been checked, unless it is what is shown."""
         raise NotImplementedError
+
+    def _following(self, place: Selection) -> Selection | None:
+        """What shows a place that was chosen in a linked widget, as far as there is a place for it; None for nothing.
+
+        It has a layer, head and position, or None for each of them.
+        """
+        raise NotImplementedError
+
+    def _follow_prompt(self, prompt: Prompt) -> None:
+        """Show the prompt of a linked widget, unless it is shown, or cannot be."""
+        (shown,) = self._prompts_asked().values()
+        if self.session.tokenize(prompt).prompt != shown.prompt:
+            self.run(prompt)
 
     @t.validate("selection")
     def _in_the_view(self, proposal: Any) -> Selection:
@@ -395,14 +401,6 @@ class LiveWidget(Looks, Exporting):
             layout.close()
         super().close()
 
-    def _be_held(self, held: bool) -> None:
-        """Keep the widget while it can be seen; otherwise it lives as long as something of the user's refers to it.
-
-        ipywidgets' register would keep every widget for ever, and with it its session and model.
-        """
-        if self.comm is not None:
-            _instances[self.model_id] = self if held else weakref.proxy(self)
-
     def _release(self) -> None:
         """Drop what `refresh` computes again: runs, which may be large. The picture stays."""
 
@@ -437,12 +435,21 @@ class LiveWidget(Looks, Exporting):
 
     def _on_request(self, change: Any) -> None:
         request = dict(change["new"])
+        earlier = request.pop("before", [])
+        for each in [*(earlier if isinstance(earlier, list) else []), request]:
+            # Those before the newest came by themselves if nothing was in their way.
+            if each is request or (isinstance(each, dict) and _is_id(each.get("id")) and each["id"] > self._answered):
+                self._carry_out(dict(each))
+
+    def _carry_out(self, request: Wire) -> None:
+        """Do what one request asks for."""
         operation = request.pop("op", None)
         number = request.pop("id", None)
         self._error = self._drawn = None
         try:
             if not _is_id(number):
                 raise ValueError(f"a request carries a whole number as its id, not {number!r}")
+            self._answered = max(self._answered, number)
             if operation in _OF_EXPERIMENTS:
                 getattr(self.experiments, operation)(**_checked_places(request))
             elif operation in (*_OF_HISTORY, *_OF_ALL, *self.operations):
@@ -538,7 +545,7 @@ class LiveWidget(Looks, Exporting):
                 return
             ticket.finish()
             message, detail = results.pop("message", ""), results.pop("detail", "")
-            self._header = _header(self.session)
+            self._header = header_to_wire(self.session)
             for name, value in results.items():
                 self._set_result(name, value)
             self._code = self.code()
@@ -624,7 +631,8 @@ class LiveWidget(Looks, Exporting):
         with self.session.publishing, self.hold_sync():
             self._experiments = [self._experiment_to_wire(e) for e in self.experiments.entries]
             self._history = {"undo": self.experiments.can_undo, "redo": self.experiments.can_redo}
-            self._pinned = [short_label(i) for i in self.experiments.baseline]
+            pinned = self.experiments.baseline
+            self._pinned = {"labels": [short_label(i) for i in pinned], "differs": tuple(self.experiments) != pinned}
             self._code = self.code()
 
     def _experiment_to_wire(self, experiment: Experiment) -> Wire:
@@ -650,29 +658,10 @@ class LiveWidget(Looks, Exporting):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.session.name})"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
-        self._be_held(True)
-        data, metadata = bundle
-        return encodable({**data, "text/html": self.static_frame()}), metadata
-
-    def _ipython_display_(self) -> None:
-        if _outputs_are_apart():
-            raise NotImplementedError  # IPython takes the bundle: one output cannot hide another there
-        bundle = super()._repr_mimebundle_()
-        if bundle is None:
-            return
-        self._be_held(True)
-        data, metadata = bundle
-        # An output of its own: of one with a widget, JupyterLab shows nothing else once the kernel has ended.
-        display(encodable(data), metadata=metadata, raw=True)
-        still = f'<div id="{self._still}">{self.static_frame()}</div>'
-        display(encodable({"text/html": still, "text/plain": ""}), raw=True)
+    def _still_id(self) -> str:
+        return self._still
 
     def static_frame(self) -> str:
-        """What is on the screen as plain HTML, for places where no kernel runs."""
         for ticket in list(self._tickets.values()):
             ticket.wait(_FIRST_FRAME_SECONDS)
         with self.session.publishing:
@@ -682,8 +671,9 @@ class LiveWidget(Looks, Exporting):
         facts = " · ".join(
             [*(str(self._header[k]) for k in ("model", "dtype", "device")), self._header["check"]["summary"]]
         )
-        acting = ", ".join(short_label(i) for i in self.experiments)
-        experiments = f"<div>experiments: {html.escape(acting)}</div>" if acting else ""
+        acting = ("experiments", tuple(self.experiments)), ("baseline", self.experiments.baseline)
+        said = ((name, ", ".join(short_label(i) for i in interventions)) for name, interventions in acting)
+        experiments = "".join(f"<div>{name}: {html.escape(text)}</div>" for name, text in said if text)
         return (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
             f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>"
@@ -701,85 +691,6 @@ def _static_code(code: str) -> str:
     return f'<details><summary>{said}</summary><pre style="{style}">{html.escape(code)}</pre></details>'
 
 
-def _outputs_are_apart() -> bool:
-    """Whether the front end shows every output in a frame of its own: Colab and VS Code do."""
-    return "google.colab" in sys.modules or "VSCODE_PID" in os.environ
-
-
-def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
-    """A prompt as the front end shows it."""
-    raw = [session.token_text(i) for i in tokens.ids]
-    long = session.context.note(len(tokens))
-    return {
-        "text": tokens.text,
-        "bos": f"{tokens.bos} · {long}" if long else tokens.bos,
-        "answer_position": session.answer_position(tokens),
-        "tokens": [
-            {"id": i, "text": s, "raw": r, "special": special}
-            for i, s, r, special in zip(tokens.ids, tokens.strings, raw, tokens.special, strict=True)
-        ],
-        "source": None if tokens.source is None else prompt_to_wire(tokens.source, session),
-    }
-
-
-def parse_prompt(session: Session, prompt: Any, shown: Tokens | None = None) -> Any:
-    """A prompt as typed: text, or ids separated by commas or spaces where the session has no tokenizer.
-
-    The page may type one text of a pair, {"source": text} or {"target": text}; the other stays as it is `shown`.
-    """
-    if isinstance(prompt, dict) and shown is not None and isinstance(shown.given, SourceTarget):
-        return replace(shown.given, **{name: parse_prompt(session, text) for name, text in prompt.items()})
-    if isinstance(prompt, SourceTarget):
-        return SourceTarget(parse_prompt(session, prompt.source), parse_prompt(session, prompt.target))
-    return written_ids(prompt) if isinstance(prompt, str) and session.tokenizer is None else prompt
-
-
-def prompt_code(tokens: Tokens) -> str:
-    """A prompt as Python: its text, or its ids where it has none."""
-    return repr(list(tokens.ids) if tokens.text is None and tokens.source is None else tokens.given)
-
-
-def prompt_question(tokens: Tokens) -> Any:
-    """A prompt as a page asks for it: its text, its ids where it has none, or a pair of texts."""
-    own = list(tokens.ids) if tokens.text is None else tokens.text
-    return own if tokens.source is None else {"source": prompt_question(tokens.source), "target": own}
-
-
-def _header(session: Session) -> Wire:
-    a = session.engine.architecture
-    checked = session.checked
-    details = [{"name": i.name, "text": f"largest error {i.error:.1e}", "ok": i.ok} for i in checked.items]
-    unknown = [{"name": "device", "text": checked.on_cpu, "ok": True}] if isinstance(checked.on_cpu, str) else []
-    form = "one pass for all cells" if checked.one_pass else "full batch: this attention cannot let rows join late"
-    return {
-        "model": drawable(session.name),
-        "dtype": session.engine.dtype_name,
-        "device": str(session.engine.device),
-        "attention": " / ".join(sorted(set(session.engine.implementation.names()))),
-        "layers": a.n_layers,
-        "heads": max(a.n_heads),
-        "kv_heads": max(a.n_kv_heads),
-        "causal": session.causal,
-        "mask": getattr(session.tokenizer, "mask_token", None),
-        "note": session.note,
-        "check": {
-            "ok": checked.ok,
-            "summary": checked.summary,
-            "details": [*details, {"name": "sweeps", "text": form, "ok": True}, *unknown],
-        },
-    }
-
-
-def whole(value: Any, name: str) -> int:
-    """A whole number from the front end. Raises TypeError, naming it, for anything else."""
-    if isinstance(value, bool):
-        raise TypeError(f"{name}={value!r}: a whole number is needed")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r}: a whole number is needed") from None
-
-
 def _checked_places(request: dict[str, Any]) -> dict[str, Any]:
     """Places in the list of experiments, as the page sends them."""
     checked = {name: whole(value, name) if name in ("index", "to") else value for name, value in request.items()}
@@ -790,7 +701,7 @@ def _is_id(number: Any) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _LARGEST_ID
 
 
-def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
     """A callback that does not keep the widget alive."""
     reference = weakref.WeakMethod(method)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ..methods.cells import RESIDUAL_SITES, Grid, grid
 from ..methods.patching import METRICS, Patches, Task, patch_rows, plan_patches, run_grid, unaffected, unpatched
 from ..session import Session
 from .bands import MOST
-from .base import Wire, to_wire
+from .wire import Wire, to_wire
 
 _WORTH = 6.0  # forward passes: three are what the estimate costs at most, and three more a person would wait for
 
@@ -34,6 +35,8 @@ class Filling:
     layer: int | None
     estimates: bool
     """Whether an estimate is wanted first."""
+    asked: tuple[Any, ...] = ()
+    """All that the map depends on beside the weights."""
     task: Task | None = None
     plan: Plan | None = None
     estimate: np.ndarray | None = None

@@ -7,7 +7,7 @@ import xarray as xr
 
 from ..methods.lens import UNITS
 from .bands import Kept, band_edges, in_codes, kept
-from .base import Wire
+from .wire import Wire
 
 KEPT: dict[str, Kept] = {
     "probability": "largest",

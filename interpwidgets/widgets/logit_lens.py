@@ -17,13 +17,14 @@ from ..session import Session
 from ..tokens import Tokens, elide
 from . import static
 from .bands import MOST, band_edges, checked_window
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
+from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
 from .heatmap import Heatmap
 from .lens_bands import bands_to_wire, touched_bands
 from .selection import Selection
 from .view import View
+from .wire import Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
 
 _CHEAP = ("probability", "log_probability", "entropy", "rank", "cross_entropy")
 
@@ -313,6 +314,13 @@ class LogitLens(LiveWidget):
             have = f"layers are -1 to {n_layers - 1}, positions 0 to {len(tokens) - 1}"
             raise ValueError(f"no cell at layer {layer}, position {position}: {have}")
         return Selection(layer=layer, position=position, token=tokens.ids[whole(position, "position")])
+
+    def _following(self, place: Selection) -> Selection | None:
+        row, position = self.cell or (self.session.engine.architecture.n_layers, len(self._tokens) - 1)
+        if place.layer is None and place.position is None:
+            return None
+        layer = row - 1 if place.layer is None else place.layer
+        return Selection(layer=layer, position=position if place.position is None else place.position)
 
     def _show_selection(self, chosen: Selection) -> None:
         self.cell = [] if chosen.layer is None or chosen.position is None else [chosen.layer + 1, chosen.position]

@@ -12,8 +12,9 @@ import xarray as xr
 
 from ..engine.edits import Read
 from ..engine.gradient import Recorded
-from ..engine.interventions import Patch
+from ..engine.interventions import Intervention, Patch
 from ..engine.plain import short
+from ..engine.prompts import Prompt
 from ..engine.sites import Site, resolve
 from ..methods.attribution import way_back
 from ..methods.cells import HEAD_SITES, RESIDUAL_SITES
@@ -25,18 +26,19 @@ from ..methods.patching import (
     sources,
 )
 from ..methods.predictions import compare_predictions
-from ..presets import Preset
+from ..presets import PRESETS, Preset
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
 from .bands import band_edges
-from .base import LiveWidget, Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, whole
+from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
 from .filling import Filling
 from .heatmap import Heatmap
 from .selection import Selection
 from .view import View
+from .wire import Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, whole
 
 _MOST_FINISHED = 50  # maps that are kept, to be shown again without a sweep
 _MOST_DIFFERENCES, _MOST_STRONGEST = 20, 5  # that the static picture lists
@@ -58,7 +60,9 @@ class PatchingHeatmap(LiveWidget):
 
     `selection` has the layer and position or head of the cell that was patched last, and the clean token there.
     `result` has the whole map, (layer, position) or (layer, head): `value`, the metric of each patched run, and
-    `effect`, what the patch changes in it as it is drawn; the task stands in its attributes.
+    `effect`, what the patch changes in it as it is drawn; the task stands in its attributes. Where the map in the
+    baseline is known as well, `baseline_value` and `baseline_effect` are of that, and `difference` is what the
+    experiments change in the patches' effects.
 
     Example: `iw.PatchingHeatmap(session, clean="... Mary gave the bag to", corrupted="... John gave the bag to")`
     """
@@ -73,7 +77,7 @@ class PatchingHeatmap(LiveWidget):
         ("click or Enter on a narrow column", "open its positions, with Shift beside those that are open; Esc folds"),
     )
     prompt_names = ("clean", "corrupted")
-    settings = ("site", "metric", "direction", "normalize", "estimate")
+    settings = ("site", "metric", "direction", "normalize", "estimate", "view")
     chooses: ClassVar[Mapping[str, tuple[str, ...]]] = {"set": ("normalize", "estimate")}
     priority = 2
     _esm = bundle("patching_heatmap.js")
@@ -89,11 +93,16 @@ class PatchingHeatmap(LiveWidget):
     """Whether effects are shown as shares of the gap between the clean and the corrupted run."""
     estimate = t.Bool(True).tag(sync=True)
     """Whether a map that takes long is shown as an estimate first (attribution patching), hatched until it is exact."""
+    view = t.Enum(("now", "difference", "baseline"), "now").tag(sync=True)
+    """What is drawn where experiments act: each patch's effect with them, its difference from that in the baseline, or
+    the latter; shares of the difference are of the baseline's gap."""
 
     _sites: t.List[str] = t.List().tag(sync=True)
     _prompts = t.Dict().tag(sync=True)
     _task = t.Dict().tag(sync=True)
     _sweep = t.Dict().tag(sync=True)
+    _baseline_sweep: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
+    """The same map in the baseline; None where that is what acts, or is not known and not in view."""
     _drill: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
     _patched: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
 
@@ -119,6 +128,7 @@ class PatchingHeatmap(LiveWidget):
         self._cells: list[dict[str, Any]] = []
         self._drilled: int | None = None
         self._map: _Map | None = None
+        self._baseline_map: _Map | None = None
         self._finished: dict[Any, Filling] = {}  # maps by what was asked, and of which weights
         here = [set(session.engine.sites(layer)) for layer in range(session.engine.architecture.n_layers)]
         sites = [site for site in _SITES if all(site in having for having in here)]
@@ -208,10 +218,53 @@ class PatchingHeatmap(LiveWidget):
         self._drill_heads()
 
     def _fill(self, name: str, site: str, layer: int | None, lane: str) -> None:
-        """Compute the map of a site, or of a layer's heads, as the trait `name`."""
-        acting, metric = tuple(self.experiments), self.metric
+        """Compute the map of a site, or of a layer's heads, as the trait `name`; and then that in the baseline."""
+        acting, pinned = tuple(self.experiments), self.experiments.baseline
+        now = self._filling(site, layer, acting)
+        compared = None if layer is not None or acting == pinned else self._filling(site, None, pinned)
+        in_view = self.view != "now"
+        filled = [(name, now)]  # the last is what a stop leaves
+
+        def drawn() -> Wire:
+            assert now.task is not None
+            first = {} if layer is not None else {"_prompts": self._prompts_to_wire()}
+            return first | {"_task": self._task_to_wire(now.task), name: now.to_wire(self._result_id())}
+
+        def compared_to_wire() -> Wire:
+            return {"_baseline_sweep": None if compared is None else compared.to_wire(self._result_id())}
+
+        def compute() -> Wire:
+            self._complete(now, drawn)
+            values, task = now.values, now.task
+            assert values is not None
+            assert task is not None
+            if layer is not None:
+                return drawn()
+            self._map, self._baseline_map = (task, site, now.direction, values), None
+            known = compared is not None and (in_view or self._known(compared) is not None)
+            if compared is not None and known:
+                if self._known(compared) is None:
+                    self._show(drawn())
+                    filled.append(("_baseline_sweep", compared))
+                self._complete(compared, compared_to_wire)
+                assert compared.task is not None
+                assert compared.values is not None
+                self._baseline_map = (compared.task, site, compared.direction, compared.values)
+            bad = int((~np.isfinite(values)).sum())
+            said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", task.hint, now.note)
+            result = {"result": self._dataset(self._map), "message": " · ".join(filter(None, said))}
+            return drawn() | now.cost() | (compared_to_wire() if known else {"_baseline_sweep": None}) | result
+
+        def left() -> Wire:
+            trait, filling = filled[-1]
+            return filling.left(trait, self._result_id())
+
+        self._submit(compute, lane, left=left)
+
+    def _filling(self, site: str, layer: int | None, acting: tuple[Intervention, ...]) -> Filling:
+        """The map of what is asked for now, with these interventions."""
         clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
-        direction = self.direction
+        metric, direction = self.metric, self.direction
 
         def ask() -> Task:
             capture = sources(self.session, site)
@@ -220,41 +273,30 @@ class PatchingHeatmap(LiveWidget):
         def record() -> Recorded | None:
             return way_back(self.session, clean, corrupted, site, direction, acting)
 
-        filling = Filling(self.session, ask, record, site, direction, layer, self.estimate)
+        asked = clean.prompt, corrupted.prompt, answer, foil, metric, direction, site, layer, acting
+        return Filling(self.session, ask, record, site, direction, layer, self.estimate, asked)
 
-        def drawn() -> Wire:
-            assert filling.task is not None
-            first = {} if layer is not None else {"_prompts": self._prompts_to_wire()}
-            return first | {"_task": self._task_to_wire(filling.task), name: filling.to_wire(self._result_id())}
+    def _complete(self, filling: Filling, drawn: Callable[[], Wire]) -> None:
+        """Compute a map, unless it is known; `drawn` is published as it fills."""
+
+        def progress(done: int, total: int) -> None:
+            self._progress(done, total, **filling.cost())
 
         def planned() -> None:
             self._show({} if filling.estimate is None else drawn(), **filling.cost())
 
-        def compute() -> Wire:
-            def progress(done: int, total: int) -> None:
-                self._progress(done, total, **filling.cost())
+        # Asked before the sweep: weights that change during it make the map stale.
+        question = *filling.asked, self.session.engine.version()
+        known = self._finished.get(question)
+        if known is not None:
+            filling.take(known)
+            return
+        filling.run(planned, lambda: self._publish_part(drawn), progress)
+        self._keep(question, filling)
 
-            # Asked before the sweep: weights that change during it make the map stale.
-            asked = clean.prompt, corrupted.prompt, answer, foil, metric, filling.direction, site, layer, acting
-            question = *asked, self.session.engine.version()
-            known = self._finished.get(question)
-            if known is None:
-                filling.run(planned, lambda: self._publish_part(drawn), progress)
-                self._keep(question, filling)
-            else:
-                filling.take(known)
-            values, task = filling.values, filling.task
-            assert values is not None
-            assert task is not None
-            if layer is not None:
-                return drawn()
-            self._map = (task, site, filling.direction, values)
-            result = self._dataset(self._map)
-            bad = int((~np.isfinite(values)).sum())
-            said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", task.hint, filling.note)
-            return drawn() | filling.cost() | {"result": result, "message": " · ".join(filter(None, said))}
-
-        self._submit(compute, lane, left=lambda: filling.left(name, self._result_id()))
+    def _known(self, filling: Filling) -> Filling | None:
+        """A finished map of the same question."""
+        return self._finished.get((*filling.asked, self.session.engine.version()))
 
     def _keep(self, question: tuple[Any, ...], filling: Filling) -> None:
         """Keep a finished map, unless nobody can tell whether the weights are still the same."""
@@ -315,6 +357,25 @@ class PatchingHeatmap(LiveWidget):
         if "layer" not in place:
             raise ValueError(f"{chosen!r}: a cell has a layer")
         return _place([self._checked_cell({"site": self.site, **place}, len(self._clean))], self._clean)
+
+    def _following(self, place: Selection) -> Selection | None:
+        axes = ("layer", "position" if self.site in RESIDUAL_SITES else "head")
+        cell = {axis: value for axis, value in self._selected().to_json().items() if axis in axes}
+        cell |= {axis: value for axis, value in place.to_json().items() if axis in axes}
+        # A cell has both, and those that are patched jointly were chosen one by one.
+        if len(cell) < 2 or cell["layer"] < 0 or len(self._cells) > 1:
+            return None
+        return Selection(**cell)
+
+    def _follow_prompt(self, prompt: Prompt) -> None:
+        clean = self.session.tokenize(prompt)
+        preset = next((p for p in PRESETS if p.clean == clean.text), None)
+        if clean.prompt == self._clean.prompt:
+            return
+        if preset is not None:
+            self._run_preset(preset)
+        elif len(clean) == len(self._corrupted):
+            self.run(prompt, self._corrupted.given)
 
     def _show_selection(self, chosen: Selection) -> None:
         if chosen != self._selected():
@@ -420,6 +481,7 @@ class PatchingHeatmap(LiveWidget):
             raise RuntimeError("there are no numbers yet: the model is still running")
         task, site, direction, values = self._map
         effect, _, unit = self._effect(self._map)
+        compared = {} if self._baseline_map is None else self._compared(self._map, self._baseline_map)
         rows, columns = values.shape
         cells = rows * columns
         across = np.tile(np.arange(columns), rows).tolist()
@@ -434,13 +496,14 @@ class PatchingHeatmap(LiveWidget):
             "clean": [str(np.float32(task.clean_value))] * cells,
             "corrupted": [str(np.float32(task.corrupted_value))] * cells,
             "effect": effect.astype(np.float32).ravel(), "effect_unit": [unit] * cells,
+            **{name: array.astype(np.float32).ravel() for name, (array, _) in compared.items()},
         }  # fmt: skip
 
     def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
-        """The map, (layer, position) or (layer, head): the change that each patch makes."""
+        """The map, (layer, position) or (layer, head): the change that each patch makes, as it is in view."""
         if self._map is None:
             return None
-        effect, columns, unit = self._effect(self._map)
+        effect, columns, unit = self._in_view(self._map)
         _, site, direction, _ = self._map
         return Heatmap(
             effect, [f"L{i}" for i in range(len(effect))], columns, title=f"patching {site}, {direction}",
@@ -454,7 +517,7 @@ class PatchingHeatmap(LiveWidget):
         pairs = enumerate(zip(task.clean.ids, task.corrupted.ids, strict=True))
         places = [i for i, (a, b) in pairs if a != b][:_MOST_DIFFERENCES]
         differing = [[str(i), task.clean.strings[i], task.corrupted.strings[i]] for i in places]
-        effect, columns, _ = self._effect(self._map)
+        effect, columns, _ = self._in_view(self._map)
         strongest = np.argsort(-np.nan_to_num(np.abs(effect)), axis=None)[:_MOST_STRONGEST]
         cells = [divmod(int(i), effect.shape[1]) for i in strongest]
         over = "position" if site in RESIDUAL_SITES else "head"
@@ -469,21 +532,51 @@ class PatchingHeatmap(LiveWidget):
 
     def _effect(self, shown: _Map) -> tuple[np.ndarray, Sequence[str], str]:
         """What each patch changes, its columns' names and its unit."""
-        task, site, direction, values = shown
-        baseline = task.corrupted_value if direction == "denoise" else task.clean_value
+        task, site, _, values = shown
         normalized = self.normalize and not task.gap_is_zero
-        effect = (values - baseline) / (task.gap if normalized else 1.0)
-        columns = task.clean.strings if site in RESIDUAL_SITES else [f"H{i}" for i in range(effect.shape[1])]
+        effect = _change(shown) / (task.gap if normalized else 1.0)
+        columns = task.clean.strings if site in RESIDUAL_SITES else [f"H{i}" for i in range(values.shape[1])]
         change = f"change in {task.metric} {METRICS[task.metric]}".rstrip()
         return effect, columns, "share of the clean–corrupted gap" if normalized else change
+
+    def _compared(self, now: _Map, baseline: _Map) -> dict[str, tuple[np.ndarray, str]]:
+        """The map in the baseline, its effects, and by how much those with the experiments differ; each with its unit.
+
+        Shares of the difference are of the baseline's gap.
+        """
+        task = baseline[0]
+        effect, _, unit = self._effect(baseline)
+        raw = _change(now) - _change(baseline)
+        share = self.normalize and not task.gap_is_zero
+        return {
+            "baseline_value": (baseline[3], METRICS[task.metric]),
+            "baseline_effect": (effect, unit),
+            "difference": (
+                raw / task.gap if share else raw,
+                f"now − baseline, {'share of the gap in the baseline' if share else unit}",
+            ),
+        }
+
+    def _in_view(self, now: _Map) -> tuple[np.ndarray, Sequence[str], str]:
+        """As `_effect`, of what `view` says."""
+        effect, columns, unit = self._effect(now)
+        if self.view == "now" or self._baseline_map is None:
+            return effect, columns, unit
+        name = "difference" if self.view == "difference" else "baseline_effect"
+        effect, unit = self._compared(now, self._baseline_map)[name]
+        return effect, columns, unit if self.view == "difference" else f"{unit}, in the baseline"
 
     def _dataset(self, shown: _Map) -> xr.Dataset:
         task, site, direction, values = shown
         effect, _, unit = self._effect(shown)
+        compared = {} if self._baseline_map is None else self._compared(shown, self._baseline_map)
         dims = ("layer", "position" if site in RESIDUAL_SITES else "head")
         texts = {name: self.session.show_token(i) for name, i in (("answer", task.answer), ("foil", task.foil))}
         return xr.Dataset(
-            {"effect": (dims, effect, {"units": unit}), "value": (dims, values, {"units": METRICS[task.metric]})},
+            {
+                "effect": (dims, effect, {"units": unit}), "value": (dims, values, {"units": METRICS[task.metric]}),
+                **{name: (dims, array, {"units": units}) for name, (array, units) in compared.items()},
+            },
             coords={dim: np.arange(size) for dim, size in zip(dims, values.shape, strict=True)},
             attrs=texts | {
                 "site": site, "metric": task.metric, "direction": direction, "answer_id": task.answer,
@@ -496,6 +589,21 @@ class PatchingHeatmap(LiveWidget):
     def _on_normalize(self, change: Any) -> None:
         if self._map is not None:
             self.set_trait("result", self._dataset(self._map))
+
+    @t.observe("view")
+    def _on_view(self, change: Any) -> None:
+        if self._map is None:
+            return
+        self._code = self.code()
+        missing = self._baseline_map is None and tuple(self.experiments) != self.experiments.baseline
+        if missing and self.view != "now":
+            self._renew()
+
+
+def _change(shown: _Map) -> np.ndarray:
+    """What each patch changes in the metric."""
+    task, _, direction, values = shown
+    return values - (task.corrupted_value if direction == "denoise" else task.clean_value)
 
 
 def _check_site(site: Any, sites: list[str]) -> None:

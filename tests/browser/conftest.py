@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests import hosts_table
 from tests.browser.harness.chromium import chromium
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Keep how each test of README's table of front ends has ended."""
+    report = yield
+    mark = item.get_closest_marker("works")
+    if mark is not None and (report.when == "call" or report.failed):
+        used = getattr(item, "funcargs", {}).values()
+        front_end = next((each.front_end for each in used if hasattr(each, "front_end")), None)
+        if front_end is not None:
+            hosts_table.record(front_end, mark.args[0], item.nodeid, report.outcome)
+    return report
 
 
 @pytest.fixture(scope="session")

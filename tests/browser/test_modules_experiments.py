@@ -8,6 +8,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.harness import states
+from tests.browser.harness.lens import experiment as transplant
+from tests.browser.harness.lens import lens
 from tests.browser.harness.mounting import Mounted, mount
 
 ALL = [
@@ -151,3 +153,52 @@ def test_a_group_is_switched_and_renamed_as_one(page: Page) -> None:
     page.get_by_role("textbox", name="name of name movers").fill("movers")
     page.keyboard.press("Enter")
     assert asked(mounted) == {"op": "rename_group", "group": "name movers", "name": "movers"}
+
+
+def pinned(*labels: str, differs: bool) -> dict[str, Any]:
+    return {"_pinned": {"labels": list(labels), "differs": differs}}
+
+
+def test_what_acts_is_pinned_as_the_baseline_and_unpinned(page: Page) -> None:
+    mounted = show(page, ALL[:1])
+    page.get_by_role("button", name="Pin as baseline").click()
+    assert asked(mounted) == {"op": "pin"}
+    mounted.push(**pinned("z L9H6 → 0", differs=False))
+    expect(page.get_by_role("button", name="Pin as baseline")).to_have_count(0)
+    expect(page.get_by_role("list", name="Baseline").get_by_role("listitem")).to_have_text(["z L9H6 → 0"])
+    unpin = page.get_by_role("button", name="Unpin")
+    expect(unpin).to_be_focused()  # the keyboard's place is kept
+    unpin.click()
+    assert asked(mounted) == {"op": "unpin"}
+    mounted.push(**pinned(differs=True))
+    expect(page.get_by_role("list", name="Baseline")).to_have_count(0)
+
+
+def test_nothing_can_be_pinned_where_nothing_acts(page: Page) -> None:
+    mounted = show(page, [ALL[2]])
+    expect(page.get_by_role("button", name="Pin as baseline")).to_have_count(0)
+    mounted.push(_experiments=[], **pinned("z L9H6 → 0", differs=True))
+    expect(page.get_by_role("button", name="Unpin")).to_be_visible()
+    expect(page.get_by_role("button", name="Pin as baseline")).to_have_count(0)
+
+
+def test_views_say_what_the_baseline_is(page: Page) -> None:
+    mounted = show(page, ALL[:1])
+    difference = page.get_by_role("button", name="Difference from baseline")
+    expect(difference).to_have_attribute("title", "Now minus the baseline: the model as it is")
+    table = page.get_by_role("table", name="Predictions")
+    expect(table.get_by_role("columnheader")).to_have_text(["next token", "baseline", "with experiments"])
+    mounted.push(_experiments=[], **pinned("z L9H6 → 0", differs=True))
+    expect(difference).to_have_attribute("title", "Now minus the baseline: z L9H6 → 0")
+    expect(table.get_by_role("columnheader")).to_have_text(["next token", "baseline", "the model as it is"])
+    expect(table.get_by_role("columnheader", name="baseline")).to_have_attribute("title", "z L9H6 → 0")
+
+
+def test_the_lens_says_what_its_grids_are(page: Page) -> None:
+    mounted = mount(page, "logit_lens.js", lens(**transplant(15, 30)))
+    mounted.push(**pinned("z L9H6 → 0", differs=True))
+    expect(page.get_by_role("region", name="Baseline")).to_contain_text("baseline: z L9H6 → 0")
+    expect(page.get_by_role("grid", name="logit lens of the baseline: z L9H6 → 0, layer by position")).to_be_visible()
+    expect(page.get_by_role("region", name="With experiments")).to_contain_text("the same as in the baseline")
+    mounted.push(_experiments=[])
+    expect(page.get_by_role("region", name="The model as it is")).to_be_visible()

@@ -136,6 +136,17 @@ def test_dead_kernel_is_said_after_three_seconds_and_a_late_answer_takes_it_back
     expect(alert).to_have_count(0)
 
 
+def test_a_request_carries_those_that_were_not_answered_yet(page: Page) -> None:
+    mounted = show(page)
+    for button in ("Undo", "Code", "Undo"):
+        page.get_by_role("button", name=button).click()
+    first, second = mounted.sent("_request")
+    assert second["before"] == [first]
+    mounted.answer()
+    page.get_by_role("button", name="Undo").click()
+    assert "before" not in mounted.sent("_request")[-1]
+
+
 def test_answered_request_raises_no_alarm(page: Page) -> None:
     mounted = show_with_stopped_clock(page)
     page.get_by_role("button", name="Undo").click()
@@ -165,6 +176,24 @@ def test_markup_in_tokens_is_shown_as_text(page: Page) -> None:
     assert page.locator("img[src]").count() == 0
     assert page.title() == "harness"
     expect(page.get_by_role("table").get_by_title(evil)).to_have_count(10)
+
+
+def test_theme_follows_what_a_host_paints_around_the_widget(page: Page) -> None:
+    """As Solara does, which marks neither body nor html."""
+    mounted = show(page)
+    root = page.locator(".iw-root")
+    page.evaluate("""() => {
+      delete document.body.dataset.jpThemeLight;
+      const style = document.createElement("style");
+      style.textContent = ".night { background: #212121 }";
+      document.head.append(style);
+      document.querySelector("main").className = "night";
+    }""")
+    expect(root).to_have_attribute("data-iw-theme", "dark")
+    page.evaluate("() => { document.querySelector('main').className = ''; }")
+    expect(root).to_have_attribute("data-iw-theme", "light")
+    mounted.theme(dark=True)
+    expect(root).to_have_attribute("data-iw-theme", "dark")
 
 
 def test_theme_follows_the_host_and_the_canvas_follows_the_theme(page: Page) -> None:

@@ -62,7 +62,8 @@ def drawn(widget, op, **arguments):
     """The text of the error that a click draws; the picture must stay."""
     for ticket in list(widget._tickets.values()):
         assert ticket.wait(30)
-    before = {name: getattr(widget, name) for name in ("_overview", "_grid", "_sweep") if hasattr(widget, name)}
+    with widget.session.publishing:  # a job counts as ended while it hands its results over
+        before = {name: getattr(widget, name) for name in ("_overview", "_grid", "_sweep") if hasattr(widget, name)}
     click(widget, op, **arguments)
     for ticket in list(widget._tickets.values()):
         assert ticket.wait(30)

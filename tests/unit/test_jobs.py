@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -173,3 +176,18 @@ def test_a_cancelled_ticket_is_seen_by_its_own_thread_only():
     ticket.run()
     assert ticket.ended
     check_cancelled()
+
+
+def test_a_process_that_ends_during_a_run_ends_quietly(tmp_path):
+    script = tmp_path / "ends.py"
+    script.write_text(
+        "import interpwidgets as iw\n"
+        "from tests.models import tiny\n"
+        "session = iw.Session(tiny('llama'))\n"
+        "widget = iw.PatchingHeatmap(session, clean=list(range(5, 60)), corrupted=list(range(6, 61)))\n"
+    )
+    for _ in range(3):
+        ended = subprocess.run(
+            [sys.executable, script], capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": "."}
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")

@@ -8,7 +8,7 @@ import torch
 
 import interpwidgets as iw
 from interpwidgets.engine.finite import NotFinite
-from interpwidgets.session import NotFiniteWarning
+from interpwidgets.sweeping import NotFiniteWarning
 from tests.models import tiny
 from tests.unit.test_bad_input import PROMPT, drawn, every_way
 

@@ -364,6 +364,17 @@ def test_figures_show_what_is_on_the_screen(session, attention, lens, heatmap):
     assert np.allclose(heatmap.figure().data[0].z, share, atol=1e-5)
 
 
+def test_requests_that_a_busy_kernel_missed_are_carried_out_once_and_in_order(session, attention):
+    first = {"id": 2001, "op": "ablate", "layer": 0, "head": 1}
+    click(attention, **first)
+    second = {"id": 2002, "op": "ablate", "layer": 1, "head": 0}
+    nonsense = [{"id": "2003", "op": "clear"}, 5, {"op": "clear"}]
+    click(attention, id=2004, op="ablate", layer=1, head=1, before=[first, second, *nonsense])
+    assert [(e.layer, e.head) for e in session.interventions] == [(0, 1), (1, 0), (1, 1)]
+    click(attention, id=2005, op="undo", before="clear")
+    assert [(e.layer, e.head) for e in session.interventions] == [(0, 1), (1, 0)]
+
+
 def test_a_newer_request_wins_over_an_older_one(session, attention):
     release, entered = threading.Event(), threading.Event()
 

@@ -1,5 +1,6 @@
 // AttentionPattern: all heads at a glance, one head large, what the model predicts; ablate a head, cut an edge.
 import { h, fill, attribute, coalesce, choice, dropdown } from "./dom.js";
+import { baselineWords, nowWords } from "./baseline.js";
 import { colourAt, legend, rootTicks } from "./color.js";
 import { createFrame } from "./frame.js";
 import { createHeadGrid } from "./heads.js";
@@ -29,7 +30,7 @@ export default { render };
 
 /** @param {import("./frame.js").RenderArguments} host */
 function render(host) {
-  const frame = createFrame(host, { name: "attention", onTheme: () => redraw(), picture: () => matrix.canvas });
+  const frame = createFrame(host, { name: "attention", onTheme: () => redraw(), picture: () => matrix.canvas, onHover: showHover });
   const { wire, signal } = frame;
   const { model } = wire;
   /** @type {import("./weights.js").Overview | null} */
@@ -60,7 +61,10 @@ function render(host) {
 
   const prompt = promptPair({
     run: (text) => wire.request("run", { prompt: text }),
-    onHover: (position) => hover(prompt, stack() === "encoder" ? null : stack() === "cross" ? "rows" : "both", position),
+    onHover(position) {
+      hoverPosition(position);
+      frame.hover({ position });
+    },
     onHoverSource: (position) => hover(prompt.source, stack() === "encoder" ? "both" : stack() === "cross" ? "columns" : null, position),
   });
   const heads = createHeadGrid({
@@ -68,6 +72,7 @@ function render(host) {
     palette: frame.palette,
     maxHeight: 430,
     onPoint(cell, source) {
+      frame.hover(cell && { layer: cell.col, head: cell.row });
       if (cell && source === "keyboard") select({ layer: cell.col, head: cell.row });
     },
     onActivate(cell, event) {
@@ -82,7 +87,10 @@ function render(host) {
     maxHeight: TALLEST,
     // What is called whole does not scroll.
     cellWidth: () => (binned() ? [1, Math.min(CELL.whole, (TALLEST - AROUND) / edges()[0].length)] : size && isLong() ? [Math.round(size), Math.round(size)] : [6, widestCell(keys() - hidden())]),
-    onPoint: (cell) => point(cell),
+    onPoint(cell) {
+      point(cell);
+      frame.hover(cell && { ...selected, position: positions(0, cell.row)[0] });
+    },
     onActivate: (cell) => (binned() ? closer(cell) : cut(cell.row + hidden(), cell.col + hidden())),
     onZoom: zoomBy,
     onView({ top, bottom, left, right }) {
@@ -102,8 +110,8 @@ function render(host) {
     label: "What to show",
     options: [
       { value: "now", text: "Now", title: "The pattern with the experiments that are on" },
-      { value: "difference", text: "Difference from baseline", title: "Now minus the model as it is" },
-      { value: "baseline", text: "Baseline", title: "The model as it is" },
+      { value: "difference", text: "Difference from baseline" },
+      { value: "baseline", text: "Baseline" },
     ],
     onChoose: (value) => wire.set("view", value),
   });
@@ -143,6 +151,8 @@ function render(host) {
       readout, h("div", { class: "iw-veil" }, matrix.el), h("div", { class: "iw-attention__under" }, matrixLegend.el, minimap.el)),
     h("section", { class: "iw-attention__next iw-veil", "aria-label": "Predictions" }, tableCaption, table.el));
 
+  /** @param {number | null} position of the prompt */
+  const hoverPosition = (position) => hover(prompt, stack() === "encoder" ? null : stack() === "cross" ? "rows" : "both", position);
   const stack = () => overview?.stack ?? "decoder";
   const queries = () => overview?.edges[overview.edges.length - 1] ?? 0;
   const keys = () => overview?.key_edges[overview.key_edges.length - 1] ?? 0;
@@ -195,8 +205,14 @@ function render(host) {
    */
   function hover(row, axis, position) {
     const at = position === null || position < hidden() || !axis ? null : binned() ? binOf(edges()[axis === "columns" ? 1 : 0])[position] - hidden() : position - hidden();
-    matrix.emphasise(at, axis ?? "both");
+    matrix.emphasise(axis === "columns" ? null : at, axis === "rows" ? null : at);
     row.highlight(position === null ? [] : [position]);
+  }
+  /** @param {import("./hover.js").Place} place */
+  function showHover({ layer, head, position }) {
+    const at = layer !== null && layer >= 0 && layer < (overview?.layers ?? 0) && (head ?? 0) < (overview?.heads ?? 0);
+    heads.emphasise(at ? { layer, head } : { layer: null, head: null });
+    hoverPosition(position !== null && position >= 0 && position < (model.get("_prompt")?.tokens.length ?? 0) ? position : null);
   }
   /** @param {import("./matrix.js").Cell | null} cell */
   function point(cell) {
@@ -297,8 +313,9 @@ function render(host) {
 
   function draw() {
     const shown = view();
-    const none = overview?.acts ? undefined : "No experiment is on: nothing differs from the baseline";
-    views.update(/** @type {"now"} */ (shown), { difference: none, baseline: none });
+    const words = baselineWords(model);
+    const none = overview?.acts ? undefined : `What acts now is the baseline (${words}): nothing differs`;
+    views.update(/** @type {"now"} */ (shown), { difference: none, baseline: none }, { difference: `Now minus the baseline: ${words}`, baseline: `The baseline: ${words}` });
     const unseen = overview && !overview.stacks.includes("encoder") ? "This encoder's attention shows no pattern" : undefined;
     stacks.el.hidden = (overview?.stacks.length ?? 1) < 2;
     stacks.update(stack(), { encoder: unseen });
@@ -315,7 +332,7 @@ function render(host) {
     drawMatrix(shown);
     fill(tableCaption, ...answerCaption(model.get("_header"), model.get("_prompt")));
     const changed = predicted?.rows.some((row) => row.now !== null && row.now !== undefined);
-    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", quiet: true }, { key: "now", label: changed ? "with experiments" : "now" }], predicted?.note, predictionOf(model.get("_header")));
+    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", title: words, quiet: true }, { key: "now", label: changed ? nowWords(model) : "now" }], predicted?.note, predictionOf(model.get("_header")));
     point(matrix.active());
   }
 
@@ -434,7 +451,7 @@ function render(host) {
     });
   }
 
-  wire.on(["_prompt", "_header", "edge", "hide_bos", "view", "how", "renormalize"], redraw);
+  wire.on(["_prompt", "_header", "_pinned", "_experiments", "edge", "hide_bos", "view", "how", "renormalize"], redraw);
   wire.on(["layer", "head"], () => {
     // An answer to an earlier arrow key must not pull the selection back.
     if (wire.status().id < asked) return;

@@ -17,12 +17,9 @@ export function isDark(element) {
   const said = [body.dataset.jpThemeLight, body.dataset.vscodeThemeKind, body.dataset.theme, html.dataset.theme, html.getAttribute("theme")];
   if (said[0]) return said[0] === "false";
   for (const name of said.slice(1)) if (name) return name.includes("dark") || name === "vscode-high-contrast";
-  // marimo marks an ancestor outside the shadow root that the widget sits in.
-  const root = element.getRootNode();
-  const outside = root instanceof ShadowRoot ? root.host : element;
-  if (outside.closest(".dark, .dark-theme, .vscode-dark")) return true;
-  if (body.matches(".dark, .dark-theme") || html.matches(".dark, .dark-theme")) return true;
-  for (const painted of [body, html]) {
+  const around = ancestors(element);
+  if (around.some((each) => each.matches(".dark, .dark-theme, .vscode-dark"))) return true;
+  for (const painted of around) {
     const [red, green, blue, alpha = 1] = rgba(getComputedStyle(painted).backgroundColor);
     if (alpha > 0.5) return luminance([red, green, blue]) < 0.4;
   }
@@ -31,11 +28,23 @@ export function isDark(element) {
 }
 
 /**
+ * What an element sits in, innermost first: marimo puts a widget into a shadow root, Solara marks and paints a layer of its own.
+ * @param {Element} element
+ * @returns {Element[]} of a view that is not attached yet, the page only
+ */
+function ancestors(element) {
+  if (!element.isConnected) return [document.body, document.documentElement];
+  const root = element.getRootNode();
+  const parent = element.parentElement ?? (root instanceof ShadowRoot ? root.host : null);
+  return parent ? [parent, ...ancestors(parent)] : [];
+}
+
+/**
  * Keep `data-iw-theme` on the root in step with the host.
  * @param {HTMLElement} root
  * @param {() => void} onChange
  * @param {AbortSignal} signal
- * @returns {() => void} look again now, for a root that has just been attached
+ * @returns {() => void} watch what a root sits in, once it has been attached
  */
 export function followTheme(root, onChange, signal) {
   const look = () => {
@@ -46,11 +55,14 @@ export function followTheme(root, onChange, signal) {
   };
   const observer = new MutationObserver(look);
   const attributeFilter = ["class", "style", "theme", "data-theme", "data-jp-theme-light", "data-jp-theme-name", "data-vscode-theme-kind"];
-  for (const watched of [document.body, document.documentElement]) observer.observe(watched, { attributes: true, attributeFilter });
+  const watch = () => {
+    for (const watched of ancestors(root)) observer.observe(watched, { attributes: true, attributeFilter });
+    look();
+  };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", look, { signal });
   signal.addEventListener("abort", () => observer.disconnect());
-  look();
-  return look;
+  watch();
+  return watch;
 }
 
 /**

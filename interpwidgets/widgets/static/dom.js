@@ -94,8 +94,8 @@ export function coalesce(update, signal) {
  * A row of mutually exclusive buttons.
  * @template {string} V
  * @param {{label: string, options: {value: V, text: string, title?: string}[], onChoose: (value: V) => void}} spec
- * @returns {{el: HTMLElement, update: (value: V, disabled?: Partial<Record<V, string>>) => void}}
- *   `disabled` maps a value to the reason why it cannot be chosen now
+ * @returns {{el: HTMLElement, update: (value: V, disabled?: Partial<Record<V, string>>, titles?: Partial<Record<V, string>>) => void}}
+ *   `disabled` maps a value to the reason why it cannot be chosen now; `titles` replace those of the options
  */
 export function choice({ label, options, onChoose }) {
   const buttons = options.map(({ value, text, title }) =>
@@ -103,12 +103,12 @@ export function choice({ label, options, onChoose }) {
   );
   return {
     el: h("div", { class: "iw-choice", role: "group", "aria-label": label }, ...buttons),
-    update(value, disabled = {}) {
+    update(value, disabled = {}, titles = {}) {
       options.forEach((option, index) => {
         const reason = disabled[option.value];
         attribute(buttons[index], "aria-pressed", option.value === value ? "true" : "false");
         attribute(buttons[index], "aria-disabled", reason ? "true" : null);
-        attribute(buttons[index], "title", reason ?? option.title);
+        attribute(buttons[index], "title", reason ?? titles[option.value] ?? option.title);
         buttons[index].onclick = reason ? null : () => onChoose(option.value);
       });
     },

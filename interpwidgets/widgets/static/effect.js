@@ -4,9 +4,11 @@
  * @typedef {{site: string, layer: number, head: number | null, position: number | null}} PatchCell null: all of them
  * @typedef {{id: number, site: string, layer: number | null, dims: string[], values: import("./wire.js").Decoded, clean: number,
  *   corrupted: number, baseline: number, direction: "denoise" | "noise", metric: string, units: string, gap_is_zero: boolean,
- *   labels: {position?: string[], corrupted?: string[]}, first?: number, estimate?: import("./wire.js").Decoded | null, doubt?: string, stopped?: boolean}} Sweep
+ *   labels: {position?: string[], corrupted?: string[]}, first?: number, estimate?: import("./wire.js").Decoded | null, doubt?: string, stopped?: boolean,
+ *   compared?: {now: Sweep, before: Sweep}}} Sweep
  *   `values` (row, column): the raw metric of each patched run, NaN where it has not run yet, for which `estimate` stands until then; `first`: the columns before it are `baseline`, alike in both prompts; `doubt`
- *   says where the estimate is far off; `layer` is set when the rows are that layer's heads
+ *   says where the estimate is far off; `layer` is set when the rows are that layer's heads;
+ *   `compared`: the maps of which this is the difference
  */
 
 /** @type {Record<string, string>} */
@@ -40,7 +42,8 @@ export function effectOf({ clean, corrupted, baseline }, value, share) {
 export function effectBound(sweeps, share) {
   let most = 0;
   for (const sweep of sweeps) {
-    most = Math.max(most, share ? 1 : Math.abs(sweep.clean - sweep.corrupted));
+    // A difference may be a small part of the gap, and is to be seen.
+    most = Math.max(most, (sweep.compared ? 0.1 : 1) * (share ? 1 : Math.abs(sweep.clean - sweep.corrupted)));
     for (let index = 0; index < sweep.values.data.length; index++) {
       const value = sweep.gap_is_zero ? valueAt(sweep, index) : sweep.values.data[index];
       const size = Math.abs(effectOf(sweep, value, share));
@@ -48,6 +51,20 @@ export function effectBound(sweeps, share) {
     }
   }
   return most || 1;
+}
+
+/**
+ * By how much the effect of each patch differs from that in the baseline, where both have run: a map whose gap is the baseline's.
+ * @param {Sweep} now @param {Sweep | null} before null while it has not come
+ * @returns {Sweep}
+ */
+export function differenceOf(now, before) {
+  const alike = before && ["site", "direction", "metric"].every((name) => before[/** @type {"site"} */ (name)] === now[/** @type {"site"} */ (name)]) && `${before.values.shape}` === `${now.values.shape}`;
+  if (!alike) return { ...now, estimate: null, doubt: "", values: { data: new Float32Array(now.values.data.length).fill(NaN), shape: now.values.shape }, baseline: 0 };
+  const data = now.values.data.map((value, index) => effectOf(now, value, false) - effectOf(before, before.values.data[index], false));
+  // As in `effectOf`: a sum in another order is no difference.
+  const least = 1e-6 * Math.max(Math.abs(now.baseline), Math.abs(before.baseline));
+  return { ...before, id: now.id, estimate: null, doubt: "", stopped: now.stopped || before.stopped, values: { data: data.map((value) => (Math.abs(value) <= least ? 0 : value)), shape: now.values.shape }, baseline: 0, compared: { now, before } };
 }
 
 /**

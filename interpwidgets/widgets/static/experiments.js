@@ -1,5 +1,6 @@
 // The experiments as a strip of chips: each switched, renamed, moved, grouped, removed, its strength typed in place.
 import { h, fill, attribute, keepFocus } from "./dom.js";
+import { baselineWords, pinnedIn } from "./baseline.js";
 import { closeFromOutside, menu } from "./menu.js";
 
 /**
@@ -49,6 +50,8 @@ export function joined(all, index) {
  */
 export function createExperiments(wire, signal) {
   const list = h("div", { class: "iw-chips" });
+  const pinned = h("div", { class: "iw-row iw-baseline" });
+  const el = h("div", { class: "iw-experiments" }, h("div", { class: "iw-row" }, h("span", { class: "iw-row__label" }, "experiments"), list), pinned);
   let shown = "";
   /** @type {Editing | null} */
   let editing = null;
@@ -203,15 +206,21 @@ export function createExperiments(wire, signal) {
   function draw(anew = false) {
     const experiments = all();
     const apart = wire.model.get("linked") === false;
-    const key = JSON.stringify([experiments, apart]);
+    const { labels, differs } = pinnedIn(wire.model);
+    const key = JSON.stringify([experiments, apart, labels, differs]);
     // What has not changed stays: somebody may be typing in it.
     if (key === shown && !anew) return;
     shown = key;
-    keepFocus(list, () => fill(list,
-      experiments.length ? h("div", { class: "iw-chips__list", role: "list", "aria-label": "Experiments" }, ...clusters(experiments).flatMap(grouped)) : null,
-      experiments.length > 1 ? h("button", { type: "button", class: "iw-button", "data-key": "clear", onclick: () => wire.request("clear") }, "Remove all") : null,
-      experiments.length ? null : h("span", { class: "iw-hint" }, "none: this is the model as it is"),
-      apart ? h("span", { class: "iw-hint" }, `${experiments.length ? "" : "· "}detached: other widgets' experiments do not act here`) : null));
+    keepFocus(el, () => {
+      drawPinned(labels, differs);
+      fill(list,
+        experiments.length ? h("div", { class: "iw-chips__list", role: "list", "aria-label": "Experiments" }, ...clusters(experiments).flatMap(grouped)) : null,
+        experiments.length > 1 ? h("button", { type: "button", class: "iw-button", "data-key": "clear", onclick: () => wire.request("clear") }, "Remove all") : null,
+        differs && experiments.some(({ on }) => on) ? h("button", { type: "button", class: "iw-button", "data-key": "pin", title: `What acts now becomes what every view compares with; now that is ${baselineWords(wire.model)}`,
+          onclick: () => wire.request("pin") }, "Pin as baseline") : null,
+        experiments.length ? null : h("span", { class: "iw-hint" }, "none: this is the model as it is"),
+        apart ? h("span", { class: "iw-hint" }, `${experiments.length ? "" : "· "}detached: other widgets' experiments do not act here`) : null);
+    });
     const opened = list.querySelector(".iw-menu__list");
     if (opened) attribute(opened, "data-side", opened.getBoundingClientRect().right > list.getBoundingClientRect().right ? "end" : null);
     const input = editing && list.querySelector(".iw-chip__input");
@@ -220,8 +229,16 @@ export function createExperiments(wire, signal) {
       input.select();
     }
   }
+  /** @param {string[]} labels @param {boolean} differs */
+  function drawPinned(labels, differs) {
+    pinned.hidden = !labels.length;
+    fill(pinned, h("span", { class: "iw-row__label" }, "baseline"), h("div", { class: "iw-chips" },
+      h("span", { class: "iw-chips__list", role: "list", "aria-label": "Baseline" }, ...labels.map((label) => h("span", { class: "iw-chip iw-baseline__label", role: "listitem" }, label))),
+      h("button", { type: "button", class: "iw-button", "data-key": "pin", title: "Compare with the model as it is", onclick: () => wire.request("unpin") }, "Unpin"),
+      differs ? null : h("span", { class: "iw-hint" }, "it is what acts now: nothing differs")));
+  }
   return {
-    el: h("div", { class: "iw-row" }, h("span", { class: "iw-row__label" }, "experiments"), list),
+    el,
     update: () => draw(),
   };
 }

@@ -4,6 +4,7 @@ import { createExperiments } from "./experiments.js";
 import { createHelp } from "./help.js";
 import { createLooks } from "./looks.js";
 import { createHistory } from "./history.js";
+import { followHover } from "./hover.js";
 import { createSaving } from "./saving.js";
 import { connect } from "./wire.js";
 import { followTheme, readPalette } from "./color.js";
@@ -18,9 +19,9 @@ import { followTheme, readPalette } from "./color.js";
  * Draw the frame into `el`. The caller appends to `frame.prompts` and `frame.body`, draws when `onTheme` says so, and returns
  * `frame.dispose` from `render`, for hosts that pass no signal.
  * @param {RenderArguments} host
- * @param {{name: string, onTheme: () => void, picture: () => HTMLCanvasElement}} spec `picture`: the one that stands for a run in the history
+ * @param {{name: string, onTheme: () => void, picture: () => HTMLCanvasElement, onHover: (place: import("./hover.js").Place) => void}} spec `picture`: the one that stands for a run in the history; `onHover`: is told what is pointed at in a linked widget
  */
-export function createFrame(host, { name, onTheme, picture }) {
+export function createFrame(host, { name, onTheme, picture, onHover }) {
   const ending = new AbortController();
   host.signal?.addEventListener("abort", () => ending.abort(), { once: true, signal: ending.signal });
   const { signal } = ending;
@@ -44,14 +45,14 @@ export function createFrame(host, { name, onTheme, picture }) {
   // A still picture stands in an output of its own, for the day when there is no kernel; it shows when this does not.
   if (/^[\w-]+$/.test(host.model.get("_still") ?? "")) root.append(h("style", {}, `#${host.model.get("_still")} { display: none; }`));
 
-  const look = followTheme(root, () => {
+  const watchTheme = followTheme(root, () => {
     palette = null;
     if (root.isConnected) onTheme();
   }, signal);
   // The first size is the first moment at which the host's ancestors and computed colours can be seen.
   const attached = new ResizeObserver(() => {
     palette = null;
-    look();
+    watchTheme();
     onTheme();
     attached.disconnect();
   });
@@ -66,13 +67,14 @@ export function createFrame(host, { name, onTheme, picture }) {
   }), signal);
   const refresh = () => {
     attribute(root, "aria-label", wire.model.get("_title") || name);
+    attribute(root, "data-embedded", wire.model.get("_embedded") ? "true" : null);
     if (state() === "fresh") painted();
     else attribute(root, "data-state", state());
     attribute(body, "aria-busy", wire.pending() && wire.connected() ? "true" : "false");
     for (const part of [help, looks, ...parts, foot]) if ("update" in part) part.update();
   };
   wire.watch(refresh);
-  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_history", "_code", "_past", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
+  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_pinned", "_embedded", "_history", "_code", "_past", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
   root.onpointerdown = (event) => looks.shut(/** @type {Node} */ (event.target));
   root.onkeydown = (event) => {
     if (!(event.ctrlKey || event.metaKey || event.altKey)) {
@@ -103,6 +105,8 @@ export function createFrame(host, { name, onTheme, picture }) {
       if (root.isConnected && read.fg) palette = read;
       return read;
     },
+    /** Tells linked widgets what is pointed at here. */
+    hover: followHover(wire.model, signal, onHover),
     /** @param {string} text says it to a screen reader, once it is quiet */
     announce: (text) => fill(live, text),
     dispose: () => ending.abort(),
@@ -156,7 +160,7 @@ function header(wire, help, looks, past, saving) {
   return {
     el: h("div", { class: "iw-top" },
       h("div", { class: "iw-header" }, title, about, check,
-        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History, view, code and files" }, help.presets, undo, redo, past.button, looks.el, show, saving, help.toggle)), panel, past.el),
+        h("div", { class: "iw-header__buttons", role: "group", "aria-label": "History, view, code and files" }, h("span", { class: "iw-header__shared" }, help.presets, undo, redo), past.button, looks.el, show, saving, help.toggle)), panel, past.el),
     update() {
       const model = wire.model;
       const { check: result, ...facts } = model.get("_header") ?? {};

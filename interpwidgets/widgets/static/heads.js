@@ -31,6 +31,8 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
   /** All thumbnails at their size on the page: what a frame shows while only the pointer or the view moves. */
   const sheet = document.createElement("canvas");
   let drawn = "";
+  /** @type {{layer: number | null, head: number | null}} what is pointed at in a linked widget */
+  let elsewhere = { layer: null, head: null };
   const tile = () => pitch - (pitch >= 18 ? 2 : 1);
   /** @param {Cell} cell */
   const boxOf = ({ row, col }) => ({ x: LEFT + col * pitch, y: TOP + row * pitch, width: tile(), height: tile() });
@@ -94,6 +96,7 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
     else drawTiles(context, colours);
     if (data) drawRing(context, grown(boxOf({ row: data.selected.head, col: data.selected.layer })), colours);
     if (active && data && (active.row !== data.selected.head || active.col !== data.selected.layer)) drawMark(context, grown(boxOf(active)), "ring", colours);
+    if (elsewhere.layer !== null && elsewhere.head !== null) drawMark(context, grown(boxOf({ row: elsewhere.head, col: elsewhere.layer })), "ring", colours);
     context.restore();
     drawAxes(context, view, active, colours);
   }
@@ -147,7 +150,7 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
   /** @param {CanvasRenderingContext2D} context @param {import("./surface.js").View} view @param {Cell | null} active @param {Palette} colours */
   function drawAxes(context, view, active, colours) {
     if (!data) return;
-    const pointed = active ?? { row: data.selected.head, col: data.selected.layer };
+    const pointed = active ?? { row: elsewhere.head ?? data.selected.head, col: elsewhere.layer ?? data.selected.layer };
     const every = (/** @type {number} */ room) => [1, 2, 5, 10, 20].find((step) => step * pitch >= room) ?? 50;
     context.textBaseline = "middle";
     /**
@@ -192,6 +195,11 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
       if (!same) paintAtlas(atlas, next, palette());
       surface.moveTo({ row: next.selected.head, col: next.selected.layer });
       surface.refresh();
+    },
+    /** @param {{layer: number | null, head: number | null}} place */
+    emphasise(place) {
+      elsewhere = place;
+      surface.repaint();
     },
     /** @param {{layer: number, head: number}} selected */
     select(selected) {

@@ -18,22 +18,23 @@ export function createCellPanel({ onTrack }) {
      * @param {import("./lens_reading.js").Reading | null} baseline
      * @param {import("./lens_reading.js").Reading | null} now
      * @param {import("./lens_reading.js").Cell} cell
-     * @param {{place: string, word: string, next: string, of: string, tracked: Set<number>}} about the cell's layer and position, its
-     *   token, the actual next token, what is predicted, and the tokens that are tracked
+     * @param {{place: string, word: string, next: string, of: string, tracked: Set<number>, untouched: string, compared: string}} about the cell's layer and position, its
+     *   token, the actual next token, what is predicted, the tokens that are tracked,
+     *   what is said of a cell that does not differ from the baseline, and what that is
      */
-    update(baseline, now, cell, { place, word, next, of, tracked }) {
+    update(baseline, now, cell, { place, word, next, of, tracked, untouched, compared }) {
       fill(caption, h("b", {}, place), " ", h("span", { class: "iw-lens__word" }, word), next ? ` · next: ` : null, next ? h("span", { class: "iw-lens__word" }, next) : null);
       const known = baseline && topToken(baseline, cell) >= 0;
-      const columns = [{ key: "baseline", label: "baseline", quiet: !!now }, ...(now ? [{ key: "now", label: "now" }] : [])];
+      const columns = [{ key: "baseline", label: "baseline", title: compared, quiet: !!now }, ...(now ? [{ key: "now", label: "now" }] : [])];
       const lines = known ? topTokens(baseline, now, cell) : [];
-      const remark = now && !isTouched(now, cell) ? "untouched: the experiments do not reach it"
+      const remark = now && !isTouched(now, cell) ? untouched
         : now && lines.some((line) => line.baseline === null || line.now === null) ? "–: not among that run's top 10"
         : known ? "click a token to track it over the layers" : "";
       keepFocus(table.el, () => {
         table.update(lines, columns, remark, of);
         for (const button of table.el.querySelectorAll("button")) button.setAttribute("aria-pressed", tracked.has(Number(button.dataset.key)) ? "true" : "false");
       });
-      fill(head, h("th", { scope: "col" }, "metric"), ...columns.map(({ label }) => h("th", { scope: "col" }, label)));
+      fill(head, h("th", { scope: "col" }, "metric"), ...columns.map(({ label, title }) => h("th", { scope: "col", title }, label)));
       fill(body, ...LENS_METRICS.map(({ value, text, says }) => {
         const unit = baseline?.units[value];
         const read = [baseline, ...(now ? [now] : [])].map((reading) => writeMetric(value, reading?.metrics[value]?.[cell.row * reading.cols + cell.col]));

@@ -1,5 +1,6 @@
 // LogitLens: what the model would predict after every layer; replace a token, transplant a hidden state, track a token.
 import { h, fill, attribute, coalesce, choice, keepFocus } from "./dom.js";
+import { baselineWords, nowWords, pinnedIn, untouchedWords } from "./baseline.js";
 import { bandLabel, bandName, createFold } from "./bands.js";
 import { decode } from "./wire.js";
 import { legend } from "./color.js";
@@ -30,7 +31,7 @@ export default { render };
 
 /** @param {import("./frame.js").RenderArguments} host */
 function render(host) {
-  const frame = createFrame(host, { name: "logit-lens", onTheme: () => redraw(), picture: () => (now ? second : grid).canvas });
+  const frame = createFrame(host, { name: "logit-lens", onTheme: () => redraw(), picture: () => (now ? second : grid).canvas, onHover: showHover });
   const { wire, signal } = frame;
   const { model } = wire;
   /** @type {Reading | null} */
@@ -69,8 +70,8 @@ function render(host) {
       wantColumns(before);
     },
     onHover(position) {
-      for (const matrix of [grid, second]) matrix.emphasise(position === null ? null : fold.colOf(position), "columns");
-      prompt.highlight(position === null ? [] : [position]);
+      emphasise(null, position);
+      frame.hover({ position });
     },
   });
   const replace = createReplace({ signal, onReplace: (replacement) => wire.request("replace", { ...replacement }) });
@@ -106,8 +107,9 @@ function render(host) {
   const secondKeys = h("p", { class: "iw-caption" });
   const gridVeil = h("div", { class: "iw-veil" }, grid.el);
   const secondVeil = h("div", { class: "iw-veil" }, second.el);
-  const secondPart = h("section", { class: "iw-lens__grid iw-lens__second", "aria-label": "With experiments" },
-    h("div", { class: "iw-controls iw-lens__head" }, h("p", { class: "iw-caption" }, h("b", {}, "with experiments")), views.el, secondLegend.el), secondVeil, secondKeys);
+  const [gridCaption, secondCaption] = [h("p", { class: "iw-caption" }), h("p", { class: "iw-caption" })];
+  const secondPart = h("section", { class: "iw-lens__grid iw-lens__second" },
+    h("div", { class: "iw-controls iw-lens__head" }, secondCaption, views.el, secondLegend.el), secondVeil, secondKeys);
 
   const [targetKey, targetNote] = [key("target", ""), h("span")];
 
@@ -116,7 +118,7 @@ function render(host) {
     h("div", { class: "iw-controls" }, h("span", { class: "iw-field__label" }, "colour by"), metrics.el, layers, closeBands),
     h("div", { class: "iw-lens__act" }, transplant, banner), readout,
     h("section", { class: "iw-lens__grid", "aria-label": "Baseline" },
-      h("div", { class: "iw-controls iw-lens__head" }, h("p", { class: "iw-caption" }, h("b", {}, "baseline")), gridLegend.el), gridVeil,
+      h("div", { class: "iw-controls iw-lens__head" }, gridCaption, gridLegend.el), gridVeil,
       h("p", { class: "iw-caption" }, "top token of each cell · ", targetKey, targetNote)),
     secondPart, h("div", { class: "iw-lens__side" }, panel.el, tracked.el));
 
@@ -148,6 +150,16 @@ function render(host) {
   }
   const place = (/** @type {Cell} */ cell) => `${rowName(rows(), cell.row)} · position ${cell.col}`;
 
+  /** @param {number | null} row @param {number | null} position */
+  function emphasise(row, position) {
+    const [at, col] = [row === null ? null : placeOf({ row, col: 0 }).row, position === null ? null : fold.colOf(position)];
+    for (const matrix of [grid, second]) matrix.emphasise(at, col);
+    prompt.highlight(position === null ? [] : [position]);
+  }
+  /** @param {import("./hover.js").Place} place */
+  function showHover({ layer, position }) {
+    emphasise(layer !== null && layer + 1 < rows().length ? layer + 1 : null, position !== null && position >= 0 && position < cols() ? position : null);
+  }
   /** @param {string} value */
   function colourBy(value) {
     model.set("metric", value);
@@ -160,6 +172,7 @@ function render(host) {
     const single = span && span[1] - span[0] === 1;
     pointed = single ? { row, col: span[0] } : null;
     band = span && !single ? { row, span } : null;
+    frame.hover(span ? { layer: row - 1, position: span[0] } : null);
     if (from === "keyboard" && at) {
       if (pointed && !source) select(pointed);
       frame.announce(describe(at.row, at.col));
@@ -260,7 +273,7 @@ function render(host) {
     const unit = baseline.units[name] && name !== "rank" ? ` ${baseline.units[name]}` : "";
     const measured = name === "probability" ? "" : ` · ${LENS_METRICS.find(({ value }) => value === name)?.text} ${written.join(" → ")}${unit}`;
     if (!now) return `${start}: ${say(baseline)}${measured}`;
-    return isTouched(now, cell) ? `${start}: ${say(baseline)} → ${say(now)}${measured}` : `${start}: ${say(baseline)} · untouched by the experiments`;
+    return isTouched(now, cell) ? `${start}: ${say(baseline)} → ${say(now)}${measured}` : `${start}: ${say(baseline)} · ${untouchedWords(model, "untouched by the experiments")}`;
   }
 
   /** @param {number} row @param {number} col where it is drawn @returns {string} */
@@ -271,7 +284,7 @@ function render(host) {
   /** @param {{row: number, span: import("./bands.js").Span}} at @returns {string} several positions in one line: without "about" only what has come exactly */
   function bandSentence({ row, span }) {
     const start = `${rowName(rows(), row)} positions ${bandName(span)}`;
-    if (now && !isReached(now, row, span)) return `${start}: untouched by the experiments`;
+    if (now && !isReached(now, row, span)) return `${start}: ${untouchedWords(model, "untouched by the experiments")}`;
     const name = metric();
     const bands = baseline?.folded?.bands[name];
     if (!baseline || !bands) return start;
@@ -296,7 +309,7 @@ function render(host) {
     [source, pointed] = [inside(source), inside(pointed)];
     const cell = pointed ?? selected();
     const next = causal() && cell.col + 1 < cols() ? word(cell.col + 1) : "";
-    panel.update(baseline, now, cell, { place: place(cell), word: word(cell.col), next, of: causal() ? "next token" : "token here", tracked: new Set(model.get("tracked") ?? []) });
+    panel.update(baseline, now, cell, { place: place(cell), word: word(cell.col), next, of: causal() ? "next token" : "token here", tracked: new Set(model.get("tracked") ?? []), untouched: untouchedWords(model), compared: baselineWords(model) });
     tracked.update(tracks && tracks.first <= cell.col && cell.col < tracks.first + tracks.probability.shape[2] ? tracks : null, cell, rows().map((_, row) => rowName(rows(), row)), `position ${cell.col} ${word(cell.col)}`);
     fill(readout, band ? bandSentence(band) : cols() ? sentence(cell) : "");
     prompt.highlight(band ? Array.from({ length: band.span[1] - band.span[0] }, (_, at) => /** @type {NonNullable<typeof band>} */ (band).span[0] + at) : pointed ? [cell.col] : []);
@@ -385,30 +398,34 @@ function render(host) {
     return { ...axes(), colour, text, marks, narrow: fold.isBand, describe };
   }
   function drawGrid() {
+    const pinned = pinnedIn(model).labels.length ? `: ${baselineWords(model)}` : "";
+    fill(gridCaption, h("b", {}, "baseline"), pinned);
     fill(targetKey, causal() ? "it is the actual next token" : "it is the token itself");
     fill(targetNote, causal() ? " (at the last position: the model's own choice)" : " (under a mask: the model's own choice)");
     const picture = valuePicture(baseline, { metric: metric(), palette: frame.palette(), drawn: drawn(), runs: [baseline, now] });
     gridMarks = picture.marks;
-    grid.update("logit lens, layer by position", filled(picture));
+    grid.update(`logit lens${pinned && ` of the baseline${pinned}`}, layer by position`, filled(picture));
     gridLegend.update(picture.legend);
     unveil(gridVeil, baseline);
   }
   function drawSecond() {
-    const asked = model.get("_request")?.op === "transplant_cells" || (model.get("_experiments") ?? []).some((/** @type {{on: boolean}} */ experiment) => experiment.on);
+    const asked = model.get("_request")?.op === "transplant_cells" || pinnedIn(model).differs;
+    fill(secondCaption, h("b", {}, nowWords(model)));
+    attribute(secondPart, "aria-label", nowWords(model).replace(/^./, (letter) => letter.toUpperCase()));
     secondPart.hidden = !now && !(baseline && asked && wire.pending() && wire.connected());
     views.update(view);
     const about = { metric: metric(), palette: frame.palette(), drawn: drawn() };
     const picture = view === "change" && baseline && now ? changePicture(baseline, now, about)
       : valuePicture(now, { ...about, runs: [baseline, now], before: baseline });
     secondMarks = picture.marks;
-    second.update("with experiments, layer by position", filled(picture));
+    second.update(`${nowWords(model)}, layer by position`, filled(picture));
     secondLegend.update(picture.legend);
     fill(secondKeys, "top token now · ", key("changed", "another one than in the baseline"),
-      ...(view === "change" ? [" · ", key("untouched", "untouched: the experiments do not reach it")] : []));
+      ...(view === "change" ? [" · ", key("untouched", untouchedWords(model))] : []));
     unveil(secondVeil, now);
   }
 
-  wire.on(["_prompt", "_header", "metric"], redraw);
+  wire.on(["_prompt", "_header", "_pinned", "_experiments", "metric"], redraw);
   wire.on(["cell", "tracked"], show);
   wire.watch(redraw);
   const takeGrid = (/** @type {any} */ result) => {

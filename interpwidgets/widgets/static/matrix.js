@@ -271,13 +271,9 @@ export function createMatrix(spec) {
       painted = null;
       surface.refresh();
     },
-    /**
-     * @param {number | null} index emphasises a label
-     * @param {"rows" | "columns" | "both"} [axis] where it is: on both, the same token is query and key
-     */
-    emphasise(index, axis = "both") {
-      emphasis = axis === "rows" ? null : index;
-      emphasisedRow = axis === "columns" ? null : index;
+    /** @param {number | null} row @param {number | null} col of which the labels are emphasised */
+    emphasise(row, col) {
+      [emphasisedRow, emphasis] = [row, col];
       surface.repaint();
     },
     /** @param {Mark[]} marks drawn from now on; the cells stay */

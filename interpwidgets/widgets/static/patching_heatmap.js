@@ -1,9 +1,10 @@
 // PatchingHeatmap: what each activation carries of the difference between two prompts; run one patch, several, or a layer's heads.
-import { h, fill, attribute, coalesce } from "./dom.js";
+import { h, fill, attribute, coalesce, choice } from "./dom.js";
+import { baselineWords, pinnedIn } from "./baseline.js";
 import { bandName, createFold } from "./bands.js";
 import { decode } from "./wire.js";
 import { legend } from "./color.js";
-import { cellName, cellOf, countUnknown, effectBound, effectOf, effectWords, isEstimate, METRIC_NAMES, sameCell, strongestCol, strongestRow, valueAt, writeNumber } from "./effect.js";
+import { cellName, cellOf, countUnknown, differenceOf, effectBound, effectOf, effectWords, isEstimate, METRIC_NAMES, sameCell, strongestCol, strongestRow, valueAt, writeNumber } from "./effect.js";
 import { effectCells, emptySweep, wholeSweep } from "./effect_map.js";
 import { createFrame } from "./frame.js";
 import { createMatrix } from "./matrix.js";
@@ -28,11 +29,15 @@ const BY_HEAD = ["attn_out", "z", "q", "k", "v"];
 
 /** @param {import("./frame.js").RenderArguments} host */
 function render(host) {
-  const frame = createFrame(host, { name: "patching", onTheme: () => redraw(), picture: () => map.canvas });
+  const frame = createFrame(host, { name: "patching", onTheme: () => redraw(), picture: () => map.canvas, onHover: showHover });
   const { wire, signal } = frame;
   const { model } = wire;
   /** @type {Sweep | null} */
   let sweep = null;
+  /** @type {Sweep | null} the same map in the baseline */
+  let before = null;
+  /** @type {{of: unknown[], difference: Sweep | null}} */
+  let compared = { of: [], difference: null };
   /** @type {Sweep | null} */
   let drill = null;
   /** @type {Patched | null} */
@@ -58,10 +63,8 @@ function render(host) {
       wire.request("run", { clean, corrupted });
     },
     onHover(position) {
-      const col = position === null ? null : fold.colOf(position);
-      if (sweep?.dims[1] === "position") map.emphasise(col, "columns");
-      inset.emphasise(col, "columns");
-      SIDES.forEach((each) => prompts[each].highlight(position === null ? [] : [position]));
+      showHover({ layer: null, head: null, position });
+      frame.hover({ position });
     },
   })]));
   const drafted = h("p", { class: "iw-hint iw-patching__draft" });
@@ -74,13 +77,18 @@ function render(host) {
     onPoint(cell, source) {
       if (cell && source === "keyboard") layer = cell.row;
       point(shown(), readout, cell);
+      tell(shown(), cell);
       redrawControls();
     },
     onActivate: (cell, event) => patch(shown(), cell, event),
   });
   const inset = createMatrix({
     ...look, maxHeight: 480, maxLabel: () => (folded(shown()) ? 106 : 96), cellWidth: () => widths(drill ?? shown()), cellHeight: 16,
-    onPoint: (cell) => drill && point(drill, insetReadout, cell),
+    onPoint(cell) {
+      if (!drill) return;
+      point(drill, insetReadout, cell);
+      tell(drill, cell);
+    },
     onActivate: (cell, event) => drill && patch(drill, cell, event),
   });
   const table = predictionTable({ label: "Predictions" });
@@ -90,6 +98,11 @@ function render(host) {
   const readouts = [h("p", { class: "iw-readout", "data-idle": "true" }), h("p", { class: "iw-readout", "data-idle": "true" })];
   const [readout, insetReadout] = readouts;
   const scale = legend();
+  const views = choice({
+    label: "What to show",
+    options: [{ value: "now", text: "Now", title: "Each patch's effect with the experiments that are on" }, { value: "difference", text: "Difference from baseline" }, { value: "baseline", text: "Baseline" }],
+    onChoose: (value) => wire.set("view", value),
+  });
   const descend = h("button", { type: "button", class: "iw-button", "aria-keyshortcuts": "D", onclick: () => openDrill(drillLayer()) });
   const closeBands = h("button", { type: "button", class: "iw-button", title: "Fold all positions into bands again; Esc folds the last ones", onclick: () => {
     fold.closeAll();
@@ -101,7 +114,7 @@ function render(host) {
   const holder = h("div", { onkeydown: (/** @type {KeyboardEvent} */ event) => keyOnMap(event) }, map.el);
   const insetHolder = h("div", {}, inset.el);
   const mapSection = h("section", { class: "iw-patching__map", "aria-label": "Patching map" },
-    h("div", { class: "iw-controls" }, mapCaption, closeBands, descend), readout, filling, holder, scale.el);
+    h("div", { class: "iw-controls" }, mapCaption, views.el, closeBands, descend), readout, filling, holder, scale.el);
   const drillSection = h("section", { class: "iw-patching__drill", hidden: true,
     onkeydown: (/** @type {KeyboardEvent} */ event) => {
       if (event.key !== "Escape") return;
@@ -138,7 +151,18 @@ function render(host) {
   /** @param {Sweep} grid @returns {import("./bands.js").Span[]} */
   const columns = (grid) => (grid.dims[1] === "position" && grid.values.shape[1] === positions() ? fold.columns() : grid.values.data.length ? Array.from({ length: grid.values.shape[1] }, (_, col) => [col, col + 1]) : []);
   /** @returns {Sweep} the newest map, or the empty frame of the one to come */
-  const shown = () => sweep ?? emptySweep(setting("site") ?? "resid_pre", model.get("_header") ?? {}, SIDES.map(words), setting("direction"));
+  const shown = () => {
+    const kind = view();
+    if (!sweep) return emptySweep(setting("site") ?? "resid_pre", model.get("_header") ?? {}, SIDES.map(words), setting("direction"));
+    if (kind === "now") return sweep;
+    if (compared.of[0] !== sweep || compared.of[1] !== before) compared = { of: [sweep, before], difference: differenceOf(sweep, before) };
+    const difference = /** @type {Sweep} */ (compared.difference);
+    return kind === "baseline" ? difference.compared?.before ?? difference : difference;
+  };
+  /** @returns {"now" | "difference" | "baseline"} */
+  const view = () => (pinnedIn(model).differs ? model.get("view") ?? "now" : "now");
+  /** What is said of a map in view beside its name. */
+  const compares = () => ({ now: "", difference: ", now − baseline", baseline: ", in the baseline" })[view()];
   const drillLayer = () => layer ?? chosen[chosen.length - 1]?.layer ?? (sweep?.dims[0] === "layer" ? strongestRow(sweep) : 0);
 
   /** @param {Record<string, any>} changes */
@@ -176,9 +200,23 @@ function render(host) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Escape" && chosen.length) choose([]);
     else if (event.key === "Escape" && fold.close()) redraw();
-    else if (event.key.toLowerCase() === "d" && BY_HEAD.includes(shown().site)) openDrill(map.active()?.row ?? drillLayer());
+    else if (event.key.toLowerCase() === "d" && view() === "now" && BY_HEAD.includes(shown().site)) openDrill(map.active()?.row ?? drillLayer());
   }
 
+  /** Tell linked widgets what is pointed at. @param {Sweep} grid @param {Cell | null} cell */
+  function tell(grid, cell) {
+    if (!cell) return frame.hover(null);
+    const { layer, head, position } = cellOf(grid, cell.row, columns(grid)[cell.col][0]);
+    frame.hover({ layer, head, position });
+  }
+  /** @param {import("./hover.js").Place} place */
+  function showHover({ layer, head, position }) {
+    const inside = position !== null && position >= 0 && position < positions() ? position : null;
+    const col = inside === null ? null : fold.colOf(inside);
+    map.emphasise(layer, shown().dims[1] === "position" ? col : head);
+    inset.emphasise(drill?.layer === layer ? head : null, col);
+    SIDES.forEach((each) => prompts[each].highlight(inside === null ? [] : [inside]));
+  }
   /** @param {Sweep} grid @param {HTMLElement} line @param {Cell | null} cell */
   function point(grid, line, cell) {
     attribute(line, "data-idle", cell ? null : "true");
@@ -207,11 +245,17 @@ function render(host) {
     const where = `${cellName(cell)}${tokens}${cell.position === null ? ", all positions" : ""}`;
     const index = row * grid.values.shape[1] + col;
     const value = valueAt(grid, index);
-    if (Number.isNaN(value)) return `${where}: not run yet`;
-    if (isEstimate(grid, index)) return `${where}: estimate ${effectWords(grid, effectOf(grid, value, share(grid)), share(grid))}\nby attribution patching; has not run yet`;
+    if (Number.isNaN(value)) return `${where}: not run yet${view() === "difference" ? " in both" : ""}`;
+    const metric = METRIC_NAMES[grid.metric] ?? grid.metric;
     const units = grid.units ? ` ${grid.units}` : "";
-    return `${where}: ${effectWords(grid, effectOf(grid, value, share(grid)), share(grid))}\n` +
-      `patched ${METRIC_NAMES[grid.metric] ?? grid.metric} ${writeNumber(value)}${units} · clean ${writeNumber(grid.clean)} · corrupted ${writeNumber(grid.corrupted)}`;
+    if (grid.compared) {
+      const [now, then] = [grid.compared.now, grid.compared.before].map((each) => writeNumber(effectOf(each, each.values.data[index], false), true));
+      const written = writeNumber(effectOf(grid, value, share(grid)), true);
+      return `${where}: ${written}${share(grid) ? " of the baseline's gap" : units}, now − baseline\nthe patch changes the ${metric} by ${now}${units} now, by ${then}${units} in the baseline`;
+    }
+    if (isEstimate(grid, index)) return `${where}: estimate ${effectWords(grid, effectOf(grid, value, share(grid)), share(grid))}\nby attribution patching; has not run yet`;
+    return `${where}: ${effectWords(grid, effectOf(grid, value, share(grid)), share(grid))}${compares()}\n` +
+      `patched ${metric} ${writeNumber(value)}${units} · clean ${writeNumber(grid.clean)} · corrupted ${writeNumber(grid.corrupted)}`;
   }
 
   const describe = (/** @type {Sweep} */ grid) => (/** @type {number} */ row, /** @type {number} */ col) => says(grid, row, col).replace("\n", " · ");
@@ -242,7 +286,7 @@ function render(host) {
     const apart = SIDES.filter((side) => drafts[side] !== undefined && drafts[side] !== editableText(prompt(side)));
     drafted.hidden = running || !apart.length;
     fill(drafted, `The tokens above are still those of the run before. Edit ${apart.length === 1 ? SIDES.find((side) => side !== apart[0]) : "either prompt"} to go on: the edited ${apart.join(" and ")} prompt is kept.`);
-    descend.hidden = !BY_HEAD.includes(shown().site);
+    descend.hidden = !BY_HEAD.includes(shown().site) || view() !== "now";
     fill(descend, `L${drillLayer()}: heads by position`);
   }
 
@@ -250,28 +294,33 @@ function render(host) {
     fold.update(model.get("_prompts")?.edges ?? null, positions(), model.get("_prompts")?.edges && sweep?.first ? 1 : 0);
     const grid = shown();
     closeBands.hidden = !fold.anyOpen() || !(folded(grid) || drill);
-    const grids = drill ? [grid, drill] : [grid];
+    const kind = view();
+    views.el.hidden = !pinnedIn(model).differs;
+    views.update(kind, {}, { difference: `Now minus the baseline: ${baselineWords(model)}`, baseline: `The baseline: ${baselineWords(model)}` });
+    const opened = kind === "now" ? drill : null;
+    const grids = opened ? [grid, opened] : [grid];
     const bound = effectBound(grids, share(grid));
     attribute(frame.root, "data-shape", Math.min(positions(), fold.columns().length) > 32 ? "wide" : "compact");
     frame.root.style.setProperty("--iw-natural", `${natural() + 70}px`);
     const style = { colours: frame.palette(), bound, share: share(grid), chosen };
-    map.update(`${grid.site} patching effect, ${grid.dims.join(" by ")}`, effectCells(grid, { ...style, columns: columns(grid), upward: true, describe: describe(grid) }));
-    const unknown = sweep ? countUnknown(sweep) : 0;
+    map.update(`${grid.site} patching effect${compares()}, ${grid.dims.join(" by ")}`, effectCells(grid, { ...style, columns: columns(grid), upward: true, describe: describe(grid) }));
+    const unknown = sweep ? countUnknown(grid) : 0;
     const count = grid.values.data.length;
-    fill(mapCaption, h("b", {}, grid.site), `, ${grid.dims.join(" by ")}${unknown ? `: ${count - unknown} of ${count} cells${grid.stopped ? ", stopped" : ""}` : ""}`);
+    fill(mapCaption, h("b", {}, grid.site), `, ${grid.dims.join(" by ")}${compares()}${unknown ? `: ${count - unknown} of ${count} cells${grid.stopped ? ", stopped" : ""}` : ""}`);
     const name = METRIC_NAMES[grid.metric] ?? grid.metric;
     const end = String(Number(bound.toPrecision(bound < 10 ? 3 : 4)));
     scale.update({
       kind: "div", ticks: [{ at: 0, text: `−${end}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${end}` }],
-      unit: !share(grid) ? `change in ${name}${grid.units ? `, ${grid.units}` : ""}`
-        : grid.direction === "denoise" ? "share of the clean–corrupted gap: 1 = all restored" : "share of the clean–corrupted gap: −1 = all lost",
-      note: unknown && !sweep?.estimate && folded(grid) ? "hatched: not all run yet" : unknown && grid.estimate ? "hatched: estimate (attribution patching)" : unknown || !sweep ? "hatched: not run yet" : undefined,
+      unit: kind === "difference" ? `now − baseline, ${share(grid) ? "share of the gap in the baseline" : `change in ${name}${grid.units ? `, ${grid.units}` : ""}`}`
+        : !share(grid) ? `change in ${name}${grid.units ? `, ${grid.units}` : ""}${compares()}`
+        : grid.direction === "denoise" ? `share of the clean–corrupted gap${compares()}: 1 = all restored` : `share of the clean–corrupted gap${compares()}: −1 = all lost`,
+      note: unknown && kind === "difference" ? "hatched: not run yet in both" : unknown && !grid.estimate && folded(grid) ? "hatched: not all run yet" : unknown && grid.estimate ? "hatched: estimate (attribution patching)" : unknown || !sweep ? "hatched: not run yet" : undefined,
     });
-    warning.hidden = !sweep?.gap_is_zero;
-    fill(warning, sweep?.gap_is_zero ? `Clean and corrupted score the same (${name} ${writeNumber(sweep.clean)}${sweep.units ? ` ${sweep.units}` : ""}): with no gap to divide by, raw changes are shown. Are these the prompts${grid.metric === "kl" ? "" : " and tokens"} you mean?` : "");
+    warning.hidden = !grid.gap_is_zero;
+    fill(warning, grid.gap_is_zero ? `Clean and corrupted score the same${kind === "now" ? "" : " in the baseline"} (${name} ${writeNumber(grid.clean)}${grid.units ? ` ${grid.units}` : ""}): with no gap to divide by, raw changes are shown. Are these the prompts${grid.metric === "kl" ? "" : " and tokens"} you mean?` : "");
     point(grid, readout, map.active());
-    drillSection.hidden = !drill;
-    if (drill) {
+    drillSection.hidden = !opened;
+    if (drill && opened) {
       attribute(drillSection, "aria-label", `L${drill.layer} heads`);
       fill(insetCaption, h("b", {}, `L${drill.layer} heads`), `: ${drill.site}, head by position, in the colours of the map above`);
       inset.update(`${drill.site} patching effect of L${drill.layer}, head by position`, effectCells(drill, { ...style, columns: columns(drill), describe: describe(drill) }));
@@ -315,6 +364,10 @@ function render(host) {
     sweep = next;
     redrawMaps();
   });
+  follow("_baseline_sweep", (result) => {
+    before = decoded(result);
+    redrawMaps();
+  });
   follow("_drill", (result) => {
     drill = decoded(result);
     redrawMaps();
@@ -329,7 +382,7 @@ function render(host) {
     if (!wire.pending() || !wire.connected()) wanted = {};
     redrawControls();
   });
-  wire.on(["_header", "_sites", "_task", "site", "metric", "direction", "normalize"], redraw);
+  wire.on(["_header", "_sites", "_task", "_pinned", "site", "metric", "direction", "normalize", "view"], redraw);
   wire.on("_prompts", () => {
     drafts = {};
     tallest = 0;

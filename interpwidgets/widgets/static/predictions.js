@@ -3,7 +3,7 @@ import { h, fill } from "./dom.js";
 import { elide } from "./tokens.js";
 
 /**
- * @typedef {{key: string, label: string, quiet?: boolean}} Column `quiet`: the run that others are compared with
+ * @typedef {{key: string, label: string, title?: string, quiet?: boolean}} Column `quiet`: the run that others are compared with
  * @typedef {{id: number, text: string} & Record<string, any>} Row a probability (0 to 1) or null under each column's key
  */
 
@@ -52,7 +52,7 @@ export function predictionTable({ label, size = 10, onRow }) {
     /** @param {Row[]} rows @param {Column[]} columns @param {string} [remark] @param {string} [of] what is predicted */
     update(rows, columns, remark = "", of = "next token") {
       const most = Math.max(1e-9, ...rows.flatMap((row) => columns.map((column) => row[column.key] ?? 0)));
-      fill(head, h("th", { scope: "col" }, of), ...columns.map((column) => h("th", { scope: "col" }, column.label)));
+      fill(head, h("th", { scope: "col" }, of), ...columns.map((column) => h("th", { scope: "col", title: column.title }, column.label)));
       const lines = rows.map((row) => {
         const token = onRow
           ? h("button", { type: "button", class: "iw-table__token iw-table__token--target", title: `${row.text} · id ${row.id}`, "data-key": row.id, onclick: () => onRow(row) }, elide(row.text, 16))

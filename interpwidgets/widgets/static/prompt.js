@@ -106,7 +106,7 @@ export function promptPair({ run, onToken, onHover, onHoverSource }) {
   return {
     ...target,
     source,
-    el: h("div", {}, source.el, target.el),
+    el: h("div", { class: "iw-prompt-pair" }, source.el, target.el),
     /** @param {Partial<Prompt>} next */
     update(next) {
       pair = !!next.source;

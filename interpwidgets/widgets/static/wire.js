@@ -122,8 +122,12 @@ export function connect(model, signal, patience = 3000) {
      * @returns {number} the id that the answer will carry
      */
     request(op, args = {}) {
-      const id = nextId(Math.max(requested(), status().id), Date.now());
-      model.set("_request", { id, op, ...args });
+      const answered = status().id;
+      const id = nextId(Math.max(requested(), answered), Date.now());
+      // While the kernel is busy, ipywidgets keeps only the last value of a trait: each request carries those that may not have got through.
+      const { before = [], ...last } = model.get("_request") ?? {};
+      const waiting = [...before, last].filter((request) => request.id > answered);
+      model.set("_request", { id, op, ...args, ...(waiting.length ? { before: waiting } : {}) });
       model.save_changes();
       return id;
     },

@@ -79,6 +79,7 @@ def experiment(
             "code": f"iw.Patch('resid_post', layer={row - 1}, position={position})",
         }],
         "_history": {"undo": True, "redo": False},
+        "_pinned": {"labels": [], "differs": True},
     }  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def tracks(length: int, layers: int, count: int = 3, *, now: bool = False) -> di
 def lens(length: int = 15, layers: int = 30, **traits: Any) -> dict[str, Any]:
     """All traits of LogitLens, `traits` in place of the made-up ones."""
     frame = attention(length, layers, 2)
-    common = ("_header", "_prompt", "_experiments", "_history", "_request")
+    common = ("_header", "_prompt", "_experiments", "_history", "_pinned", "_request")
     return {
         **{name: frame[name] for name in common},
         "_title": "Logit lens", "_code": "iw.LogitLens(session, 'When John')", "linked": True,

@@ -32,8 +32,8 @@ class Mounted:
         return [message[name] for message in messages if name in message]
 
     def requests(self) -> list[dict[str, Any]]:
-        """The requests that were sent, oldest first."""
-        return self.sent("_request")
+        """The requests that were sent, oldest first, without the unanswered ones that each carries along."""
+        return [{k: v for k, v in request.items() if k != "before"} for request in self.sent("_request")]
 
     def answer(self, state: str = "idle", **more: Any) -> None:
         """Python acknowledges the newest request."""
@@ -87,6 +87,11 @@ def mount(page: Page, entry: str, state: dict[str, Any], **options: Any) -> Moun
     """Show `entry`'s widget on `state`; options are `form` (of binary traits) and `signal`."""
     page.set_content(_PAGE)
     page.add_script_tag(content=(Path(__file__).parent / "page.js").read_text(encoding="utf-8"))
+    return mount_beside(page, entry, state, **options)
+
+
+def mount_beside(page: Page, entry: str, state: dict[str, Any], **options: Any) -> Mounted:
+    """Show another widget below those that are there; `Mounted` speaks to the newest."""
     spec = {"esm": bundle(entry), "css": stylesheet(entry.replace(".js", ".css")), "state": state, **options}
     page.evaluate("(spec) => harness.mount(spec)", spec)
     mounted = Mounted(page)

@@ -118,7 +118,7 @@ def patching(
     ]
     bos = "<|im_start|> added by interpwidgets"
     return {
-        **{name: common[name] for name in ("_experiments", "_history", "linked")},
+        **{name: common[name] for name in ("_experiments", "_history", "_pinned", "linked")},
         "_title": "Patching heatmap",
         "_header": {**common["_header"], "layers": layers, "heads": heads, "kv_heads": max(1, heads // 3)},
         "_prompts": {
@@ -151,6 +151,8 @@ def patching(
             "gap_is_zero": False,
         },
         "_sweep": sweep(site, length, layers, heads),
+        "_baseline_sweep": None,
+        "view": "now",
         "_drill": None,
         "_patched": None,
         **changes,

@@ -157,7 +157,7 @@ def attention(
             "bos": "<|im_start|> added by interpwidgets", "tokens": tokens(length),
         },
         "_experiments": [ablation] if changed else [],
-        "_history": {"undo": changed, "redo": False}, "linked": True,
+        "_history": {"undo": changed, "redo": False}, "_pinned": {"labels": [], "differs": changed}, "linked": True,
         "_code": "iw.AttentionPattern(session, 'When John')",
         "_request": {}, "_status": {**IDLE, "ms": 171.3, "message": f"{length} tokens"},
         "layer": shown, "head": head, "hide_bos": False, "view": "now", "how": "zero", "renormalize": True,

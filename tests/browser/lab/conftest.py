@@ -8,18 +8,19 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser
 
+from tests.browser.front_ends import MAIN_THREAD, SUBSHELLS
 from tests.browser.lab.jupyterlab import Notebook, Server, serve
 
 
 @pytest.fixture(scope="session")
 def subshell_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(tmp_path_factory.mktemp("lab-subshells"), subshells=True) as server:
+    with serve(tmp_path_factory.mktemp("lab-subshells"), SUBSHELLS) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def main_thread_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(tmp_path_factory.mktemp("lab-main"), subshells=False) as server:
+    with serve(tmp_path_factory.mktemp("lab-main"), MAIN_THREAD, subshells=False) as server:
         yield server
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
+import signal
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +14,8 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
-REPOSITORY = Path(__file__).parents[3]
+from tests.browser.server import REPOSITORY, free_port, serving
+
 REPORT = REPOSITORY / "test-report"
 
 _STARTED = "() => window.jupyterapp?.started"
@@ -51,6 +49,12 @@ _REPLACE = """async (cells) => {
   panel.content.activeCellIndex = 1;
   window.jupyterapp.commands.execute("notebook:run-all-below");
 }"""
+_AUTORESTARTING = """() => {
+  window.restarted = false;
+  window.jupyterapp.shell.currentWidget.sessionContext.statusChanged.connect((_, status) => {
+    if (status === "autorestarting" || status === "restarting") window.restarted = true;
+  });
+}"""
 _SHUT_DOWN = """async () => {
   const sessions = window.jupyterapp.serviceManager.sessions;
   await sessions.refreshRunning();
@@ -60,15 +64,21 @@ _SHUT_DOWN = """async () => {
 
 @dataclass
 class Server:
-    """A running JupyterLab."""
+    """A running JupyterLab, or Notebook 7, which is made of its parts."""
 
     url: str
     root: Path
+    app: str
+    front_end: str
+    """Its row in README's table."""
 
 
 @contextmanager
-def serve(root: Path, subshells: bool) -> Iterator[Server]:
-    """Run JupyterLab with settings of its own; `subshells`: whether comm messages may overtake busy cells."""
+def serve(root: Path, front_end: str, subshells: bool = True, app: str = "lab", **environment: str) -> Iterator[Server]:
+    """Run JupyterLab with settings of its own; `subshells`: whether comm messages may overtake busy cells.
+
+    `app` is "lab" or "notebook"; further arguments are variables of the server's environment, which kernels inherit.
+    """
     settings = root / ".settings/@jupyterlab/apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
@@ -78,45 +88,35 @@ def serve(root: Path, subshells: bool) -> Iterator[Server]:
         "JUPYTER_CONFIG_DIR": ".config", "JUPYTER_RUNTIME_DIR": ".run", "IPYTHONDIR": ".ipython",
         "JUPYTERLAB_SETTINGS_DIR": ".settings", "JUPYTERLAB_WORKSPACES_DIR": ".workspaces",
     }  # fmt: skip
-    environment = os.environ | {name: str(root / folder) for name, folder in folders.items()}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    name = {"lab": "LabApp", "notebook": "JupyterNotebookApp"}[app]
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}", "--IdentityProvider.token=",
-        "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True",
+        sys.executable, "-m", {"lab": "jupyterlab", "notebook": "notebook"}[app], "--no-browser", "--allow-root",
+        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}",
+        "--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True",
+        f"--{name}.expose_app_in_browser=True",
     ]  # fmt: skip
-    with (root / "server.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_for(f"{url}/api/status", process)
-        yield Server(url, root)
-    finally:
-        process.terminate()
-        process.wait(20)
+    own = {variable: str(root / folder) for variable, folder in folders.items()}
+    with serving(command, f"{url}/api/status", root, **own, **environment):
+        yield Server(url, root, app, front_end)
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    # The server accepts connections a little after its start; the client's own retries do the waiting.
-    for _ in range(240):
-        if process.poll() is not None:
-            raise RuntimeError("JupyterLab ended before it answered")
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            process_waits(process)
-    raise TimeoutError(f"JupyterLab did not answer at {url}")
+def collect_complaints(page: Page, complaints: list[str]) -> None:
+    """Keep what goes wrong in the page, but for what the front end itself complains of."""
 
+    def on_error(error: Any) -> None:
+        # Notebook 7.6 itself, with settings of JupyterLab's that it does not have.
+        if "reading 'schema'" not in str(error):
+            complaints.append(str(error))
 
-def process_waits(process: subprocess.Popen[bytes], seconds: float = 0.5) -> None:
-    """Give a process half a second, less if it ends."""
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return
+    def on_console(message: Any) -> None:
+        # JupyterLab asks for files that need not be there, and complains while a kernel restarts.
+        about_us = "interpwidgets" in message.text or "anywidget" in message.text or "blob:" in message.text
+        if message.type == "error" and about_us:
+            complaints.append(message.text)
+
+    page.on("pageerror", on_error)
+    page.on("console", on_console)
 
 
 @dataclass
@@ -128,19 +128,17 @@ class Notebook:
     complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", self._on_console)
+        collect_complaints(self.page, self.complaints)
 
-    def _on_console(self, message: Any) -> None:
-        # JupyterLab itself asks for files that need not be there, and complains while a kernel restarts.
-        about_us = "interpwidgets" in message.text or "anywidget" in message.text or "blob:" in message.text
-        if message.type == "error" and about_us:
-            self.complaints.append(message.text)
+    @property
+    def front_end(self) -> str:
+        return self.server.front_end
 
-    def open(self, path: Path) -> None:
+    def open(self, path: Path, workspace: str = "tests") -> None:
         """Open a notebook file of the server's folder."""
         name = path.relative_to(self.server.root)
-        self.page.goto(f"{self.server.url}/lab/workspaces/tests/tree/{name}?reset")
+        where = f"lab/workspaces/{workspace}/tree/{name}?reset" if self.server.app == "lab" else f"notebooks/{name}"
+        self.page.goto(f"{self.server.url}/{where}")
         self.page.wait_for_function(_STARTED)
         self.page.locator("#jupyterlab-splash").wait_for(state="detached")
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
@@ -172,6 +170,14 @@ class Notebook:
     def execute(self, code: str) -> str:
         """Run code in the kernel behind the notebook's back; gives what it printed."""
         return self.page.evaluate(_EXECUTE, code)
+
+    def end_kernel(self) -> None:
+        """Kill the kernel's process; the server starts another in its place. Comes back when the page knows."""
+        number = self.execute("import os; print(os.getpid())")
+        self.page.evaluate(_AUTORESTARTING)
+        os.kill(int(number), signal.SIGKILL)
+        self.page.wait_for_function("() => window.restarted", timeout=60_000)
+        self.page.get_by_role("dialog", name="Kernel Restarting").get_by_role("button").first.click()
 
     def wait_idle(self) -> None:
         self.page.wait_for_function(_IDLE, timeout=120_000)

@@ -8,6 +8,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser import front_ends
 from tests.browser.lab.jupyterlab import REPORT
 
 SESSION = "import interpwidgets as iw\nsession = iw.load()"
@@ -236,6 +237,7 @@ print("same" if _same else "DIFFERENT", _runs)
 """
 
 
+@pytest.mark.works(front_ends.BUSY)
 def test_a_click_during_a_busy_cell_leaves_the_cells_own_runs_alone(any_notebook):
     """With subshells the click is answered while the cell runs; on the main thread right after it."""
     notebook = any_notebook

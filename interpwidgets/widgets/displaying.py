@@ -1,0 +1,66 @@
+"""How what is displayed is held while it can be seen, and leaves a still picture for the day when no kernel runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from typing import Any
+
+import ipywidgets
+from IPython.display import display
+from ipywidgets.widgets.widget import _instances
+
+from .unicode import encodable
+
+
+class Displayed(ipywidgets.DOMWidget):
+    """A widget with a still picture that its page hides while the widget is alive."""
+
+    def static_frame(self) -> str:
+        """What is on the screen as plain HTML, for places where no kernel runs."""
+        raise NotImplementedError
+
+    def _still_id(self) -> str:
+        """The id of the element that holds the still picture, which the page hides."""
+        raise NotImplementedError
+
+    def _be_held(self, held: bool) -> None:
+        """Keep the widget while it can be seen; otherwise it lives as long as something of the user's refers to it.
+
+        ipywidgets' register would keep every widget for ever, and with it its session and model.
+        """
+        if self.comm is not None:
+            _instances[self.model_id] = self if held else weakref.proxy(self)
+
+    def _bundle(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The live view's display data and its metadata; None for a widget that is closed."""
+        bundle = super()._repr_mimebundle_()
+        if bundle is None:
+            return None
+        self._be_held(True)
+        return bundle if isinstance(bundle, tuple) else (bundle, {})
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle = self._bundle()
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        return encodable({**data, "text/html": self.static_frame()}), metadata
+
+    def _ipython_display_(self) -> None:
+        if _outputs_are_apart():
+            raise NotImplementedError  # IPython takes the bundle: one output cannot hide another there
+        bundle = self._bundle()
+        if bundle is None:
+            return
+        data, metadata = bundle
+        # An output of its own: of one with a widget, JupyterLab shows nothing else once the kernel has ended.
+        display(encodable(data), metadata=metadata, raw=True)
+        still = f'<div id="{self._still_id()}">{self.static_frame()}</div>'
+        display(encodable({"text/html": still, "text/plain": ""}), raw=True)
+
+
+def _outputs_are_apart() -> bool:
+    """Whether the front end shows every output in a frame of its own: Colab and VS Code do."""
+    return "google.colab" in sys.modules or "VSCODE_PID" in os.environ

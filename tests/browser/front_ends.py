@@ -1,0 +1,30 @@
+"""The front ends and what is tried in them: the rows and columns of README's table."""
+
+from __future__ import annotations
+
+SUBSHELLS = "JupyterLab 4, ipykernel 7 on subshells"
+MAIN_THREAD = "JupyterLab 4, ipykernel 7 on the main thread"
+NOTEBOOK = "Notebook 7"
+VOILA = "Voila"
+MARIMO_RUN = "marimo run"
+MARIMO_EDIT = "marimo edit"
+SOLARA = "Solara"
+VS_CODE = "VS Code (imitated)"
+COLAB = "Colab (imitated)"
+COLAB_BASE64 = "Colab (imitated), buffers as base64"
+
+FRONT_ENDS = (
+    SUBSHELLS, MAIN_THREAD, NOTEBOOK, VOILA, MARIMO_RUN, MARIMO_EDIT, SOLARA, VS_CODE, COLAB,
+    COLAB_BASE64,
+)  # fmt: skip
+
+PICTURES = "pictures"
+CLICK = "a click runs the model"
+LINKED = "widgets follow each other"
+THEME = "dark theme"
+RELOAD = "page reload"
+BUSY = "clicks during a cell"
+VIEWS = "two views of each"
+RESTART = "kernel restart and death"
+
+ABILITIES = (PICTURES, CLICK, LINKED, THEME, RELOAD, BUSY, VIEWS, RESTART)

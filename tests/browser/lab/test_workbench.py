@@ -1,0 +1,54 @@
+"""The workbench in real JupyterLab, on a page of 900 pixels: a click in one widget is followed by the others."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.lab.jupyterlab import REPORT
+from tests.browser.lab.test_clicks import CLEAN, CORRUPTED
+
+WORKBENCH = f"workbench = iw.Workbench(session, {CLEAN!r}, {CORRUPTED!r})\nworkbench"
+LENS = "logit lens, layer by position"
+SCROLLS_SIDEWAYS = """() => [...document.querySelectorAll(".jp-OutputArea-output, .jp-WindowedPanel-outer, .widget-box")]
+  .filter((element) => element.scrollWidth > element.clientWidth + 1).map((element) => element.className)"""
+
+
+@pytest.fixture
+def narrow_notebook(any_notebook):
+    page = any_notebook.page
+    page.set_viewport_size({"width": 900, "height": 1000})
+    any_notebook.command("application:toggle-left-area")
+    yield any_notebook
+    any_notebook.command("application:toggle-left-area")
+    page.set_viewport_size({"width": 1280, "height": 1000})
+
+
+def test_a_head_is_followed_and_an_ablation_renders_all_three_again(narrow_notebook):
+    notebook = narrow_notebook
+    notebook.show(WORKBENCH)
+    titles = ("Attention pattern", "Logit lens", "Patching heatmap")
+    attention, lens, heatmap = (notebook.widget(title) for title in titles)
+    for widget in (attention, lens, heatmap):
+        widget.fresh()
+    expect(page_of(notebook).get_by_role("list", name="prompt tokens")).to_have_count(1)
+    expect(page_of(notebook).get_by_role("button", name="Undo")).to_have_count(1)
+    assert page_of(notebook).evaluate(SCROLLS_SIDEWAYS) == []
+    attention.press("All heads", "ArrowRight")
+    expect(attention.root.get_by_role("button", name="Ablate L1H0")).to_be_visible()
+    expect(lens.root.get_by_role("button", name="Transplant from L1 · position 14")).to_be_visible()
+    attention.button("Ablate L1H0").click()
+    expect(attention.button("Restore L1H0")).to_be_visible()
+    expect(lens.root.get_by_role("region", name="With experiments")).to_be_visible(timeout=60_000)
+    expect(heatmap.button("Difference from baseline")).to_be_visible(timeout=60_000)
+    for widget in (attention, lens, heatmap):
+        widget.fresh()
+    values = notebook.execute("print(float(abs(workbench.heatmap.result['difference']).max()) > 0)")
+    assert values.strip() == "True"
+    attention.screenshot(REPORT / "workbench-900.png")
+    attention.button("Undo").click()
+    expect(lens.root.get_by_role("region", name="With experiments")).to_be_hidden()
+
+
+def page_of(notebook):
+    return notebook.page

@@ -1,0 +1,65 @@
+"""README's table of front ends, from what their tests have shown: `python -m tests.hosts_table [--write]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from tests import readme
+from tests.browser.front_ends import ABILITIES, FRONT_ENDS
+
+_OUTCOMES = Path(__file__).parents[1] / "test-report/hosts.json"
+_PART = ("front ends", "python -m tests.hosts_table --write")
+WORKS, FAILS, NOT_TRIED = "yes", "**no**", "not tried"
+
+Outcomes = dict[str, dict[str, dict[str, str]]]
+"""Front end, ability, test: passed, failed or skipped."""
+
+
+def record(front_end: str, ability: str, test: str, outcome: str) -> None:
+    """Keep how a test has ended, beside those of earlier runs."""
+    outcomes = recorded()
+    outcomes.setdefault(front_end, {}).setdefault(ability, {})[test] = outcome
+    _OUTCOMES.parent.mkdir(exist_ok=True)
+    _OUTCOMES.write_text(json.dumps(outcomes, indent=1))
+
+
+def recorded() -> Outcomes:
+    return json.loads(_OUTCOMES.read_text()) if _OUTCOMES.exists() else {}
+
+
+def table(outcomes: Outcomes) -> list[list[str]]:
+    """The table's rows, the header first."""
+    rows = [[name, *(_cell(outcomes.get(name, {}).get(ability, {})) for ability in ABILITIES)] for name in FRONT_ENDS]
+    return [["front end", *ABILITIES], *rows]
+
+
+def _cell(tests: dict[str, str]) -> str:
+    if not tests or "skipped" in tests.values():
+        return NOT_TRIED
+    return WORKS if set(tests.values()) == {"passed"} else FAILS
+
+
+def written() -> list[list[str]]:
+    """The rows of the table that stands in README."""
+    lines = readme.written(*_PART).splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith("|---")]
+
+
+def _write(rows: list[list[str]]) -> None:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    readme.write(*_PART, "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write README's table")
+    rows = table(recorded())
+    print(*(" | ".join(row) for row in rows), sep="\n")
+    if parser.parse_args().write:
+        _write(rows)
+
+
+if __name__ == "__main__":
+    main()

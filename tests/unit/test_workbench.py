@@ -1,0 +1,118 @@
+"""The workbench: three linked widgets in one figure."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+from ipywidgets.widgets.widget import _instances
+
+import interpwidgets as iw
+from tests.models import tiny
+from tests.unit.test_widgets import CORRUPTED, PROMPT
+
+
+@pytest.fixture
+def session():
+    with iw.Session(tiny("llama")) as session:
+        yield session
+
+
+def opened(session, *arguments, **named):
+    workbench = iw.Workbench(session, *arguments, **named)
+    workbench.wait(60)
+    return workbench
+
+
+def test_it_is_three_linked_widgets_of_one_prompt(session):
+    workbench = opened(session, PROMPT, CORRUPTED, answer=5, foil=6)
+    widgets = [workbench.attention, workbench.lens, workbench.heatmap]
+    assert list(workbench.children) == widgets
+    assert [w._embedded for w in widgets] == [False, True, True]
+    assert workbench.heatmap._task["answer"]["id"] == 5
+    workbench.attention.select(2, 1)
+    assert workbench.lens.selection.layer == 2
+    workbench.lens.run([7, *PROMPT[1:]])
+    assert workbench.attention._tokens.ids == workbench.heatmap._clean.ids == (7, *PROMPT[1:])
+    session.interventions.append(iw.Ablate("z", layer=1, head=2))
+    workbench.wait(60)
+    assert [len(w._experiments) for w in widgets] == [1, 1, 1]
+
+
+def test_without_a_corrupted_prompt_the_heatmap_waits_for_compare(session):
+    workbench = opened(session, PROMPT)
+    assert workbench.heatmap is None
+    assert "workbench.compare(corrupted)" in workbench.children[-1].value
+    workbench.lens.run(CORRUPTED)
+    workbench.compare(PROMPT)
+    workbench.wait(60)
+    assert workbench.heatmap._clean.ids == tuple(CORRUPTED)  # the prompt that is shown
+    assert list(workbench.children) == [workbench.attention, workbench.lens, workbench.heatmap]
+    first = workbench.heatmap
+    with pytest.raises(ValueError, match="same number of tokens"):
+        workbench.compare(PROMPT[:3])
+    assert workbench.heatmap is first
+    workbench.compare([9, *CORRUPTED[1:]])
+    assert first not in session.widgets
+    workbench.attention.select(2, 1)
+    assert workbench.lens.selection.layer == 2
+
+
+def test_a_pair_that_cannot_be_leaves_no_widget_behind(session):
+    with pytest.raises(ValueError, match="same number of tokens"):
+        iw.Workbench(session, PROMPT, PROMPT[:3])
+    with pytest.raises(ValueError, match="10000"):
+        iw.Workbench(session, [10_000])
+    assert len(session.widgets) == 0
+
+
+def test_closing_it_closes_all(session):
+    workbench = opened(session, PROMPT, CORRUPTED)
+    workbench.close()
+    workbench.close()
+    assert len(session.widgets) == 0
+    assert workbench.comm is None
+
+
+def test_it_is_held_only_while_it_can_be_seen(session):
+    gc.collect()
+    before = set(_instances)
+    workbench = opened(session, PROMPT)
+    workbench._view_count = 1
+    alive = weakref.ref(workbench)
+    del workbench
+    gc.collect()
+    assert alive() is not None
+    alive()._view_count = 0
+    gc.collect()
+    assert alive() is None
+    assert len(session.widgets) == 0
+    assert set(_instances) <= before
+
+
+def test_its_still_picture_is_that_of_the_three(session):
+    workbench = opened(session, PROMPT, CORRUPTED)
+    data, _ = workbench._repr_mimebundle_()
+    for title in ("Attention pattern", "Logit lens", "Patching heatmap"):
+        assert f"<b>{title}</b>" in data["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+@pytest.fixture(scope="module")
+def demo():
+    with iw.load() as session:
+        yield session
+
+
+def test_a_presets_prompt_brings_its_pair_and_others_follow_it(demo):
+    first, other = iw.PRESETS[:2]
+    workbench = opened(demo, first.clean)
+    assert workbench.heatmap._corrupted.text == first.corrupted
+    assert workbench.heatmap._task["answer"]["id"] == demo.token_id(first.answer)
+    workbench.attention.preset(other.name)
+    workbench.wait(60)
+    assert workbench.lens._tokens.text == other.clean
+    assert (workbench.heatmap._clean.text, workbench.heatmap._corrupted.text) == (other.clean, other.corrupted)
+    assert workbench.heatmap._task["foil"]["id"] == demo.token_id(other.foil)
+    workbench.close()
