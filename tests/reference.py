@@ -31,6 +31,7 @@ def parts() -> dict[str, str]:
     return {f"reference of {each.__name__}": of_widget(each) for each in WIDGETS} | {
         "reference of every widget": of_every_widget(),
         "reference of experiments": _table(("method", "what it does"), methods(Experiments)),
+        "reference of Workbench": _table(("method", "what it does"), methods(iw.Workbench)),
     }
 
 

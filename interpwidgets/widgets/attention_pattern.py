@@ -341,7 +341,13 @@ class AttentionPattern(LiveWidget):
             self._check_edge(chosen.query, chosen.key, stack, tokens)
         return chosen
 
+    def _place_chosen(self) -> Selection:
+        # An encoder's layers and positions are no other widget's.
+        return Selection() if self.stack == "encoder" else super()._place_chosen()
+
     def _following(self, place: Selection) -> Selection | None:
+        if self.stack == "encoder":
+            return None
         layer = self.layer if place.layer is None else place.layer
         head = self.head if place.head is None else place.head
         return None if (layer, head) == (self.layer, self.head) else Selection(layer=layer, head=head)

@@ -223,6 +223,11 @@ class LiveWidget(Looks, Displayed, Exporting):
         """Show a selection that has been checked, unless it is what is shown."""
         raise NotImplementedError
 
+    def _place_chosen(self) -> Selection:
+        """The layer, head and position that linked widgets follow: of an attention edge, its query's."""
+        chosen = self.selection
+        return Selection(chosen.layer, chosen.head, chosen.query if chosen.position is None else chosen.position)
+
     def _following(self, place: Selection) -> Selection | None:
         """What shows a place that was chosen in a linked widget, as far as there is a place for it; None for nothing.
 

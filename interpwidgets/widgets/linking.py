@@ -15,7 +15,6 @@ from ..engine.sites import SITES, resolve
 from ..experiments import Experiments
 from ..session import Session
 from .base import LiveWidget, weakly
-from .selection import Selection
 
 _NO_PLACE = (TypeError, ValueError, t.TraitError)
 """What a widget raises for what it cannot show: it is left as it is."""
@@ -79,11 +78,11 @@ class Link:
         chosen = any(value != getattr(old, name, None) for name, value in new.to_json().items())
         if self._passing or not chosen:
             return
-        position = new.query if new.position is None else new.position
+        place = change["owner"]._place_chosen()
         with self._pass():
             for widget in self._others(change["owner"]):
                 with suppress(*_NO_PLACE):
-                    following = widget._following(Selection(new.layer, new.head, position))
+                    following = widget._following(place)
                     if following is not None:
                         widget.selection = following
 

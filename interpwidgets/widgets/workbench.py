@@ -12,7 +12,7 @@ from ..session import Session
 from .attention_pattern import AttentionPattern
 from .base import LiveWidget, weakly
 from .displaying import Displayed
-from .linking import link
+from .linking import Link, link
 from .logit_lens import LogitLens
 from .patching_heatmap import PatchingHeatmap
 
@@ -45,7 +45,7 @@ class Workbench(Displayed, ipywidgets.Box):
     ) -> None:
         self.session = session
         self.heatmap: PatchingHeatmap | None = None
-        self._link: Any = None
+        self._link: Link | None = None
         preset = next((p for p in PRESETS if p.clean == prompt), None) if corrupted is None else None
         self.attention = AttentionPattern(session, prompt)
         try:
@@ -92,7 +92,8 @@ class Workbench(Displayed, ipywidgets.Box):
         """Close the three widgets and remove the figure from the page."""
         if "_parts" not in vars(self):  # its arguments were refused: there is nothing to let go of
             return
-        self._link.close()
+        if self._link is not None:
+            self._link.close()
         for widget in self._widgets():
             widget.close()
         self._disconnect()

@@ -1,7 +1,7 @@
 // The arithmetic and the wording of a patching map.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cellOf, countUnknown, effectBound, effectOf, effectWords, isEstimate, placeOf, strongestRow, valueAt, writeNumber, writeShort } from "../../interpwidgets/widgets/static/effect.js";
+import { cellOf, countUnknown, differenceOf, effectBound, effectOf, effectWords, isEstimate, placeOf, strongestRow, valueAt, writeNumber, writeShort } from "../../interpwidgets/widgets/static/effect.js";
 import { hatches } from "../../interpwidgets/widgets/static/effect_map.js";
 
 const sweep = (values, changes = {}) => ({
@@ -100,4 +100,28 @@ test("words name the share or the units", () => {
   assert.equal(effectWords(sweep([]), 0.5, true), "0.500 of the gap restored");
   assert.equal(effectWords(sweep([], { direction: "noise" }), -0.5, true), "−0.500 of the gap");
   assert.equal(effectWords(sweep([]), -2, false), "−2.000 logits");
+});
+
+test("a difference is that of two effects, in shares of the baseline's gap", () => {
+  const before = sweep([-1, 0, 1, 3], { clean: 7 });
+  const now = sweep([-2, 0, -2, 3], { corrupted: -2, baseline: -2 });
+  const difference = differenceOf(now, before);
+  assert.deepEqual([...difference.values.data], [0, 1, -2, 1]); // effects 0, 2, 0, 5 now and 0, 1, 2, 4 in the baseline
+  assert.equal(effectOf(difference, 2, true), 0.25);
+  assert.equal(effectBound([difference], true), 0.25);
+});
+
+test("there is a difference only where both have run, and of maps of the same thing", () => {
+  const before = sweep([NaN, 0, 1, 3], { estimate: { data: Float32Array.of(1, 1, 1, 1), shape: [2, 2] } });
+  const now = sweep([0, NaN, 1, 3], { estimate: { data: Float32Array.of(1, 1, 1, 1), shape: [2, 2] } });
+  assert.deepEqual([0, 1, 2, 3].map((index) => valueAt(differenceOf(now, before), index)), [NaN, NaN, 0, 0]);
+  for (const other of [null, sweep([0, 0, 0, 0], { site: "z" }), sweep([0, 0, 0, 0], { direction: "noise" }), sweep([0, 0, 0, 0], { metric: "kl" })]) {
+    assert.equal(countUnknown(differenceOf(now, other)), 4);
+    assert.equal(isEstimate(differenceOf(now, other), 0), false);
+  }
+});
+
+test("rounding is no difference", () => {
+  const [now, before] = [sweep([-0.99999991, 0, 1, 3]), sweep([-1, 0, 1, 3])];
+  assert.equal(differenceOf(now, before).values.data[0], 0);
 });

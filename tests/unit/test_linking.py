@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 import interpwidgets as iw
-from tests.models import tiny
+from tests.models import encoder_decoder, tiny
 from tests.unit.test_widgets import CORRUPTED, PROMPT
 
 ABLATION = iw.Ablate("z", layer=1, head=2)
@@ -212,3 +212,16 @@ def test_what_cannot_be_linked_is_refused(session):
         iw.link(lens, session)
     with pytest.raises(ValueError, match="two widgets or more"):
         iw.link(lens, lens)
+
+
+def test_an_encoders_layers_and_positions_are_nobody_elses():
+    with iw.Session(encoder_decoder("bart")) as session:
+        prompt = iw.SourceTarget([5, 17, 3, 44], [2, 7, 9])
+        attention, lens = iw.AttentionPattern(session, prompt, stack="encoder"), iw.LogitLens(session, prompt)
+        iw.link(attention, lens)
+        attention.select(1, 1)
+        assert place(lens) == {}
+        lens.selection = iw.Selection(layer=0, position=2)
+        assert place(attention) == {"layer": 1, "head": 1}
+        attention.select(2, 3, stack="cross")
+        assert place(lens) == {"layer": 2, "position": 2}

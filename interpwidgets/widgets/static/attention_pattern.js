@@ -72,7 +72,7 @@ function render(host) {
     palette: frame.palette,
     maxHeight: 430,
     onPoint(cell, source) {
-      frame.hover(cell && { layer: cell.col, head: cell.row });
+      tell(cell && { layer: cell.col, head: cell.row });
       if (cell && source === "keyboard") select({ layer: cell.col, head: cell.row });
     },
     onActivate(cell, event) {
@@ -89,7 +89,7 @@ function render(host) {
     cellWidth: () => (binned() ? [1, Math.min(CELL.whole, (TALLEST - AROUND) / edges()[0].length)] : size && isLong() ? [Math.round(size), Math.round(size)] : [6, widestCell(keys() - hidden())]),
     onPoint(cell) {
       point(cell);
-      frame.hover(cell && { ...selected, position: positions(0, cell.row)[0] });
+      tell(cell && { ...selected, position: positions(0, cell.row)[0] });
     },
     onActivate: (cell) => (binned() ? closer(cell) : cut(cell.row + hidden(), cell.col + hidden())),
     onZoom: zoomBy,
@@ -208,9 +208,13 @@ function render(host) {
     matrix.emphasise(axis === "columns" ? null : at, axis === "rows" ? null : at);
     row.highlight(position === null ? [] : [position]);
   }
+  /** Tell linked widgets what is pointed at: an encoder's layers and positions are not theirs. @param {Partial<import("./hover.js").Place> | null} place */
+  function tell(place) {
+    frame.hover(stack() === "encoder" ? null : place);
+  }
   /** @param {import("./hover.js").Place} place */
   function showHover({ layer, head, position }) {
-    const at = layer !== null && layer >= 0 && layer < (overview?.layers ?? 0) && (head ?? 0) < (overview?.heads ?? 0);
+    const at = stack() !== "encoder" && layer !== null && layer >= 0 && layer < (overview?.layers ?? 0) && (head ?? 0) < (overview?.heads ?? 0);
     heads.emphasise(at ? { layer, head } : { layer: null, head: null });
     hoverPosition(position !== null && position >= 0 && position < (model.get("_prompt")?.tokens.length ?? 0) ? position : null);
   }
