@@ -10,7 +10,8 @@ from tests.browser.lab.test_clicks import CLEAN, CORRUPTED
 
 WORKBENCH = f"workbench = iw.Workbench(session, {CLEAN!r}, {CORRUPTED!r})\nworkbench"
 LENS = "logit lens, layer by position"
-SCROLLS_SIDEWAYS = """() => [...document.querySelectorAll(".jp-OutputArea-output, .jp-WindowedPanel-outer, .widget-box")]
+SCROLLS_SIDEWAYS = """() =>
+  [...document.querySelectorAll(".jp-OutputArea-output, .jp-WindowedPanel-outer, .widget-box")]
   .filter((element) => element.scrollWidth > element.clientWidth + 1).map((element) => element.className)"""
 
 
