@@ -20,7 +20,7 @@ from tests.browser.harness.scenes import SCENES
 
 PICTURES = Path(__file__).parent / "browser" / "pictures"
 WIDTH = 860
-_COLOURS = 256
+_COLOURS, _EXACT = 256, 128
 
 _PIXELS = """async (png) => {
   const image = await createImageBitmap(await (await fetch("data:image/png;base64," + png)).blob());
@@ -59,9 +59,11 @@ def in_few_colours(page: Page, png: bytes) -> bytes:
     """The picture with the colours that it has most, others as the nearest of these: half as many bytes, or less."""
     width, height, encoded = page.evaluate(_PIXELS, base64.b64encode(png).decode())
     pixels = np.frombuffer(base64.b64decode(encoded), np.uint8).reshape(-1, 4)[:, :3].astype(np.int32)
-    steps = np.minimum((pixels + 4) // 8 * 8, 255)
-    found, which, counts = np.unique(steps, axis=0, return_inverse=True, return_counts=True)
-    kept = found[np.argsort(-counts)[:_COLOURS]]
+    found, which, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
+    order = np.argsort(-counts)
+    # Frequent ones exactly; of the rest, such as a legend's, one for each neighbourhood.
+    coarse, often = np.unique(found[order[_EXACT:]] // 16 * 16 + 8, axis=0, return_counts=True)
+    kept = np.concatenate([found[order[:_EXACT]], coarse[np.argsort(-often)[: _COLOURS - _EXACT]]])
     nearest = ((found[:, None] - kept) ** 2).sum(-1).argmin(1).astype(np.uint8)
     rows = nearest[which.reshape(-1)].reshape(height, width)
     lines = np.concatenate([np.zeros((height, 1), np.uint8), rows], 1)  # each begins with its filter: none
