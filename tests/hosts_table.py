@@ -6,12 +6,11 @@ import argparse
 import json
 from pathlib import Path
 
+from tests import readme
 from tests.browser.front_ends import ABILITIES, FRONT_ENDS
 
-_REPOSITORY = Path(__file__).parents[1]
-README = _REPOSITORY / "README.md"
-_OUTCOMES = _REPOSITORY / "test-report/hosts.json"
-BEGIN, END = "<!-- front ends: written by `python -m tests.hosts_table --write` -->", "<!-- end of front ends -->"
+_OUTCOMES = Path(__file__).parents[1] / "test-report/hosts.json"
+_PART = ("front ends", "python -m tests.hosts_table --write")
 WORKS, FAILS, NOT_TRIED = "yes", "**no**", "not tried"
 
 Outcomes = dict[str, dict[str, dict[str, str]]]
@@ -44,17 +43,13 @@ def _cell(tests: dict[str, str]) -> str:
 
 def written() -> list[list[str]]:
     """The rows of the table that stands in README."""
-    text = README.read_text(encoding="utf-8")
-    lines = text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip().splitlines()
+    lines = readme.written(*_PART).splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith("|---")]
 
 
 def _write(rows: list[list[str]]) -> None:
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|---" * len(rows[0]) + "|")
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text("\n".join([before + BEGIN, *lines, END + after]), encoding="utf-8")
+    readme.write(*_PART, "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]))
 
 
 def main() -> None:

@@ -1,7 +1,11 @@
-"""Runs the notebooks and keeps their static first frames, without widget state: `python -m tests.render_notebooks`."""
+"""Runs notebooks, all by default, and keeps their static first frames, without widget state.
+
+`python -m tests.render_notebooks [notebook ...]`
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nbformat
@@ -10,12 +14,17 @@ from nbclient import NotebookClient
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 
+# A display waits a few seconds for its still picture; here it is the picture that counts.
+_PATIENT = "from interpwidgets.widgets import base; base._FIRST_FRAME_SECONDS = 300.0"
+
+
 def render(path: Path) -> None:
     """Execute a notebook in place; outputs keep what GitHub and nbviewer can show."""
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
-    ).execute()
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=[f"--IPKernelApp.exec_lines={_PATIENT}"],
+    ).execute()  # fmt: skip
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
@@ -32,6 +41,6 @@ def _stays(output: dict) -> bool:
 
 
 if __name__ == "__main__":
-    for notebook_path in sorted(NOTEBOOKS.glob("*.ipynb")):
+    for notebook_path in [Path(name) for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb")):
         render(notebook_path)
         print(notebook_path.name, f"{notebook_path.stat().st_size / 1000:.0f} kB")

@@ -40,7 +40,7 @@ _KEPT_SHARE = 8  # patterns of all layers are kept while they take no more than 
 class AttentionPattern(LiveWidget):
     """Attention patterns of all layers and heads, the selected head large, the model's prediction beside it.
 
-    Click a head to select it, ablate it with the button or A; click a cell to cut that attention edge. Everything
+    Click a head to select it, ablate it with the button or Enter; click a cell to cut that attention edge. Everything
     downstream is run again; the "difference from baseline" view shows what changed. Of a model with an encoder, `stack`
     chooses between the decoder's attention to itself, the encoder's, and that from the decoder to the encoder, which is
     shown first.
@@ -55,7 +55,13 @@ class AttentionPattern(LiveWidget):
     title = "Attention pattern"
     operations = ("run", "select", "ablate", "cut")
     terms = ("head", "attention pattern", "ablation", "residual stream", "logit difference")
-    shortcuts = (("Enter on a head", "ablate it, or restore it"), ("Enter on a cell", "cut that edge, or restore it"))
+    shortcuts = (
+        ("click or arrow key on a head", "show it large"),
+        ("Enter on a head", "ablate it, or restore it"),
+        ("click or Enter on a cell", "cut that edge, or restore it; where a cell is several positions, zoom in"),
+        ("Ctrl or ⌘ with the wheel, + − 0", "zoom in, out, and to the whole of a long prompt"),
+        ("drag, or drag the small map's frame", "move to another part of a long prompt"),
+    )
     settings = ("hide_bos", "view", "how", "renormalize")
     from_page = ("_asked",)
     chooses: ClassVar[Mapping[str, tuple[str, ...]]] = {"select": ("layer", "head")}

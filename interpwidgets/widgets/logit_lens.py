@@ -59,9 +59,11 @@ class LogitLens(LiveWidget):
     from_page = ("_asked",)
     terms = ("residual stream", "logit lens", "activation patching")
     shortcuts = (
-        ("click or Enter on a cell", "its ten likeliest tokens"),
-        ("T", "transplant from this cell: then Enter on the one to write over"),
-        ("Enter on a token of the prompt", "replace it"),
+        ("click or arrow key on a cell", "its ten likeliest tokens"),
+        ("click one of these tokens", "follow it over the layers"),
+        ("T or Enter on a cell", "transplant from it: then click, or Enter on, the one to write over"),
+        ("click a token of the prompt", "replace it"),
+        ("click or Enter on a narrow column", "open its positions, with Shift beside those that are open; Esc folds"),
     )
     settings = ("metric", "tracked")
     priority = 1
@@ -445,25 +447,30 @@ class LogitLens(LiveWidget):
         return columns | metrics
 
     def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
-        """The grid, (layer, position), coloured by the metric, with the top tokens written in."""
-        reading = self._reading
+        """The grid with the experiments, (layer, position), coloured by the metric, with the top tokens written in."""
+        reading, under = self._newest()
         if reading is None or self.metric not in reading:
             return None
         tokens = reading["top_token"].values[..., 0]
         text = np.array([[elide(self.session.show_token(int(i)), 8) for i in row] for row in tokens])
         rows = ["emb", *(f"L{i}" for i in reading["layer"].values[1:])]
         return Heatmap(
-            reading[self.metric].values, rows, self._tokens.strings, title="top token after each layer",
+            reading[self.metric].values, rows, self._tokens.strings, title=f"top token after each layer{under}",
             row_title="layer", column_title="position", signed=False, upward=True, text=text,
             unit=f"{self.metric.replace('_', ' ')} {UNITS[self.metric]}".strip(),
         )  # fmt: skip
 
     def _tables(self) -> str:
-        assert self._reading is not None
-        last = self._reading.isel(layer=-1)
+        reading, under = self._newest()
+        assert reading is not None
+        last = reading.isel(layer=-1)
         words, shares = last["top_token"].values[-1], last["top_probability"].values[-1]
         rows = [[self.session.show_token(int(i)), f"{p:.1%}"] for i, p in zip(words, shares, strict=True)]
-        return static.table(["last layer, last position", "probability"], rows)
+        return static.table([f"last layer, last position{under}", "probability"], rows)
+
+    def _newest(self) -> tuple[xr.Dataset | None, str]:
+        """The reading with the experiments, or the baseline's where none acts, and what to say of it."""
+        return (self._reading, "") if self._now_reading is None else (self._now_reading, ", with experiments")
 
 
 def _is_long(reading: xr.Dataset) -> bool:

@@ -10,14 +10,14 @@ from ..presets import PRESETS
 from ..session import Session
 from .terms import TERMS
 
-_KEYS = (
+KEYS = (
     ("Tab", "from part to part"),
     ("arrows, Home, End, Page Up, Page Down", "from cell to cell"),
     ("Ctrl+Z, Ctrl+Y", "undo, redo an experiment"),
     ("Esc", "close what is open"),
-    ("?", "this sheet"),
+    ("?", "show or hide these keys"),
 )
-_CHIP_KEYS = (
+CHIP_KEYS = (
     ("Enter on an experiment", "switch it off or on"),
     ("F2", "name it"),
     ("Shift+arrow", "move it"),
@@ -54,7 +54,7 @@ class Looks(t.HasTraits):
         """What the key sheet, the teaching layer and the presets say."""
         continues = session.causal and session.tokenizer is not None and not session.engine.has_encoder
         return {
-            "keys": [list(pair) for pair in (*cls.shortcuts, *_KEYS, *_CHIP_KEYS)],
+            "keys": [list(pair) for pair in (*cls.shortcuts, *KEYS, *CHIP_KEYS)],
             "terms": [{"name": n, "text": TERMS[n].text, "drawing": list(TERMS[n].drawing)} for n in cls.terms],
             "presets": [
                 {"name": p.name, "clean": p.clean, "corrupted": p.corrupted, "notice": p.notice.get(cls.__name__, "")}

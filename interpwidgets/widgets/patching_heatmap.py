@@ -71,9 +71,10 @@ class PatchingHeatmap(LiveWidget):
     operations = ("run", "set", "patch", "drill")
     terms = ("activation patching", "denoising", "noising", "logit difference", "residual stream", "head")
     shortcuts = (
-        ("Enter on a cell", "run that patch"),
-        ("Shift+Enter", "patch it together with those chosen before"),
-        ("D", "descend to the heads of this layer"),
+        ("click or Enter on a cell", "run that patch"),
+        ("with Shift", "patch it together with those chosen before; Esc forgets them"),
+        ("D on an attention row", "descend to the heads of this layer, by position"),
+        ("click or Enter on a narrow column", "open its positions, with Shift beside those that are open; Esc folds"),
     )
     prompt_names = ("clean", "corrupted")
     settings = ("site", "metric", "direction", "normalize", "estimate", "view")

@@ -7,20 +7,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 # Progress bars of the peers would cost time and fill the screen. Read when tqdm is imported.
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
 
-import interpwidgets as iw
-
 from . import compare, drawing, frames, machine, memory, plot, preview, report, scaling, startup, wire
-from .workloads import DEMO, DemoPrompts, Pair, model_of, random_pair, workloads
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .workloads import workloads
 
 HERE = Path(__file__).parent
 PARTS = ("sweeps", "growth", "memory", "startup", "wire", "drawing", "preview")
@@ -70,13 +64,11 @@ def _rest(results: report.Results, parts: list[str] | tuple[str, ...], quick: bo
         results.startup = startup.startup(runs=1 if quick else 3, load=not quick)
     if not {"wire", "drawing", "preview"} & set(parts):
         return
-    say = None if quick else DemoPrompts()
-    pair_of: Callable[[int], Pair] = _tiny_pair if say is None else lambda n: say.long(n, min(n - 1, wire.DIFFERING))
-    with iw.Session(model_of(DEMO, quick), say and say.tokenizer) as session:
+    with wire.opened(quick) as (session, pair_of):
         if "wire" in parts:
             _say("wire")
             results.modules = wire.modules()
-            results.sent = wire.clicks(session, pair_of, (15, 24) if quick else wire.LENGTHS)
+            results.sent = wire.clicks(session, pair_of, wire.QUICK if quick else wire.LENGTHS)
         if "preview" in parts:
             _say("preview")
             results.previews = list(preview.previews(session, preview.pairs(quick), runs=1 if quick else 5))
@@ -85,10 +77,6 @@ def _rest(results: report.Results, parts: list[str] | tuple[str, ...], quick: bo
             lengths = (15,) if quick else drawing.LENGTHS
             results.frames = frames.frames(runs=5 if quick else 30)
             results.drawn = drawing.drawings(session, [pair_of(n).clean for n in lengths], runs=1 if quick else 3)
-
-
-def _tiny_pair(length: int) -> Pair:
-    return random_pair(97, length, length - 4)
 
 
 def _say(*what: str) -> None:

@@ -43,7 +43,7 @@ def page(results: Results, plot: str = "") -> str:
         ("Growth", _growth(results)),
         ("Memory", [memory.HEADER, *map(memory.line, results.peaks)] if results.peaks else []),
         ("From a fresh process", _table(("step", "seconds"), [(k, f"{v:.2f}") for k, v in results.startup.items()])),
-        ("On the wire", _wire(results)),
+        ("On the wire", wire_tables(results)),
         ("Drawing one layer's patterns", _drawing(results.drawn)),
         (
             "Drawing 30 x 9 thumbnails of 128 x 128",
@@ -125,7 +125,8 @@ def _growth(results: Results) -> list[str]:
     return [*_table(head, rows), *(["", f"Threads of torch, IOI sweep: {threads}."] if threads else [])]
 
 
-def _wire(results: Results) -> list[str]:
+def wire_tables(results: Results) -> list[str]:
+    """Bytes of modules and of clicks."""
     modules = [(w, f"{js:,}", f"{css:,}") for w, (js, css) in results.modules.items()]
     lengths = sorted({s.length for s in results.sent})
     found = {(s.widget, s.what, s.length): s for s in results.sent}

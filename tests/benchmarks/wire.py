@@ -17,10 +17,11 @@ from interpwidgets.widgets.bands import MOST
 from interpwidgets.widgets.base import LiveWidget
 from interpwidgets.widgets.esm import bundle, stylesheet
 
-from .workloads import Pair
+from .workloads import DEMO, DemoPrompts, Pair, model_of, random_pair
 
 ENTRIES = {"AttentionPattern": "attention_pattern", "LogitLens": "logit_lens", "PatchingHeatmap": "patching_heatmap"}
 LENGTHS = (15, 128, 512, 1024)
+QUICK = (15, 24)
 DIFFERING = 16
 """Tokens that follow the first one that differs, in the pairs."""
 
@@ -68,6 +69,18 @@ def modules() -> dict[str, tuple[int, int]]:
         widget: (len(bundle(f"{entry}.js").encode()), len(stylesheet(f"{entry}.css").encode()))
         for widget, entry in ENTRIES.items()
     }
+
+
+@contextmanager
+def opened(quick: bool) -> Iterator[tuple[iw.Session, Callable[[int], Pair]]]:
+    """A session on the demo model, or a tiny one, and pairs of any length for it."""
+    say = None if quick else DemoPrompts()
+
+    def pair_of(length: int) -> Pair:
+        return random_pair(97, length, length - 4) if say is None else say.long(length, min(length - 1, DIFFERING))
+
+    with iw.Session(model_of(DEMO, quick), say and say.tokenizer) as session:
+        yield session, pair_of
 
 
 def clicks(session: iw.Session, pair_of: Callable[[int], Pair], lengths: Sequence[int]) -> list[Sent]:

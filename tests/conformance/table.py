@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import textwrap
-from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
-BEGIN, END = "<!-- families: written by `python -m tests.conformance --write` -->", "<!-- end of families -->"
+from tests import readme
+
+_PART = ("families", "python -m tests.conformance --write")
 
 
 def support(outcomes: dict[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -65,14 +65,12 @@ def as_markdown(results: dict[str, dict[str, str]]) -> str:
 
 def write(results: dict[str, dict[str, str]]) -> None:
     """Put the table between README's marks."""
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{as_markdown(results)}\n{END}{rest.split(END)[1]}")
+    readme.write(*_PART, as_markdown(results))
 
 
 def written() -> str:
     """What README says now."""
-    return README.read_text().split(BEGIN)[1].split(END)[0].strip()
+    return readme.written(*_PART)
 
 
 def _cell(text: str) -> str:

@@ -54,6 +54,17 @@ def test_csv_has_baseline_and_now_side_by_side_under_an_experiment(session):
     assert float(row["now"]) == 0 < float(row["baseline"])
 
 
+def test_the_picture_of_a_lens_is_that_with_the_experiments(session):
+    lens = iw.LogitLens(session, PROMPT)
+    lens.wait(30)
+    assert "with experiments" not in lens.static_frame()
+    lens.transplant((0, 1), (1, 3))
+    now = iw.logit_lens(session, PROMPT, metric="probability", interventions=list(lens.experiments))
+    assert lens.figure().data[0].z == pytest.approx(now["probability"].values, abs=1e-5)
+    assert "with experiments" in lens.static_frame()
+    assert "with experiments" in lens.to_svg()
+
+
 def test_csv_of_a_lens_has_every_metric_of_every_cell_and_both_runs(session):
     widget = iw.LogitLens(session, PROMPT)
     widget.transplant((0, 2), (1, 5))

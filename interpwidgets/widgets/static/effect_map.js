@@ -29,7 +29,7 @@ export function effectCells(sweep, { colours, bound, share, chosen, columns, upw
   const label = ([first, end], col) => {
     const warn = range([first, end]).some((position) => clean[position] !== corrupted[position]);
     if (!narrow(col)) return { text: `${clean[first] ?? ""} ${first}`.trim(), warn };
-    return end <= (sweep.first ?? 0) ? { text: "same in both, 0", faint: true } : { ...bandLabel([first, end], clean[first] ?? ""), warn };
+    return end <= (sweep.first ?? 0) ? { text: `0–${end - 1} the same`, faint: true } : { ...bandLabel([first, end], clean[first] ?? ""), warn };
   };
   return {
     rows, cols: columns.length, describe, narrow,

@@ -219,7 +219,7 @@ export function createExperiments(wire, signal) {
         differs && experiments.some(({ on }) => on) ? h("button", { type: "button", class: "iw-button", "data-key": "pin", title: `What acts now becomes what every view compares with; now that is ${baselineWords(wire.model)}`,
           onclick: () => wire.request("pin") }, "Pin as baseline") : null,
         experiments.length ? null : h("span", { class: "iw-hint" }, "none: this is the model as it is"),
-        apart ? h("span", { class: "iw-hint" }, "detached: other widgets' experiments do not act here") : null);
+        apart ? h("span", { class: "iw-hint" }, `${experiments.length ? "" : "· "}detached: other widgets' experiments do not act here`) : null);
     });
     const opened = list.querySelector(".iw-menu__list");
     if (opened) attribute(opened, "data-side", opened.getBoundingClientRect().right > list.getBoundingClientRect().right ? "end" : null);

@@ -40,7 +40,7 @@ def test_the_tour_runs_and_its_widgets_answer(notebook):
 
 
 def photograph(notebook, **widgets):
-    """README's pictures, and those to look at after a change."""
+    """Pictures to look at after a change."""
     notebook.page.mouse.move(0, 0)
     notebook.page.evaluate("() => document.activeElement.blur()")
     for theme in ("light", "dark"):
