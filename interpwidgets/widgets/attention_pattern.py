@@ -509,7 +509,8 @@ class AttentionPattern(LiveWidget):
     def _dataset(self, before: np.ndarray, here: np.ndarray) -> xr.Dataset:
         queries, keys = self._axes(self.stack)
         return xr.Dataset(
-            {"pattern": (("query", "key"), here), "baseline": (("query", "key"), before)},
+            # Copies: views would hold the runs' whole patterns for as long as the result is known.
+            {"pattern": (("query", "key"), here.copy()), "baseline": (("query", "key"), before.copy())},
             coords={
                 "query": np.arange(len(queries)), "key": np.arange(len(keys)), "layer": self.layer, "head": self.head
             },
