@@ -1,4 +1,4 @@
-"""`--full` tries every combination of the slow matrices; without it, each value of each of their parameters at least once."""
+"""`--full` tries all combinations of the slow matrices; without it, each value of each parameter at least once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _sample(matrix: list[pytest.Function]) -> list[pytest.Function]:
-    """Few of a matrix's cases, in which each value of each parameter occurs: the one with most new values, and so on."""
+    """Few of a matrix's cases, in which each value of each parameter occurs: the one with most new values first."""
     cases = {item: _values(item) for item in matrix}
     missing = frozenset[tuple[str, str]]().union(*cases.values())
     kept = matrix[:1]
