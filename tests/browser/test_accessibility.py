@@ -50,6 +50,7 @@ def examined(page: Page, entry: str, *, dark: bool, width: int) -> list[str]:
     return found + violations(page)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("entry", STATES)

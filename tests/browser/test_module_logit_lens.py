@@ -325,6 +325,7 @@ def test_dark_theme_repaints_the_cells(page: Page) -> None:
     assert widget.pixel(GRID, at["x"] - 20, at["y"]) != light
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("width", [360, 900, 1800])
 @pytest.mark.parametrize(("length", "layers"), [(3, 30), (15, 30), (200, 80)])
 def test_nothing_sticks_out_at_any_width(page: Page, width: int, length: int, layers: int) -> None:
@@ -336,6 +337,7 @@ def test_nothing_sticks_out_at_any_width(page: Page, width: int, length: int, la
         assert caption.evaluate("(el) => el.scrollWidth <= el.clientWidth + 1"), caption.text_content()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("changed", [False, True], ids=["baseline", "experiment"])
 @pytest.mark.parametrize(
     ("width", "length", "layers"),

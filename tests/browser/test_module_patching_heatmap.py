@@ -451,6 +451,7 @@ def test_disposal_leaves_no_listener(page: Page, signal: bool) -> None:
 _SHOWN = {"_patched": patched([cell(24, 14)])}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize(
     ("name", "width", "state"),

@@ -271,6 +271,7 @@ def test_the_whole_of_a_long_prompt_is_seen_without_scrolling(page: Page, width:
     assert whole.evaluate(hidden) <= 1  # heights are rounded
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize(("width", "length"), [(420, 15), (900, 3), (900, 15), (1500, 60), (700, 512), (1500, 512)])
 def test_pictures_to_look_at(page: Page, dark: bool, width: int, length: int) -> None:
