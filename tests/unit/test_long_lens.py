@@ -191,7 +191,7 @@ def test_first_picture_and_clicks_stay_small(model):
 
 
 def test_a_lens_that_fills_sends_few_overviews_and_only_of_whole_columns(model, monkeypatch):
-    monkeypatch.setattr("interpwidgets.widgets.base._PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("interpwidgets.widgets.running._PROGRESS_SECONDS", 0.0)
     with iw.Session(model) as session:
         parts = []
         widget = iw.LogitLens(session, PROMPT)

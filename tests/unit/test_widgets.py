@@ -185,7 +185,7 @@ def test_an_experiment_that_changes_nothing_says_so(session, attention):
 
 
 def test_parts_of_the_lens_are_the_rows_of_its_grid_each_sent_once(session, monkeypatch):
-    monkeypatch.setattr("interpwidgets.widgets.base._PROGRESS_SECONDS", 0)
+    monkeypatch.setattr("interpwidgets.widgets.running._PROGRESS_SECONDS", 0)
     prompt = [int(i) for i in torch.randint(3, 97, (60,), generator=torch.Generator().manual_seed(0))]
     parts = []
     widget = iw.LogitLens(session, PROMPT)
