@@ -48,8 +48,8 @@ def of_widget(widget: type[LiveWidget]) -> str:
 def of_every_widget() -> str:
     """What all widgets have."""
     settings = [row for each in (LiveWidget, Looks) for row in traits(each)]
-    parts = [each for each in reversed(LiveWidget.__mro__) if each.__module__.startswith(iw.__name__)]
-    calls = dict(row for each in parts for row in methods(each))  # what one promises, the other does
+    inside = [each for each in reversed(LiveWidget.__mro__) if each.__module__.startswith(iw.__name__)]
+    calls = dict(row for each in inside for row in methods(each))  # what one promises, the other does
     return "\n\n".join(
         [
             _table(("key", "what it does"), [*KEYS, *CHIP_KEYS]),

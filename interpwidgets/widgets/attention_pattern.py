@@ -18,7 +18,7 @@ from ..presets import Preset
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
-from .bands import checked_window
+from .bands import Windowed
 from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
@@ -37,7 +37,7 @@ _MOST_IN_A_PAGE = 200_000  # weights of all heads that a saved page holds exactl
 _KEPT_SHARE = 8  # patterns of all layers are kept while they take no more than this part of the memory budget
 
 
-class AttentionPattern(LiveWidget):
+class AttentionPattern(Windowed, LiveWidget):
     """Attention patterns of all layers and heads, the selected head large, the model's prediction beside it.
 
     Click a head to select it, ablate it with the button or Enter; click a cell to cut that attention edge. Everything
@@ -95,9 +95,8 @@ class AttentionPattern(LiveWidget):
     """The selected head in the baseline."""
     _detail = t.Dict().tag(sync=True)
     """What experiments change in it."""
-    _asked = t.Dict().tag(sync=True)
-    """The window of which the page wants exact weights: {version, rows: [first, end], cols: [first, end]}."""
     _window = t.Dict().tag(sync=True)
+    """The exact weights of the window that was `_asked` for, by the picture's `version`."""
     _predictions = t.Dict().tag(sync=True)
 
     def __init__(
@@ -516,13 +515,6 @@ class AttentionPattern(LiveWidget):
             },
             attrs={"stack": self.stack, "tokens": list(queries.strings), "key_tokens": list(keys.strings)},
         )  # fmt: skip
-
-    @t.validate("_asked")
-    def _two_ranges(self, proposal: Any) -> Wire:
-        try:
-            return checked_window(proposal["value"], ("rows", "cols"))
-        except ValueError as error:
-            raise t.TraitError(str(error)) from None
 
     @t.observe("_asked")
     def _on_asked(self, change: Any) -> None:
