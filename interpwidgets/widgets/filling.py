@@ -14,7 +14,8 @@ from ..engine.plan import Plan
 from ..engine.sweep import Progress
 from ..methods.attribution import doubt, estimate_grid
 from ..methods.cells import RESIDUAL_SITES, Grid, grid
-from ..methods.patching import METRICS, Patches, Task, patch_rows, plan_patches, run_grid, unaffected, unpatched
+from ..methods.patching import Patches, patch_rows, plan_patches, run_grid, unaffected, unpatched
+from ..methods.task import METRICS, Task
 from ..session import Session
 from .bands import MOST
 from .patching_map import PatchingMap

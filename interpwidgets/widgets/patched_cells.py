@@ -8,8 +8,9 @@ from typing import Any
 from ..engine.edits import Read
 from ..engine.interventions import Patch
 from ..engine.sites import Site, resolve
-from ..methods.patching import Task, runs_of, unpatched
+from ..methods.patching import runs_of, unpatched
 from ..methods.predictions import compare_predictions
+from ..methods.task import Task
 from ..session import Run, Session
 from ..tokens import Tokens
 from .selection import Selection

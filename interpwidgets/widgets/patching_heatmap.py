@@ -16,7 +16,8 @@ from ..engine.prompts import Prompt
 from ..engine.sites import Site
 from ..methods.attribution import way_back
 from ..methods.cells import HEAD_SITES, RESIDUAL_SITES
-from ..methods.patching import METRICS, Task, patching_task, prompt_pair, sources
+from ..methods.patching import sources
+from ..methods.task import METRICS, Task, patching_task, prompt_pair
 from ..presets import PRESETS, Preset
 from ..session import Session
 from ..tokens import Tokens

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from ..methods.cells import RESIDUAL_SITES
-from ..methods.patching import METRICS, Task, unpatched
+from ..methods.patching import unpatched
+from ..methods.task import METRICS, Task
 from ..session import Session
 from . import static
 from .exporting import Column
