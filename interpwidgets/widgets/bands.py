@@ -1,4 +1,4 @@
-"""Bands: runs of positions of a long prompt that are one column until they are opened, and what such a column shows."""
+"""Long prompts: bands, runs of positions that are one column until they are opened, and windows of exact values."""
 
 from __future__ import annotations
 
