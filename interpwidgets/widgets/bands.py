@@ -1,10 +1,11 @@
-"""Bands: runs of positions of a long prompt that are one column until they are opened, and what such a column shows."""
+"""Long prompts: bands, runs of positions that are one column until they are opened, and windows of exact values."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 import numpy as np
+import traitlets as t
 
 from .wire import Wire, to_wire
 
@@ -52,11 +53,18 @@ def in_codes(values: np.ndarray, which: Kept, *, log: bool = False) -> Wire:
     return {"codes": to_wire(codes.astype(np.uint8)), "low": low, "high": high, "log": log, "kept": which}
 
 
-def checked_window(asked: dict[str, Any], names: tuple[str, ...]) -> Wire:
-    """A window as the page asks for it, [first, end] of each of `names`. Raises ValueError for what is none."""
-    for name in names:
-        window: Any = asked.get(name)
-        pair = isinstance(window, list | tuple) and len(window) == 2 and all(type(place) is int for place in window)
-        if not pair or not 0 <= window[0] < window[1]:
-            raise ValueError(f"{name}={window!r}: a window is [first, end], two whole numbers in rising order")
-    return asked
+class Windowed(t.HasTraits):
+    """A view that draws a long prompt coarsely, and sends the exact values of the window that its page asks for."""
+
+    _asked = t.Dict().tag(sync=True)
+    """The window in view, {rows: [first, end], cols: [first, end]}, and of which picture it is."""
+
+    @t.validate("_asked")
+    def _two_ranges(self, proposal: Any) -> Wire:
+        asked: Wire = proposal["value"]
+        for name in ("rows", "cols"):
+            window: Any = asked.get(name)
+            pair = isinstance(window, list | tuple) and len(window) == 2 and all(type(place) is int for place in window)
+            if not pair or not 0 <= window[0] < window[1]:
+                raise t.TraitError(f"{name}={window!r}: a window is [first, end], two whole numbers in rising order")
+        return asked

@@ -16,7 +16,7 @@ from ..presets import Preset
 from ..session import Session
 from ..tokens import Tokens, elide
 from . import static
-from .bands import MOST, band_edges, checked_window
+from .bands import MOST, Windowed, band_edges
 from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
@@ -40,7 +40,7 @@ class _Shown:
     touched: np.ndarray | None = None
 
 
-class LogitLens(LiveWidget):
+class LogitLens(Windowed, LiveWidget):
     """The logit lens of a prompt, layer by position, with the top token in each cell.
 
     Click a cell for its ten likeliest tokens; click one of them to track it over the layers; click a token of the
@@ -82,9 +82,8 @@ class LogitLens(LiveWidget):
     _part: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
     """Rows of the grid that have become known since the part before; None once the whole grid has come."""
     _now = t.Dict(None, allow_none=True).tag(sync=True)
-    _asked = t.Dict().tag(sync=True)
-    """Of a long prompt, the cells that the page wants exactly: {reading, rows: [first, end], cols: [first, end]}."""
     _window: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
+    """Of a long prompt, the exact cells of the window that was `_asked` for, by the `reading`, or is in view anyway."""
     _tracks = t.Dict(None, allow_none=True).tag(sync=True)
 
     def __init__(self, session: Session, prompt: Any, *, linked: bool = True, **settings: Any) -> None:
@@ -261,13 +260,6 @@ class LogitLens(LiveWidget):
         }
         whole = rows.stop - rows.start == shown.reading.sizes["layer"]
         return {"_window": window} | ({"_tracks": self._tracks_to_wire(reading, now, cols.start)} if whole else {})
-
-    @t.validate("_asked")
-    def _two_ranges(self, proposal: Any) -> Wire:
-        try:
-            return checked_window(proposal["value"], ("rows", "cols"))
-        except ValueError as error:
-            raise t.TraitError(str(error)) from None
 
     @t.observe("_asked")
     def _on_asked(self, change: Any) -> None:

@@ -6,18 +6,17 @@ import re
 from collections.abc import Iterator
 
 import pytest
-import torch
 from playwright.sync_api import Locator, Page, expect
 
 import interpwidgets as iw
 from tests.browser.harness.lens import lens
 from tests.browser.harness.live import Live
 from tests.browser.harness.mounting import mount
-from tests.models import tiny
+from tests.models import random_ids, tiny
 
 GRID = "logit lens, layer by position"
 LENGTH = 200
-PROMPT = [int(i) for i in torch.randint(3, 97, (LENGTH,), generator=torch.Generator().manual_seed(0))]
+PROMPT = random_ids(LENGTH)
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,16 @@ import re
 from collections.abc import Iterator
 
 import pytest
-import torch
 from playwright.sync_api import Locator, Page, expect
 
 import interpwidgets as iw
 from tests.browser.harness.live import Live
-from tests.models import tiny
+from tests.models import random_ids, tiny
 from tests.sent import array
 
 GRID = "resid_pre patching effect, layer by position"
 LENGTH = 150
-CLEAN = [int(i) for i in torch.randint(3, 97, (LENGTH,), generator=torch.Generator().manual_seed(0))]
+CLEAN = random_ids(LENGTH)
 
 
 @pytest.fixture(scope="module")

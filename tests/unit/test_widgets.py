@@ -9,17 +9,11 @@ import pytest
 import torch
 
 import interpwidgets as iw
-from tests.models import tiny
+from tests.models import random_ids, tiny
 from tests.sent import array, head, thumbnails
 
 PROMPT = [5, 17, 3, 44, 17, 60, 8, 91]
 CORRUPTED = [5, 17, 3, 21, 17, 60, 9, 91]
-
-
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
 
 
 @pytest.fixture
@@ -65,7 +59,7 @@ def test_overview_holds_every_heads_pattern_in_bytes(session, attention):
 
 
 def test_thumbnails_of_a_long_prompt_lose_no_spike(session):
-    prompt = [int(i) for i in torch.randint(3, 97, (60,), generator=torch.Generator().manual_seed(0))]
+    prompt = random_ids(60)
     widget = iw.AttentionPattern(session, prompt)
     widget.wait(30)
     edges = widget._baseline_overview["edges"]
@@ -185,8 +179,8 @@ def test_an_experiment_that_changes_nothing_says_so(session, attention):
 
 
 def test_parts_of_the_lens_are_the_rows_of_its_grid_each_sent_once(session, monkeypatch):
-    monkeypatch.setattr("interpwidgets.widgets.base._PROGRESS_SECONDS", 0)
-    prompt = [int(i) for i in torch.randint(3, 97, (60,), generator=torch.Generator().manual_seed(0))]
+    monkeypatch.setattr("interpwidgets.widgets.running._PROGRESS_SECONDS", 0)
+    prompt = random_ids(60)
     parts = []
     widget = iw.LogitLens(session, PROMPT)
     widget.wait(30)

@@ -9,14 +9,7 @@ import pytest
 from ipywidgets.widgets.widget import _instances
 
 import interpwidgets as iw
-from tests.models import tiny
 from tests.unit.test_widgets import CORRUPTED, PROMPT
-
-
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
 
 
 def opened(session, *arguments, **named):
