@@ -35,7 +35,7 @@ def thumbnails(widget: iw.AttentionPattern, kind: str = "now") -> np.ndarray:
 
 
 def under_experiments(lens: iw.LogitLens, name: str) -> np.ndarray:
-    """A lens' "top" tokens, probabilities "p" or metric under the experiments, (layer, position, ...), rows not sent too."""
+    """A lens' "top" tokens, probabilities "p" or metric under the experiments, (layer, position, ...), all rows."""
 
     def of(sent: dict[str, Any]) -> np.ndarray:
         return array(sent[name] if name in ("top", "p") else sent["metrics"][name])

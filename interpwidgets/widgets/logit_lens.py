@@ -223,8 +223,8 @@ class LogitLens(LiveWidget):
         reading, now = shown.reading, shown.now
         if not _is_long(reading):
             return {
-                "_grid": self._grid_to_wire(reading), "_now": self._now_to_wire(shown), "_tracks": self._tracks_to_wire(reading, now),
-                "_window": None,
+                "_grid": self._grid_to_wire(reading), "_now": self._now_to_wire(shown),
+                "_tracks": self._tracks_to_wire(reading, now), "_window": None,
             }  # fmt: skip
         place = {"id": self._result_id(), "reading": shown.number, "rows": _row_names(reading), "units": UNITS}
         changed = None
@@ -361,7 +361,7 @@ class LogitLens(LiveWidget):
         return rows
 
     def _now_to_wire(self, shown: _Shown) -> Wire | None:
-        """The grid with the experiments, from the first row on that is not the baseline's, and which cells they reach."""
+        """The grid with the experiments, from the first row on that differs from the baseline, and where they reach."""
         now = shown.now
         if now is None:
             return None
