@@ -32,3 +32,12 @@ def thumbnails(widget: iw.AttentionPattern, kind: str = "now") -> np.ndarray:
     if kind == "now" and widget._overview["now"] is not None:
         found[widget._overview["first"] :] = array(widget._overview["now"])
     return found
+
+
+def under_experiments(lens: iw.LogitLens, name: str) -> np.ndarray:
+    """A lens' "top" tokens, probabilities "p" or metric under the experiments, (layer, position, ...), all rows."""
+
+    def of(sent: dict[str, Any]) -> np.ndarray:
+        return array(sent[name] if name in ("top", "p") else sent["metrics"][name])
+
+    return np.concatenate([of(lens._grid)[: lens._now["row"]], of(lens._now)])

@@ -17,18 +17,20 @@ from ..experiments import Experiments
 from ..presets import Preset, preset_named
 from ..run import Run
 from ..session import Session
-from ..tokens import Tokens
+from ..tokens import Tokens, elide
 from .answering import Answering
 from .code import code_of_experiments, code_of_session
 from .labels import short_label
 from .observed import Observed
 from .recording import Recording
 from .selection import Selection
+from .still import way_back
+from .unicode import drawable
 from .view import View
 from .wire import header_to_wire
 
 _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its static picture
-_MOST_CODE = 20_000  # characters of code that a still picture carries
+_LONGEST_CAPTION = 300  # characters of a prompt under a picture
 
 
 class LiveWidget(Answering):
@@ -71,7 +73,7 @@ class LiveWidget(Answering):
         self._observer = weakly(self._on_experiments)
         own = {
             "_header": header_to_wire(session),
-            "_help": self._help_to_wire(session),
+            "_help": self._help_to_wire(session, teaching=False),
             "_still": f"iw-still-{uuid4().hex}",
         }
         super().__init__(_title=self.title, **own, **settings)
@@ -265,34 +267,40 @@ class LiveWidget(Answering):
     def _still_id(self) -> str:
         return self._still
 
+    def _pictured(self) -> Iterable[LiveWidget]:
+        return (self,)
+
     def static_frame(self) -> str:
         for ticket in list(self._tickets.values()):
             ticket.wait(_FIRST_FRAME_SECONDS)
         with self.session.publishing:
-            return self._frame_as_html()
+            draw = self._frame()
+        return draw()
 
-    def _frame_as_html(self) -> str:
+    def _frame(self) -> Callable[[], str]:
+        """What draws what is on the screen: that takes a while, in which a click must not find the lock held."""
         facts = " · ".join(
             [*(str(self._header[k]) for k in ("model", "dtype", "device")), self._header["check"]["summary"]]
         )
-        acting = ("experiments", tuple(self.experiments)), ("baseline", self.experiments.baseline)
-        said = ((name, ", ".join(short_label(i) for i in interventions)) for name, interventions in acting)
-        experiments = "".join(f"<div>{name}: {html.escape(text)}</div>" for name, text in said if text)
-        return (
+        said = "".join(f"<div>{html.escape(line)}</div>" for line in self._captions())
+        picture, code = self._static_picture(), self.code()
+        return lambda: (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
-            f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>"
-            f"{experiments}{self._static_picture()}{_static_code(self.code())}"
-            '<div style="color:#888">A still picture: run the cell to click in it.</div></div>'
+            f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>{said}{way_back(code)}{picture()}</div>"
         )
 
+    def _captions(self) -> list[str]:
+        prompts = {name: _in_one_line(tokens) for name, tokens in self._prompts_asked().items()}
+        acting = {"experiments": tuple(self.experiments), "baseline": self.experiments.baseline}
+        said = prompts | {name: ", ".join(short_label(i) for i in made) for name, made in acting.items()}
+        return [f"{name}: {text}" for name, text in said.items() if text]
 
-def _static_code(code: str) -> str:
-    """The way back to what is on the screen, for a cell that would make the widget as it was at first."""
-    if len(code) > _MOST_CODE:
-        return ""
-    style = "font:12px/1.5 monospace;white-space:pre-wrap;overflow-wrap:anywhere"
-    said = "Python that shows this picture live again"
-    return f'<details><summary>{said}</summary><pre style="{style}">{html.escape(code)}</pre></details>'
+
+def _in_one_line(tokens: Tokens) -> str:
+    """A prompt as a caption says it; of an encoder's model, what both sides read."""
+    text = " ".join(tokens.strings) if tokens.text is None else drawable(tokens.text).replace("\n", "↵")
+    own = elide(text, _LONGEST_CAPTION)
+    return own if tokens.source is None else f"{_in_one_line(tokens.source)} → {own}"
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:

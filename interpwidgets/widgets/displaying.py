@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import ipywidgets
 from IPython.display import display
 from ipywidgets.widgets.widget import _instances
 
+from .exporting import Exporting
+from .still import Still
 from .unicode import encodable
 
 
 class Displayed(ipywidgets.DOMWidget):
     """A widget with a still picture that its page hides while the widget is alive."""
+
+    _picture: Still | None = None
 
     def static_frame(self) -> str:
         """What is on the screen as plain HTML, for places where no kernel runs."""
@@ -23,6 +28,10 @@ class Displayed(ipywidgets.DOMWidget):
 
     def _still_id(self) -> str:
         """The id of the element that holds the still picture, which the page hides."""
+        raise NotImplementedError
+
+    def _pictured(self) -> Iterable[Exporting]:
+        """The widgets that the picture is of."""
         raise NotImplementedError
 
     def _be_held(self, held: bool) -> None:
@@ -57,8 +66,23 @@ class Displayed(ipywidgets.DOMWidget):
         data, metadata = bundle
         # An output of its own: of one with a widget, JupyterLab shows nothing else once the kernel has ended.
         display(encodable(data), metadata=metadata, raw=True)
-        still = f'<div id="{self._still_id()}">{self.static_frame()}</div>'
-        display(encodable({"text/html": still, "text/plain": ""}), raw=True)
+        if self._picture is None:
+            self._picture = Still(self._still_id(), weakref.WeakMethod(self._frame_of_a_page))
+            self._follow()
+        self._picture.display(self.static_frame())
+
+    def _follow(self) -> None:
+        """Let the picture, once there is one, change with what it is of."""
+        if self._picture is not None:
+            for widget in self._pictured():
+                widget.observe(self._picture.changed, names=widget.keys)
+
+    def _frame_of_a_page(self) -> str | None:
+        """The picture for the notebook; None while no page shows what it is of, or another one is about to come."""
+        shown = tuple(self._pictured())
+        if self.comm is None or not self._view_count or any(widget._running() for widget in shown):
+            return None
+        return self.static_frame()
 
 
 def _outputs_are_apart() -> bool:

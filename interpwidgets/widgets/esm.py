@@ -12,6 +12,9 @@ _STATIC = files("interpwidgets.widgets") / "static"
 _IMPORT = re.compile(r'^import\s+\{[^}]*\}\s+from\s+"\./([\w.-]+)";\n', re.M)
 _EXPORT = re.compile(r"^export (?!default)", re.M)
 _JSDOC = re.compile(r"/\*\*.*?\*/ ?", re.S)
+_COMMENT = re.compile(r"/\*.*?\*/", re.S)
+_BREAKS = re.compile(r"\s+")
+_SPACES = re.compile(r" ?([{};]) ?|(?<=[,:]) (?=[^{};]*[;}])")
 _BLANK = re.compile(r"^\s*//.*\n|^\s*\n|^[ \t]+", re.M)
 
 # Every instance of a widget sends its module again, and a page reload sends all of them at once.
@@ -53,8 +56,12 @@ def joined(entry: str) -> str:
 
 @cache
 def stylesheet(own: str) -> str:
-    """A widget's own style sheet after the shared ones; the theme first, because the others read its variables."""
-    return "\n".join(_read(name) for name in ("theme.css", "frame.css", "looks.css", own))
+    """A widget's own style sheet after the shared ones; the theme first, because the others read its variables.
+
+    Without comments, and without the white space that means nothing.
+    """
+    text = "".join(_read(name) for name in ("theme.css", "frame.css", "looks.css", own))
+    return _SPACES.sub(r"\1", _BREAKS.sub(" ", _COMMENT.sub("", text)))
 
 
 def _collect(name: str, order: list[str]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -67,6 +68,10 @@ class Exporting(anywidget.AnyWidget):
         """What the matrix does not say, as HTML."""
         return ""
 
+    def _captions(self) -> list[str]:
+        """The prompts, and what acts on them, in words; one a line."""
+        return []
+
     def _numbers(self) -> dict[str, Column]:
         """What is on the screen in long form: columns of one length."""
         raise NotImplementedError
@@ -79,6 +84,10 @@ class Exporting(anywidget.AnyWidget):
         """Requests to which a page without a kernel has the answer, as long as it shows what is shown now."""
         if self._heatmap() is not None and len(text := self._as_csv()) < _LONGEST_TABLE:
             yield {"op": "to_csv"}, {"_saved": {"id": 0, **self._file("csv", text)}}
+
+    def _only_in_a_page(self) -> dict[str, Any]:
+        """Traits of a page without a kernel that otherwise travel once they are asked for."""
+        return {}
 
     def _ready(self) -> None:
         """Wait for what is shown, and for what it was drawn from."""
@@ -142,19 +151,20 @@ class Exporting(anywidget.AnyWidget):
         shown = self._heatmap(whole=whole)
         if shown is None:
             raise RuntimeError("there is nothing to draw yet: the model is still running")
-        return shown
+        return replace(shown, captions=self._captions())
 
-    def _static_picture(self) -> str:
-        """HTML for places without a kernel; at most 100 KB."""
+    def _static_picture(self) -> Callable[[], str]:
+        """What draws HTML of what is shown now, for places without a kernel; at most 100 KB."""
         shown = self._heatmap()
         if shown is None:
-            return "<div>The model is still running.</div>"
-        return image(drawing(shown, thin=True), f"{shown.title}, {shown.unit}") + self._tables()
+            return lambda: "<div>The model is still running.</div>"
+        tables = self._tables()
+        return lambda: image(drawing(shown, thin=True), f"{shown.title}, {shown.unit}") + tables
 
     def _as_html(self) -> str:
         if not self._running():
             self._record()
-        results = self._recording.results()
+        results = [replace(r, traits=r.traits | self._only_in_a_page()) for r in self._recording.results()]
         if not results:
             raise RuntimeError("there is nothing to save yet: the model is still running")
         made = {repr(e.intervention): e.intervention for result in results for e in result.experiments}

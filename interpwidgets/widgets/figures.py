@@ -8,6 +8,7 @@ from ..tokens import elide
 from .heatmap import Heatmap
 from .static import shade
 
+_LONGEST_LINE = 110  # characters above the matrix
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"})
 
 
@@ -33,8 +34,17 @@ def heatmap(shown: Heatmap) -> go.Figure:
     names = [[_plain(label) for label in labels] for labels in (shown.rows, shown.columns)]
     across = {"title": {"text": shown.column_title}, "tickvals": list(range(len(shown.columns))), "ticktext": names[1]}
     down = {"title": {"text": shown.row_title}, "tickvals": list(range(len(shown.rows))), "ticktext": names[0]}
+    said = [_plain(line, _LONGEST_LINE) for line in shown.captions]
     figure.update_layout(
-        title={"text": _plain(shown.title, 120)},
+        title={
+            "text": _plain(shown.title, _LONGEST_LINE),
+            "subtitle": {"text": "<br>".join(said)},
+            "yref": "container",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 18},
+        },
+        margin={"t": 62 + 17 * len(said)},
         template="plotly_white",
         xaxis=across | {"showgrid": False, "zeroline": False, "tickangle": -45},
         yaxis=down | {"showgrid": False, "zeroline": False, "autorange": True if shown.upward else "reversed"},

@@ -25,6 +25,8 @@ class Heatmap:
     """Whether row 0 is drawn lowest."""
     text: np.ndarray | None = None
     """What is written into the cells, (row, column)."""
+    captions: Sequence[str] = ()
+    """Lines below the title: of which prompts it is, and what acted."""
 
     @property
     def bound(self) -> float:

@@ -221,10 +221,9 @@ class LogitLens(Windowed, LiveWidget):
         self._shown = shown
         reading, now = shown.reading, shown.now
         if not _is_long(reading):
-            touched = None if now is None else self._grid_to_wire(now) | {"touched": to_wire(shown.touched)}
             return {
-                "_grid": self._grid_to_wire(reading), "_now": touched, "_tracks": self._tracks_to_wire(reading, now),
-                "_window": None,
+                "_grid": self._grid_to_wire(reading), "_now": self._now_to_wire(shown),
+                "_tracks": self._tracks_to_wire(reading, now), "_window": None,
             }  # fmt: skip
         place = {"id": self._result_id(), "reading": shown.number, "rows": _row_names(reading), "units": UNITS}
         changed = None
@@ -353,13 +352,24 @@ class LogitLens(Windowed, LiveWidget):
 
         return rows
 
+    def _now_to_wire(self, shown: _Shown) -> Wire | None:
+        """The grid with the experiments, from the first row on that differs from the baseline, and where they reach."""
+        now = shown.now
+        if now is None:
+            return None
+        row = _first_difference(shown.reading, now)
+        place = {"row": row, "rows": _row_names(now), "touched": to_wire(shown.touched)}
+        return self._grid_to_wire(now.isel(layer=slice(row, None))) | place
+
     def _grid_to_wire(self, reading: xr.Dataset) -> Wire:
         target = reading["target"].values
-        used = np.unique(np.concatenate([reading["top_token"].values.ravel(), target]))
+        top = reading["top_token"].values
+        used = np.unique(np.concatenate([top.ravel(), target]))
         return {
             "id": self._result_id(),
             "rows": _row_names(reading),
-            "top": to_wire(reading["top_token"].values),
+            # Most vocabularies fit into two bytes.
+            "top": to_wire(top.astype(np.uint16) if top.max() < 2**16 else top),
             "p": to_wire(reading["top_probability"].values),
             "metrics": {name: to_wire(reading[name].values) for name in UNITS if name in reading},
             "units": UNITS,
@@ -463,6 +473,15 @@ class LogitLens(Windowed, LiveWidget):
     def _newest(self) -> tuple[xr.Dataset | None, str]:
         """The reading with the experiments, or the baseline's where none acts, and what to say of it."""
         return (self._reading, "") if self._now_reading is None else (self._now_reading, ", with experiments")
+
+
+def _first_difference(baseline: xr.Dataset, now: xr.Dataset) -> int:
+    """The first row in which anything is another; the last one if nothing is."""
+    same = np.ones(now.sizes["layer"], bool)
+    for name in ("top_token", "top_probability", *(name for name in UNITS if name in now)):
+        one, other = (reading[name].transpose("layer", ...).values for reading in (baseline, now))
+        same &= ((one == other) | ((one != one) & (other != other))).reshape(len(same), -1).all(1)
+    return min(int(np.argmin(same)) if not same.all() else len(same), len(same) - 1)
 
 
 def _is_long(reading: xr.Dataset) -> bool:

@@ -49,15 +49,27 @@ class Looks(t.HasTraits):
 
     _help = t.Dict().tag(sync=True)
 
+    session: Session
+
     @classmethod
-    def _help_to_wire(cls, session: Session) -> dict[str, Any]:
-        """What the key sheet, the teaching layer and the presets say."""
+    def _help_to_wire(cls, session: Session, *, teaching: bool) -> dict[str, Any]:
+        """What the key sheet, the presets and, if it is shown, the teaching layer say."""
         continues = session.causal and session.tokenizer is not None and not session.engine.has_encoder
+        terms = cls.terms if teaching else ()
         return {
             "keys": [list(pair) for pair in (*cls.shortcuts, *KEYS, *CHIP_KEYS)],
-            "terms": [{"name": n, "text": TERMS[n].text, "drawing": list(TERMS[n].drawing)} for n in cls.terms],
+            "terms": [{"name": n, "text": TERMS[n].text, "drawing": list(TERMS[n].drawing)} for n in terms],
             "presets": [
                 {"name": p.name, "clean": p.clean, "corrupted": p.corrupted, "notice": p.notice.get(cls.__name__, "")}
                 for p in (PRESETS if continues else ())
             ],
         }
+
+    @t.observe("teaching")
+    def _explain(self, change: Any) -> None:
+        # Every saved widget would carry the explanations that few readers ask for.
+        if change["new"]:
+            self._help = self._help_to_wire(self.session, teaching=True)
+
+    def _only_in_a_page(self) -> dict[str, Any]:
+        return {"_help": self._help_to_wire(self.session, teaching=True)}

@@ -19,7 +19,7 @@ _MOST_CELLS, _MOST_WORDS = 900, 560  # keep a picture in a notebook under 100 KB
 _SANS = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"
 _MONO = "DejaVu Sans Mono, Menlo, Consolas, Liberation Mono, monospace"
 _LETTER, _SANS_LETTER = 6.7, 6.9  # pixels of a letter, at most, at 11 pixels
-_LONGEST = 16
+_LONGEST, _LEAST_LINE = 16, 80  # characters of a label at most, and of a line below the title that there is room for
 _DARK, _GREY = "#1a1f26", "#566070"
 
 
@@ -35,21 +35,25 @@ def drawing(shown: Heatmap, *, thin: bool = False) -> str:
     longest = max((len(label) for label in columns), default=1) * _LETTER
     slanted = longest > wide - 4
     left = 14 + max((len(label) for label in rows), default=1) * _LETTER
-    top = 44 + (0.77 * longest + 6 if slanted else 14)
+    said = 17 * len(shown.captions)
+    top = 44 + said + (0.77 * longest + 6 if slanted else 14)
     floor = top + down * tall
     title = f"{shown.title}{note}"
     width = max(
         left + across * wide + (0.66 * longest if slanted else 8) + 8,
         20 + len(title) * 7.9,
         left + 180 + len(shown.unit) * _SANS_LETTER,
+        *(16 + min(len(line), _LEAST_LINE) * _SANS_LETTER for line in shown.captions),
     )
+    fits = int((width - 16) / _SANS_LETTER)
     height = floor + 44
     order = list(range(down - 1, -1, -1) if shown.upward else range(down))
     axes = f"{shown.row_title} {'↑' if shown.upward else '↓'}   {shown.column_title} →"
     parts = [
         f'<rect width="{_n(width)}" height="{_n(height)}" fill="#fff"/>',
         f'<text x="8" y="18" font-size="13" font-weight="600">{html.escape(title)}</text>',
-        f'<text x="8" y="36" fill="{_GREY}">{html.escape(axes)}</text>',
+        *(_text(8, 36 + 17 * i, elide(line, fits), "start") for i, line in enumerate(shown.captions)),
+        f'<text x="8" y="{36 + said}" fill="{_GREY}">{html.escape(axes)}</text>',
         *_cells(shown, order, left, top, wide, tall),
         f'<g font-family="{_MONO}">{"".join(_labels(rows, columns, order, left, top, wide, tall, slanted))}</g>',
         _legend(shown, left, floor + 14),

@@ -120,6 +120,9 @@ class Workbench(Displayed, ipywidgets.Box):
             self.session, clean=clean.given, corrupted=corrupted, answer=answer, foil=foil, _embedded=True
         )
 
+    def _pictured(self) -> list[LiveWidget]:
+        return self._widgets()
+
     def _widgets(self) -> list[LiveWidget]:
         return [self.attention, self.lens, *([] if self.heatmap is None else [self.heatmap])]
 
@@ -132,6 +135,7 @@ class Workbench(Displayed, ipywidgets.Box):
             widget.layout.min_width = "0"
             widget.layout.max_width = "100%"
         self.children = [*self._widgets(), *([self._waiting] if self.heatmap is None else [])]
+        self._follow()
 
     def _still_id(self) -> str:
         return self.attention._still_id()

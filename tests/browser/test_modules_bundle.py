@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 
 import interpwidgets.widgets
 from interpwidgets.widgets.esm import bundle, joined, minified, stylesheet
@@ -47,3 +48,20 @@ def test_every_style_rule_is_ours_and_colours_are_named_once(entry: str) -> None
             assert all(".iw-" in one for one in re.split(r",(?![^(]*\))", selectors)), selectors
     others = "".join(file.read_text(encoding="utf-8") for file in STATIC.glob("*.css") if file.name != "theme.css")
     assert not re.search(r"#[0-9a-f]{3,8}\b|\brgba?\(|\bhsla?\(", re.sub(r"/\*.*?\*/", "", others, flags=re.S))
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_style_sheets_that_are_sent_say_what_the_files_say(page: Page, entry: str) -> None:
+    own = entry.replace(".js", ".css")
+    names = ("theme.css", "frame.css", "looks.css", own)
+    files = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names)
+    read = """(texts) => texts.map((text) => {
+      const sheet = new CSSStyleSheet();
+      sheet.replaceSync(text);
+      // What a variable holds is kept as it was written.
+      return [...sheet.cssRules].map((rule) => rule.cssText.replace(/, +/g, ","));
+    })"""
+    sent, written = page.evaluate(read, [stylesheet(own), files])
+    assert len(sent) > 100
+    assert sent == written
+    assert len(stylesheet(own)) < 0.95 * len(files)

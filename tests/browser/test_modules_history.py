@@ -77,6 +77,24 @@ def test_each_run_keeps_the_picture_that_it_had(page: Page) -> None:
     assert pictures.nth(0).get_attribute("src") != first
 
 
+def test_a_run_without_a_picture_says_in_its_place_what_was_done(page: Page) -> None:
+    """A page that was loaded anew has pictures of what it shows itself only."""
+    many = [f"z L{layer}H3 → 0" for layer in range(30)]
+    opened(page, _past=[visit(4, *many), visit(3, "z L23H3 → 0"), visit(2), {**FIRST, "current": True}])
+    items = page.get_by_role("list", name="Runs, newest first").get_by_role("listitem")
+    for nth, done in enumerate((many[0], "z L23H3 → 0", "no experiments")):
+        place = items.nth(nth).locator(".iw-past__picture")
+        expect(place).to_contain_text(done)
+        assert items.nth(nth).inner_text().count(done) == 1
+        box, words = place.bounding_box(), place.locator(".iw-past__done").bounding_box()
+        assert box
+        assert words
+        assert (box["width"], box["height"]) == (96, 64)
+        assert box["y"] <= words["y"]
+        assert words["y"] + words["height"] <= box["y"] + box["height"]
+    expect(items.nth(3).locator("img")).to_have_count(1)
+
+
 def test_the_keyboard_walks_the_runs_and_escape_closes(page: Page) -> None:
     mounted = opened(page, _past=[visit(3, current=True), SECOND, FIRST])
     entries = page.get_by_role("list", name="Runs, newest first").get_by_role("button")
@@ -110,7 +128,8 @@ def test_every_widget_shows_its_own_picture(page: Page) -> None:
     for entry, state, (width, dark) in kinds:
         page.set_viewport_size({"width": width, "height": 900})
         past = [
-            visit(2, "z L23H3 → 0", "mlp_out L1 × 0.5", current=True, about="resid_pre, logit_diff, denoise"), visit(1)
+            visit(4, *(f"z L{layer}H3 → 0" for layer in range(30))), visit(3, "z L21H1 → 0"),
+            visit(2, "z L23H3 → 0", "mlp_out L1 × 0.5", current=True, about="resid_pre, logit_diff, denoise"), visit(1),
         ]  # fmt: skip
         mounted = mount(page, entry, state | {"_run": 2, "_past": past})
         mounted.theme(dark)

@@ -35,7 +35,7 @@ PRESETS = [
 def help_of() -> dict[str, dict[str, Any]]:
     """What real widgets explain, by module."""
     with iw.Session(tiny("llama")) as session:
-        return {entry: getattr(iw, name)._help_to_wire(session) for entry, name in WIDGETS.items()}
+        return {entry: getattr(iw, name)._help_to_wire(session, teaching=True) for entry, name in WIDGETS.items()}
 
 
 def show(page: Page, entry: str, help_of: dict[str, Any], **changes: Any) -> Mounted:

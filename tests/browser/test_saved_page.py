@@ -222,7 +222,7 @@ def test_pictures_and_numbers_are_saved_from_the_page_too(offline: Page, session
     for item, start in {"Picture (PNG)": b"\x89PNG", "Numbers (CSV)": b"site,direction,layer"}.items():
         page.get_by_role("button", name="Save", exact=True).click()
         with page.expect_download() as download:
-            page.get_by_role("menuitem", name=item, exact=True).click()
+            page.get_by_role("dialog", name="Save as").get_by_role("button", name=item, exact=True).click()
         assert Path(download.value.path()).read_bytes().startswith(start)
     assert Path(download.value.path()).read_text(encoding="utf-8") == widget.to_csv()
     expect(notice(page)).to_be_empty()

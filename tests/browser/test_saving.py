@@ -1,4 +1,4 @@
-"""The Save menu: pictures of what is seen, numbers and pages from Python, by pointer and by keyboard."""
+"""The Save menu: pictures of what is seen, at a width and scale, numbers and pages from Python."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.harness import lens, patching, states
 from tests.browser.harness.mounting import SCREENSHOTS, Mounted, mount
+from tests.browser.test_accessibility import violations
 
 SVG = "{http://www.w3.org/2000/svg}"
 WIDGETS: dict[str, Any] = {
@@ -22,12 +23,23 @@ WIDGETS: dict[str, Any] = {
 }
 
 
-def save(mounted: Mounted, item: str, folder: Path) -> Path:
+def menu(page: Page) -> Locator:
+    """The Save menu, opened."""
+    page.get_by_role("button", name="Save", exact=True).click()
+    return page.get_by_role("dialog", name="Save as")
+
+
+def save(mounted: Mounted, item: str, folder: Path, *, width: str = "", scale: str = "") -> Path:
     """What the browser downloads."""
     mounted.settle()
-    mounted.page.get_by_role("button", name="Save", exact=True).click()
+    opened = menu(mounted.page)
+    if width:
+        opened.get_by_label("Width", exact=True).select_option(width)
+    if scale:
+        opened.get_by_role("button", name=scale, exact=True).click()
     with mounted.page.expect_download() as download:
-        mounted.page.get_by_role("menuitem", name=item, exact=True).click()
+        opened.get_by_role("button", name=item, exact=True).click()
+    expect(opened).to_be_hidden()
     file = folder / download.value.suggested_filename
     download.value.save_as(file)
     return file
@@ -93,14 +105,57 @@ def test_picture_looks_like_the_widget(page: Page, tmp_path: Path, entry: str, d
     (SCREENSHOTS / f"picture-{name}.svg").write_bytes(file.read_bytes())
 
 
-@pytest.mark.parametrize(("item", "scale"), [("Picture (PNG)", 1), ("Picture (PNG, 2×)", 2), ("Picture (PNG, 4×)", 4)])
-def test_png_is_as_wide_as_the_widget_times_its_scale(page: Page, tmp_path: Path, item: str, scale: int) -> None:
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_png_is_as_wide_as_the_widget_times_its_scale(page: Page, tmp_path: Path, scale: int) -> None:
     mounted = mount(page, "attention_pattern.js", states.attention(layers=6))
     box = page.get_by_role("figure").bounding_box()
-    data = save(mounted, item, tmp_path).read_bytes()
-    width, _ = struct.unpack(">II", data[16:24])
+    file = save(mounted, "Picture (PNG)", tmp_path, scale=f"{scale}×")
     assert box
-    assert width == scale * -(-box["width"] // 1)
+    assert png_size(file)[0] == scale * -(-box["width"] // 1)
+
+
+def png_size(file: Path) -> tuple[int, int]:
+    width, height = struct.unpack(">II", file.read_bytes()[16:24])
+    return width, height
+
+
+@pytest.mark.parametrize(("width", "pixels"), [("column", 3.3 * 96), ("page", 6.9 * 96)])
+def test_a_picture_of_a_papers_width_has_all_that_is_seen(
+    page: Page, tmp_path: Path, width: str, pixels: float
+) -> None:
+    mounted = mount(page, "patching_heatmap.js", patching.patching(12, 8))
+    seen = save(mounted, "Picture (SVG)", tmp_path)
+    own = ET.parse(seen).getroot()
+    written = texts(seen)
+    file = save(mounted, "Picture (SVG)", tmp_path, width=width)
+    root = ET.parse(file).getroot()
+    assert float(root.get("width") or 0) == pytest.approx(pixels, abs=0.01)
+    ratios = [float(r.get("height") or 0) / float(r.get("width") or 1) for r in (own, root)]
+    assert ratios[1] == pytest.approx(ratios[0], rel=1e-3)
+    assert root.get("viewBox") == own.get("viewBox")
+    assert texts(file) == written
+    wide, tall = png_size(save(mounted, "Picture (PNG)", tmp_path, scale="4×"))
+    assert (wide, tall) == (round(4 * pixels), pytest.approx(4 * pixels * ratios[0], abs=1))
+
+
+def test_a_picture_is_as_many_pixels_wide_as_asked_and_another_number_is_refused(page: Page, tmp_path: Path) -> None:
+    mounted = mount(page, "attention_pattern.js", states.attention(layers=4))
+    opened = menu(page)
+    number = opened.get_by_role("spinbutton", name="Width in pixels")
+    expect(number).to_be_hidden()
+    opened.get_by_label("Width", exact=True).select_option("pixels")
+    box = page.get_by_role("figure").bounding_box()
+    assert box
+    expect(number).to_have_value(str(int(-(-box["width"] // 1))))
+    number.fill("1234")
+    page.keyboard.press("Escape")
+    assert png_size(save(mounted, "Picture (PNG)", tmp_path, scale="1×"))[0] == 1234
+    expect(menu(page).get_by_role("button", name="1×")).to_have_attribute("aria-pressed", "true")
+    for wrong in ("", "0", "12.5", "99999999"):
+        number.fill(wrong)
+        opened.get_by_role("button", name="Picture (SVG)").click()
+        expect(page.get_by_role("alert")).to_contain_text("a whole number of pixels from 50 to 20000 is needed")
+        page.get_by_role("button", name="Save", exact=True).click()
 
 
 def test_markup_stays_text_in_a_picture(page: Page, tmp_path: Path) -> None:
@@ -115,30 +170,55 @@ def test_markup_stays_text_in_a_picture(page: Page, tmp_path: Path) -> None:
     assert any(evil in text for text in texts(file))
 
 
-def test_menu_is_worked_by_keyboard_and_closes_on_escape(page: Page) -> None:
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [420, 900, 1500])
+def test_menu_is_seen_whole_and_axe_finds_nothing_in_it(page: Page, width: int, dark: bool) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    mounted = mount(page, "attention_pattern.js", states.attention(layers=4))
+    mounted.theme(dark)
+    opened = menu(page)
+    opened.get_by_label("Width", exact=True).select_option("pixels")
+    box = opened.bounding_box()
+    assert box
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    assert violations(page) == []
+    mounted.screenshot(f"save-menu-{width}-{'dark' if dark else 'light'}")
+
+
+def test_menu_is_worked_by_keyboard_and_closes_on_escape(page: Page, tmp_path: Path) -> None:
     mount(page, "attention_pattern.js", states.attention(layers=4))
     button = page.get_by_role("button", name="Save", exact=True)
     button.focus()
     page.keyboard.press("Enter")
-    menu = page.get_by_role("menu", name="Save as")
-    expect(menu).to_be_visible()
+    opened = page.get_by_role("dialog", name="Save as")
+    expect(opened).to_be_visible()
     expect(button).to_have_attribute("aria-expanded", "true")
-    page.keyboard.press("ArrowDown")
-    expect(menu.get_by_role("menuitem").first).to_be_focused()
-    page.keyboard.press("ArrowUp")
-    expect(menu.get_by_role("menuitem").last).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(opened.get_by_label("Width", exact=True)).to_be_focused()
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    expect(opened.get_by_role("button", name="Picture (PNG)")).to_be_focused()
+    with page.expect_download():
+        page.keyboard.press("Enter")
+    expect(opened).to_be_hidden()
+    expect(button).to_be_focused()
+    button.click()
+    page.keyboard.press("Tab")
     page.keyboard.press("Escape")
-    expect(menu).to_have_count(0)
+    expect(opened).to_be_hidden()
     expect(button).to_be_focused()
     button.click()
     page.mouse.click(2, 2)
-    expect(menu).to_have_count(0)
+    expect(opened).to_be_hidden()
+    button.click()
+    page.get_by_role("button", name="Code").focus()
+    expect(opened).to_be_hidden()
 
 
 def test_numbers_and_page_are_asked_of_python_and_saved_when_they_come(page: Page, tmp_path: Path) -> None:
     mounted = mount(page, "attention_pattern.js", states.attention(layers=4))
-    page.get_by_role("button", name="Save", exact=True).click()
-    page.get_by_role("menuitem", name="Numbers (CSV)").click()
+    menu(page).get_by_role("button", name="Numbers (CSV)").click()
     (request,) = mounted.requests()
     assert {k: v for k, v in request.items() if k != "id"} == {"op": "to_csv"}
     file = {"name": "attention-pattern.csv", "mime": "text/csv", "text": "query,key\n0,0\n"}
@@ -154,6 +234,5 @@ def test_a_picture_that_the_browser_cannot_make_is_said(page: Page) -> None:
     mount(page, "attention_pattern.js", states.attention(layers=4))
     # As it does beyond its largest canvas.
     page.evaluate("() => { HTMLCanvasElement.prototype.toBlob = (done) => done(null); }")
-    page.get_by_role("button", name="Save", exact=True).click()
-    page.get_by_role("menuitem", name="Picture (PNG, 4×)").click()
+    menu(page).get_by_role("button", name="Picture (PNG)").click()
     expect(page.get_by_role("alert")).to_contain_text("This was not saved: the browser made no image of")

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 const from = (name) => import(new URL(`../../interpwidgets/widgets/static/${name}`, import.meta.url).href);
-const { isTouched, readLens, rowName, topToken, topTokens, withRows } = await from("lens_reading.js");
+const { isTouched, readLens, rowName, topToken, topTokens, withRows, withRowsBefore } = await from("lens_reading.js");
 const { changeLegend, largestKnown, metricChange, metricScale, rankScale, writeMetric } = await from("lens_metrics.js");
 const { changePicture, valuePicture } = await from("lens_picture.js");
 const { lineLook } = await from("linechart.js");
@@ -123,4 +123,21 @@ test("tracked tokens differ in more than colour", () => {
 
 test("a displayed token becomes what one would type for it", () => {
   assert.deepEqual(["␣John", "a␣b", "…", "↵", "⟨E2 82⟩", "◌́", "y".repeat(32) + "…" + "y".repeat(31)].map(typedForm), [" John", "a b", "…", "", "", "", ""]);
+});
+
+test("rows that an experiment leaves alone are the baseline's, and those of another prompt are not put together", () => {
+  const upper = {
+    id: 2, row: 1, rows: ["emb", "0"], top: array(Uint16Array, "uint16", [1, 2, 2], [9, 40000, 8, 7]), p: array(Float32Array, "float32", [1, 2, 2], [0.75, 0.125, 0.5, 0.25]),
+    target: array(Int32Array, "int32", [2], [7, 8]), metrics: { entropy: array(Float32Array, "float32", [1, 2], [6, 5]) }, units: { entropy: "nats" },
+    texts: { 7: "␣cat", 8: "␣dog", 9: "␣cow", 40000: "␣far" }, touched: array(Uint8Array, "uint8", [2, 2], [0, 0, 1, 1]),
+  };
+  const now = withRowsBefore(upper, before);
+  assert.deepEqual([...now.top], [7, 8, 8, 9, 9, 40000, 8, 7]);
+  assert.deepEqual([...now.p], [0.5, 0.25, 0.5, 0.25, 0.75, 0.125, 0.5, 0.25]);
+  assert.deepEqual([...now.metrics.entropy], [4, 3, 6, 5]);
+  assert.deepEqual([0, 1].map((row) => isTouched(now, { row, col: 0 })), [false, true]);
+  assert.deepEqual([...before.top], [7, 8, 8, 9, 7, 8, 9, 7]);
+  assert.equal(withRowsBefore(upper, { ...before, rows: ["emb", "0", "1"] }), null);
+  assert.equal(withRowsBefore(upper, null), null);
+  assert.deepEqual(withRowsBefore({ ...upper, row: 0 }, null).rows, ["emb", "0"]);
 });

@@ -10,7 +10,7 @@ import torch
 
 import interpwidgets as iw
 from tests.models import random_ids, tiny
-from tests.sent import array, head, thumbnails
+from tests.sent import array, head, thumbnails, under_experiments
 
 PROMPT = [5, 17, 3, 44, 17, 60, 8, 91]
 CORRUPTED = [5, 17, 3, 21, 17, 60, 9, 91]
@@ -217,7 +217,8 @@ def test_transplant_touches_its_causal_cone_and_nothing_else(session, lens):
     cone[4:, 5:] = 1
     assert np.array_equal(touched, cone)
     now = iw.logit_lens(session, PROMPT, interventions=[move])
-    assert np.array_equal(array(lens._now["top"]), now["top_token"])
+    assert np.array_equal(under_experiments(lens, "top"), now["top_token"])
+    assert np.allclose(under_experiments(lens, "p"), now["top_probability"], atol=1e-6)
 
 
 def test_transplants_from_and_to_the_ends_of_the_stack(session, lens):
@@ -237,8 +238,22 @@ def test_every_metric_under_an_experiment(session, lens):
     lens.transplant((1, 1), (2, 5))
     lens.wait(30)
     now = iw.logit_lens(session, PROMPT, ["kl", "entropy"], interventions=list(session.interventions))
-    assert np.allclose(array(lens._now["metrics"]["kl"]), now["kl"], atol=1e-6)
-    assert np.allclose(array(lens._now["metrics"]["entropy"]), now["entropy"], atol=1e-6)
+    for metric in ("kl", "entropy"):
+        assert np.allclose(under_experiments(lens, metric), now[metric], atol=1e-6)
+
+
+def test_of_a_lens_under_an_experiment_only_rows_travel_that_it_changes(session, lens):
+    lens.transplant((1, 1), (2, 5))  # writes over the row of layer 2, below which are those of the embedding, 0 and 1
+    lens.wait(30)
+    assert array(lens._now["target"])[-1] == array(lens._grid["target"])[-1]  # or the last position had other ranks
+    assert lens._now["row"] == 3
+    assert array(lens._now["top"]).shape[:2] == (2, len(PROMPT))
+    assert array(lens._now["touched"]).shape == (5, len(PROMPT))
+    lens.metric = "kl"  # of every row to the last one, which the experiment changes
+    lens.wait(30)
+    now = iw.logit_lens(session, PROMPT, "kl", interventions=list(session.interventions))
+    assert np.allclose(under_experiments(lens, "kl"), now["kl"], atol=1e-6)
+    assert lens._now["row"] == 0
 
 
 def test_replacing_a_token_runs_the_new_prompt(session, lens):

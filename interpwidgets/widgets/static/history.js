@@ -52,9 +52,10 @@ export function createHistory(wire, picture) {
       h("button", { type: "button", class: "iw-past__entry", "data-key": `run ${number}`, "aria-current": current ? "true" : null,
         "aria-label": `run ${number}, ${clock}: ${prompt}, ${about ? `${about}, ` : ""}${done}${current ? ", shown now" : ""}`,
         title: `${prompt}\n${about ? `${about}\n` : ""}${done}\n${clock}`, onclick: () => wire.request("back_to", { number }) },
-      address ? h("img", { class: "iw-past__picture", src: address, width: WIDTH, height: HEIGHT, alt: "" }) : h("span", { class: "iw-past__picture" }, `run ${number}`),
+      // A page that was loaded anew has no picture of the runs before: what was done stands in its place.
+      address ? h("img", { class: "iw-past__picture", src: address, width: WIDTH, height: HEIGHT, alt: "" }) : h("span", { class: "iw-past__picture iw-past__stand" }, h("span", { class: "iw-past__done" }, done)),
       h("span", { class: "iw-past__words" },
-        h("span", { class: "iw-past__prompt" }, prompt), h("span", { class: "iw-past__done" }, done),
+        h("span", { class: "iw-past__prompt" }, prompt), address ? h("span", { class: "iw-past__done" }, done) : null,
         h("span", { class: "iw-past__time" }, [clock, about].filter(Boolean).join(" · ")))));
   }
   function update() {

@@ -21,7 +21,7 @@ export function readLens(result) {
   if (!top || !p || !target) return null;
   const metrics = Object.entries(result.metrics ?? {}).map(([name, array]) => [name, decode(array)?.data]);
   return {
-    id: result.id, rows: result.rows, cols: top.shape[1], k: top.shape[2], top: /** @type {Int32Array} */ (top.data), p: /** @type {Float32Array} */ (p.data),
+    id: result.id, rows: result.rows, cols: top.shape[1], k: top.shape[2], top: Int32Array.from(top.data), p: /** @type {Float32Array} */ (p.data),
     metrics: Object.fromEntries(metrics.filter(([, data]) => data)), units: result.units ?? {}, target: /** @type {Int32Array} */ (target.data),
     texts: result.texts ?? {}, touched: /** @type {Uint8Array | null} */ (touched?.data ?? null),
   };
@@ -48,6 +48,29 @@ export function withRows(reading, result) {
   whole.p.set(part.p, from * part.k);
   for (const [name, values] of Object.entries(part.metrics)) whole.metrics[name]?.set(values, from);
   return { ...whole, texts: { ...whole.texts, ...part.texts } };
+}
+
+/**
+ * The reading under experiments whole: its rows before `result.row` are the baseline's, and did not come.
+ * @param {any} result the trait as it came
+ * @param {Reading | null} baseline
+ * @returns {Reading | null} null while there is no baseline of its size
+ */
+export function withRowsBefore(result, baseline) {
+  const part = readLens(result);
+  if (!part || part.folded || !result.row) return part;
+  if (baseline?.cols !== part.cols || baseline.rows.length !== part.rows.length) return null;
+  /** @template {Float32Array | Int32Array} T @param {T} all @param {T} rest @param {number} each @returns {T} */
+  const joined = (all, rest, each) => {
+    const whole = /** @type {T} */ (all.slice());
+    whole.set(rest, result.row * part.cols * each);
+    return whole;
+  };
+  const metrics = Object.entries(part.metrics).filter(([name]) => baseline.metrics[name]);
+  return {
+    ...part, top: joined(baseline.top, part.top, part.k), p: joined(baseline.p, part.p, part.k), texts: { ...baseline.texts, ...part.texts },
+    metrics: Object.fromEntries(metrics.map(([name, values]) => [name, joined(baseline.metrics[name], values, 1)])),
+  };
 }
 
 /** @param {string[]} rows @param {number} row @returns {string} `emb` or `L12` */

@@ -11,7 +11,7 @@ import { percent } from "./predictions.js";
 import { bandValue, isKept, takeCells } from "./lens_bands.js";
 import { LENS_METRICS, metricSays, writeAbout, writeMetric } from "./lens_metrics.js";
 import { createCellPanel } from "./lens_panel.js";
-import { isTouched, readLens, rowName, topToken, topTokens, withRows, wordOf } from "./lens_reading.js";
+import { isTouched, readLens, rowName, topToken, topTokens, withRows, withRowsBefore, wordOf } from "./lens_reading.js";
 import { changePicture, isReached, valuePicture } from "./lens_picture.js";
 import { createTracks } from "./lens_tracks.js";
 import { createReplace } from "./replace.js";
@@ -40,6 +40,8 @@ function render(host) {
   let now = null;
   /** @type {Reading | null} `now` as it came: it may be of another prompt than the grid for a moment */
   let latest = null;
+  /** @type {any} the newest `_now`: what of it came */
+  let changed = null;
   /** @type {import("./lens_tracks.js").Tracks | null} */
   let tracks = null;
   /** @type {Cell | null} */
@@ -433,8 +435,12 @@ function render(host) {
     // What an experiment leaves alone does not come again, nor do its cells.
     const same = next?.folded && held?.filling === undefined && held?.folded?.number === next.folded.number;
     baseline = next && held && same ? { ...next, top: held.top, p: held.p, metrics: held.metrics, target: held.target, texts: held.texts } : next;
-    takeWindow();
+    takeNow();
   };
+  function takeNow() {
+    latest = withRowsBefore(changed, baseline);
+    takeWindow();
+  }
   /** Exact cells of a long prompt, of both runs. */
   function takeWindow() {
     const result = model.get("_window");
@@ -455,11 +461,10 @@ function render(host) {
     if (model.get("_part")?.id !== undefined) return;
     takeGrid(model.get("_grid"));
   });
-  const takeNow = (/** @type {any} */ result) => {
-    latest = readLens(result);
-    takeWindow();
-  };
-  wire.results("_now", takeNow);
+  wire.results("_now", (result) => {
+    changed = result;
+    takeNow();
+  });
   wire.results("_tracks", (/** @type {any} */ result) => {
     const [probability, rank] = [decode(result.probability), decode(result.rank)];
     tracks = probability && rank && { ...result, probability, rank, nowProbability: decode(result.now_probability), nowRank: decode(result.now_rank) };
@@ -467,7 +472,9 @@ function render(host) {
   });
   // An empty trait carries no id: the experiments are off, or nothing is tracked any more.
   wire.on("_now", () => {
-    if (model.get("_now")?.id === undefined) takeNow(null);
+    if (model.get("_now")?.id !== undefined) return;
+    changed = null;
+    takeNow();
   });
   wire.on("_tracks", () => {
     if (model.get("_tracks")?.id !== undefined) return;

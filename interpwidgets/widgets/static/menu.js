@@ -2,7 +2,7 @@
 import { h } from "./dom.js";
 
 /**
- * @typedef {{key: string, label: string, list: string, text: string, kind: string, open: boolean, title?: string, side?: "start" | "end",
+ * @typedef {{key: string, label: string, list: string, text: string, kind: string, open: boolean, title?: string,
  *   show: (open: boolean) => void, choose: (act: () => void) => void}} MenuSpec `label` names the button and `list` the actions; whoever draws the menu keeps
  *   whether it is `open`, and closes it before it runs the action that `choose` is given
  */
@@ -11,7 +11,7 @@ import { h } from "./dom.js";
  * @param {MenuSpec} spec
  * @param {[text: string, act: () => void][]} actions
  */
-export function menu({ key, label, list, text, kind, open, title, side, show, choose }, actions) {
+export function menu({ key, label, list, text, kind, open, title, show, choose }, actions) {
   const items = open ? actions.map(([words, act]) =>
     h("button", { type: "button", class: "iw-menu__item", role: "menuitem", "data-key": `${key} ${words}`, onclick: () => choose(act) }, words)) : [];
   const step = (/** @type {KeyboardEvent} */ event) => {
@@ -32,7 +32,7 @@ export function menu({ key, label, list, text, kind, open, title, side, show, ch
           items[0]?.focus();
         }
       } }, text),
-    items.length ? h("div", { class: "iw-menu__list", role: "menu", "aria-label": list, "data-side": side, onkeydown: step }, ...items) : null);
+    items.length ? h("div", { class: "iw-menu__list", role: "menu", "aria-label": list, onkeydown: step }, ...items) : null);
 }
 
 /**

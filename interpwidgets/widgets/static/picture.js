@@ -14,17 +14,19 @@ const INHERITED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke
 
 /**
  * @param {HTMLElement} root
+ * @param {number} [wide] pixels, if it is to be of another width than it is seen at: all of it is larger or smaller then
  * @returns {Picture}
  */
-export function pictureOf(root) {
+export function pictureOf(root, wide) {
   const edge = root.getBoundingClientRect();
   const foot = root.querySelector(".iw-status")?.getBoundingClientRect();
-  const [width, height] = [Math.ceil(edge.width), Math.ceil((foot?.top ?? edge.bottom) - edge.top)];
+  const seen = [Math.ceil(edge.width), Math.ceil((foot?.top ?? edge.bottom) - edge.top)];
+  const [width, height] = wide ? [wide, (seen[1] * wide) / seen[0]] : seen;
   let count = 0;
   /** @type {Sheet} */
   const sheet = { name: (kind) => `iw-${kind}-${++count}`, left: edge.left, top: edge.top };
-  const picture = vector("svg", { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}` }, vector("title", {}, root.getAttribute("aria-label") ?? ""));
-  picture.append(vector("rect", { width, height, fill: getComputedStyle(root).backgroundColor }));
+  const picture = vector("svg", { xmlns: SVG, width: short(width), height: short(height), viewBox: `0 0 ${seen[0]} ${seen[1]}` }, vector("title", {}, root.getAttribute("aria-label") ?? ""));
+  picture.append(vector("rect", { width: seen[0], height: seen[1], fill: getComputedStyle(root).backgroundColor }));
   for (const child of root.childNodes) place(child, picture, sheet);
   return { text: new XMLSerializer().serializeToString(picture), width, height };
 }
@@ -41,7 +43,7 @@ export async function pngOf({ text, width, height }, scale) {
     image.src = url;
     await image.decode();
     const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [width * scale, height * scale];
+    [canvas.width, canvas.height] = [Math.round(width * scale), Math.round(height * scale)];
     canvas.getContext("2d")?.drawImage(image, 0, 0, canvas.width, canvas.height);
     return await new Promise((done, fail) => canvas.toBlob((blob) => (blob ? done(blob) : fail(new Error(`the browser made no image of ${canvas.width} by ${canvas.height} pixels`))), "image/png"));
   } finally {

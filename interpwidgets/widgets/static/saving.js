@@ -1,10 +1,15 @@
 // The Save button: what is seen as a picture, the numbers as a table, the widget as a page of its own.
-import { h, fill, keepFocus } from "./dom.js";
-import { closeFromOutside, menu } from "./menu.js";
+import { h, fill, attribute, choice, dropdown } from "./dom.js";
 import { pictureOf, pngOf } from "./picture.js";
 
 /** Milliseconds after which a file that was handed to the browser is let go. */
 const KEPT = 20000;
+/** Pixels of CSS to an inch, and the widths of a paper's column and text in them. */
+const INCH = 96;
+/** @type {Record<string, number>} */
+const WIDTHS = { column: 3.3 * INCH, page: 6.9 * INCH };
+/** @type {[string, string][]} */
+const WIDTH_NAMES = [["column", "one column, 3.3 in"], ["page", "text width, 6.9 in"], ["pixels", "in pixels"]];
 
 /**
  * @param {import("./wire.js").Wire} wire
@@ -12,10 +17,9 @@ const KEPT = 20000;
  * @param {() => HTMLElement} root what a picture is of
  */
 export function createSaving(wire, signal, root) {
-  const holder = h("span");
   const said = h("span", { class: "iw-hidden", role: "status" });
   const failed = h("span");
-  let open = false;
+  let [width, scale] = ["seen", "2"];
   /** @type {number | null} the request that a file answers; null while it is made, for a page without a kernel answers at once */
   let asked = 0;
 
@@ -27,8 +31,11 @@ export function createSaving(wire, signal, root) {
     fill(said, `${name} is saved`);
   }
   const named = (/** @type {string} */ kind) => `${(wire.model.get("_title") || "widget").toLowerCase().replaceAll(" ", "-")}.${kind}`;
-  const svg = () => pictureOf(root());
-  const png = async (/** @type {number} */ scale) => download(named("png"), await pngOf(svg(), scale));
+  function picture() {
+    const wide = width === "pixels" ? Number(pixels.value) : WIDTHS[width];
+    if (width === "pixels" && !pixels.checkValidity()) throw new Error(`width=${pixels.value}: a whole number of pixels from ${pixels.min} to ${pixels.max} is needed`);
+    return pictureOf(root(), wide);
+  }
   const ask = (/** @type {string} */ op) => {
     asked = null;
     asked = wire.request(op);
@@ -44,35 +51,55 @@ export function createSaving(wire, signal, root) {
   }
   /** @type {[string, () => void | Promise<void>][]} */
   const actions = [
-    ["Picture (PNG)", () => png(1)],
-    ["Picture (PNG, 2×)", () => png(2)],
-    ["Picture (PNG, 4×)", () => png(4)],
-    ["Picture (SVG)", () => download(named("svg"), new Blob([svg().text], { type: "image/svg+xml" }))],
+    ["Picture (PNG)", async () => download(named("png"), await pngOf(picture(), Number(scale)))],
+    ["Picture (SVG)", () => download(named("svg"), new Blob([picture().text], { type: "image/svg+xml" }))],
     ["Numbers (CSV)", () => ask("to_csv")],
     ["Page without a kernel (HTML)", () => ask("to_html")],
   ];
-  function draw() {
-    keepFocus(holder, () => fill(holder, menu({
-      key: "save", label: "Save", list: "Save as", text: "Save", kind: "iw-button", side: "end", open, title: "Save what is seen: a picture, its numbers, a page",
-      show(next) {
-        open = next;
-        draw();
-      },
-      choose(act) {
-        open = false;
-        draw();
-        attempt(act);
-      },
-    }, actions)));
+
+  const widths = dropdown({ label: "Width", options: [["seen", "as seen"], ...WIDTH_NAMES], onChoose(value) {
+    width = value;
+    draw();
+  } });
+  const pixels = h("input", { type: "number", class: "iw-select iw-save__pixels", "aria-label": "Width in pixels", min: 50, max: 20000, step: 1, required: true });
+  const scales = choice({ label: "Scale", options: ["1", "2", "4"].map((value) => ({ value, text: `${value}×`, title: `PNG: ${value} pixel${value === "1" ? "" : "s"} of the image to one of the picture` })), onChoose(value) {
+    scale = value;
+    draw();
+  } });
+  const panel = h("div", { class: "iw-pop iw-looks__list", role: "dialog", "aria-label": "Save as", hidden: true },
+    widths.el, pixels, h("div", { class: "iw-field" }, h("span", { class: "iw-field__label" }, "Scale of PNG"), scales.el),
+    h("div", { class: "iw-save__files" }, ...actions.map(([text, act]) => h("button", { type: "button", class: "iw-menu__item", onclick() {
+      show(false);
+      button.focus();
+      attempt(act);
+    } }, text))));
+  const button = h("button", { type: "button", class: "iw-button", "aria-haspopup": "dialog", "aria-expanded": "false", title: "Save what is seen: a picture, its numbers, a page", onclick: () => show(panel.hidden) }, "Save");
+  const holder = h("span", { class: "iw-looks" }, button, panel);
+
+  /** @param {boolean} open */
+  function show(open) {
+    panel.hidden = !open;
+    attribute(button, "aria-expanded", open ? "true" : "false");
+    if (open) draw();
   }
-  closeFromOutside(holder, signal, () => {
-    open = false;
-  });
+  function draw() {
+    const seen = Math.ceil(root().getBoundingClientRect().width);
+    if (!pixels.value) pixels.value = String(seen);
+    widths.update(width, [["seen", `as seen, ${seen} px`], ...WIDTH_NAMES]);
+    pixels.hidden = width !== "pixels";
+    scales.update(scale);
+  }
+  holder.onkeydown = (event) => {
+    if (event.key !== "Escape" || panel.hidden) return;
+    show(false);
+    button.focus();
+  };
+  document.addEventListener("pointerdown", (event) => event.composedPath().includes(holder) || show(false), { signal });
+  holder.addEventListener("focusout", ({ relatedTarget: to }) => to && !holder.contains(/** @type {Node} */ (to)) && show(false));
   wire.on("_saved", () => {
     const { id, name, mime, text } = wire.model.get("_saved") ?? {};
     // Another view of this widget may have asked.
     if (id !== undefined && (id === asked || asked === null)) download(name, new Blob([text], { type: mime }));
   });
-  draw();
   return { el: h("span", {}, holder, said, failed) };
 }

@@ -6,9 +6,9 @@
  *   on(event: string, handler: () => void): void, off(event: string, handler: () => void): void}} Model
  * @typedef {{id: number, state: "idle" | "queued" | "running" | "error" | "cancelled" | "closed", done: number, total: number,
  *   message: string, detail?: string, ms: number, error: null | {title: string, text: string, hint: string}}} Status
- * @typedef {{view?: DataView | ArrayBuffer | ArrayBufferView | string, dtype: "uint8" | "float32" | "int32", shape: number[], triangle?: boolean}} WireArray
+ * @typedef {{view?: DataView | ArrayBuffer | ArrayBufferView | string, dtype: "uint8" | "uint16" | "float32" | "int32", shape: number[], triangle?: boolean}} WireArray
  *   `triangle`: of the last two axes only what is not above the diagonal was sent
- * @typedef {{data: Uint8Array | Float32Array | Int32Array, shape: number[]}} Decoded
+ * @typedef {{data: Uint8Array | Uint16Array | Float32Array | Int32Array, shape: number[]}} Decoded
  * @typedef {ReturnType<typeof connect>} Wire
  */
 
@@ -29,10 +29,11 @@ export function decode(array) {
   const count = array.triangle && side ? (whole / side ** 2) * ((side * (side + 1)) / 2) : whole;
   const finish = (/** @type {Decoded["data"]} */ data) => ({ data: array.triangle ? filledUp(data, whole, side) : data, shape });
   if (array.dtype === "uint8") return finish(bytes.subarray(0, count));
-  if (bytes.byteLength < 4 * count) throw new RangeError(`array of shape ${shape} needs ${4 * count} bytes, got ${bytes.byteLength}`);
-  const Kind = array.dtype === "float32" ? Float32Array : Int32Array;
-  // A typed array of 4-byte numbers must start at a multiple of 4; a slice of a message need not.
-  const aligned = bytes.byteOffset % 4 ? bytes.slice() : bytes;
+  const Kind = { float32: Float32Array, int32: Int32Array, uint16: Uint16Array }[array.dtype];
+  const needed = count * Kind.BYTES_PER_ELEMENT;
+  if (bytes.byteLength < needed) throw new RangeError(`array of shape ${shape} needs ${needed} bytes, got ${bytes.byteLength}`);
+  // A typed array must start at a multiple of its numbers' size; a slice of a message need not.
+  const aligned = bytes.byteOffset % Kind.BYTES_PER_ELEMENT ? bytes.slice() : bytes;
   return finish(new Kind(/** @type {ArrayBuffer} */ (aligned.buffer), aligned.byteOffset, count));
 }
 

@@ -22,7 +22,7 @@ def test_every_kind_of_file_is_saved(notebook, tmp_path):
     for item, start in ITEMS.items():
         widget.button("Save").click()
         with notebook.page.expect_download() as download:
-            widget.root.get_by_role("menuitem", name=item, exact=True).click()
+            widget.root.get_by_role("dialog", name="Save as").get_by_role("button", name=item).click()
         saved[item] = tmp_path / download.value.suggested_filename
         download.value.save_as(saved[item])
         assert saved[item].read_bytes().startswith(start), item
