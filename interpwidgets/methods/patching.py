@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from ..run import NOTHING_MASKED
 from ..session import Session
 from ..tokens import Tokens, align, first_difference
 from .cells import Cell, Grid, grid, strings_of
+from .predictions import compare_logits
 
 METRICS = {
     "logit_diff": "logits",
@@ -64,6 +65,8 @@ class Task:
     answer_position: int
     interventions: tuple[Intervention, ...] = ()
     hint: str = ""  # on a token that is probably not the one that was meant
+    predictions: tuple[dict[str, Any], ...] = field(default=(), compare=False, repr=False)
+    """The likeliest tokens of both runs, as `compare_predictions` gives them."""
 
     @property
     def first_difference(self) -> int:
@@ -136,6 +139,7 @@ def patching_task(
         answer_position=at,
         interventions=interventions,
         hint=_missing_space(session, {"answer": answer, "foil": foil}, logits),
+        predictions=tuple(compare_logits(session, {"clean": logits[0], "corrupted": logits[1]})[0]),
     )
 
 

@@ -419,6 +419,7 @@ class PatchingHeatmap(LiveWidget):
             "corrupted": task.corrupted_value,
             "units": METRICS[task.metric],
             "gap_is_zero": task.gap_is_zero,
+            "rows": list(task.predictions),
         }
 
     def _arguments(self) -> list[str]:

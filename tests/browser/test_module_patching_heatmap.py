@@ -109,6 +109,12 @@ def test_click_patches_the_cell_under_the_pointer_and_shift_click_joins(page: Pa
     assert len(second["cells"]) == 2
 
 
+def test_before_any_patch_the_predictions_of_both_runs_are_shown(page: Page) -> None:
+    show(page)
+    row = page.get_by_role("table", name="Predictions").get_by_role("row", name="␣John")
+    expect(row.get_by_role("cell")).to_have_text(["84.0%", "0.7%", ""])
+
+
 def test_patched_predictions_stand_beside_clean_and_corrupted(page: Page) -> None:
     mounted = show(page)
     press(mounted, RESIDUAL, "Enter")

@@ -127,6 +127,7 @@ def test_the_menu_by_keyboard(page: Page) -> None:
     expect(page.get_by_role("menuitem", name="Move later")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.get_by_role("menu")).to_have_count(0)
+    expect(more).to_be_focused()  # and not the last chip's
     more.click()
     page.locator(".iw-header__title").click()
     expect(page.get_by_role("menu")).to_have_count(0)

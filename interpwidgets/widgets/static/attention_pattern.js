@@ -4,7 +4,7 @@ import { baselineWords, nowWords } from "./baseline.js";
 import { colourAt, legend, rootTicks } from "./color.js";
 import { createFrame } from "./frame.js";
 import { createHeadGrid } from "./heads.js";
-import { createMatrix, divergingColour, widestCell } from "./matrix.js";
+import { createMatrix, divergingColour, NUMBERED, widestCell } from "./matrix.js";
 import { createMinimap } from "./minimap.js";
 import { answerCaption, predictionOf, predictionTable } from "./predictions.js";
 import { promptPair } from "./prompt.js";
@@ -70,7 +70,7 @@ function render(host) {
   const heads = createHeadGrid({
     signal,
     palette: frame.palette,
-    maxHeight: 430,
+    maxHeight: 470,
     onPoint(cell, source) {
       tell(cell && { layer: cell.col, head: cell.row });
       if (cell && source === "keyboard") select({ layer: cell.col, head: cell.row });
@@ -336,7 +336,7 @@ function render(host) {
     drawMatrix(shown);
     fill(tableCaption, ...answerCaption(model.get("_header"), model.get("_prompt")));
     const changed = predicted?.rows.some((row) => row.now !== null && row.now !== undefined);
-    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", title: words, quiet: true }, { key: "now", label: changed ? nowWords(model) : "now" }], predicted?.note, predictionOf(model.get("_header")));
+    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", title: words, quiet: true }, { key: "now", label: changed ? nowWords(model) : "now: the same" }], predicted?.note, predictionOf(model.get("_header")));
     point(matrix.active());
   }
 
@@ -369,8 +369,9 @@ function render(host) {
       },
     });
     attribute(frame.root, "data-shape", layers <= 16 ? "compact" : "wide");
-    fill(headCaption, `all ${layers * count} heads${binning}`, skip ? " · position 0 hidden" : "", h("span", { class: "iw-guide" }, " · click or arrow keys select, Enter ablates"));
-    headLegend.update({ kind: bound ? "div" : "seq", ticks: rootTicks(bound ?? 1, !!bound), unit: `${bound ? "now − baseline" : "attention weight"}, square-root scale` });
+    fill(headCaption, `all ${layers * count} heads${binning}`, skip ? " · position 0 hidden" : "",
+      overview.ablated.length ? " · struck out: ablated" : "", overview.cut.length ? " · ×: an edge is cut" : "", h("span", { class: "iw-guide" }, " · click or arrow keys select, Enter ablates"));
+    headLegend.update({ kind: bound ? "div" : "seq", ticks: rootTicks(bound ?? 1, !!bound), unit: `${bound ? "now − baseline" : "attention weight"}, square-root scale`, note: bound ? "outlined: changed by 0.01 or more" : undefined });
   }
 
   /** The largest weight, or difference, of what is drawn. @param {boolean} difference @param {number} rows @param {number} cols */
@@ -404,13 +405,13 @@ function render(host) {
     const labels = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ length, /** @type {0 | 1} */ axis) =>
       Array.from({ length }, (_, index) => (binned() ? { text: String(positions(axis, index)[0]) } : { text: word(tokens, index + first), faint: tokens[index + first]?.special }));
     const head = current();
-    // Faint patterns of a long prompt would look empty beside their thumbnails.
-    const root = isLong();
+    // Without numbers in them, faint patterns would look empty beside their thumbnails.
+    const root = widestCell(Math.max(rows, cols)) < NUMBERED;
     const paint = (/** @type {number} */ weight) => {
       const share = root ? Math.sign(weight) * Math.sqrt(Math.abs(weight) / bound) : weight / bound;
       return difference ? divergingColour(colours, share, 1) : colourAt(colours.sequential, share);
     };
-    minimap.el.hidden = !root || binned();
+    minimap.el.hidden = !isLong() || binned();
     const pictured = [head, shown, first, frame.root.dataset.iwTheme, frame.root.dataset.iwPalette];
     if (head && !minimap.el.hidden && isNew(pictured, mapped)) {
       mapped = pictured;

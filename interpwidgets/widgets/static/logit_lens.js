@@ -24,6 +24,8 @@ import { createReplace } from "./replace.js";
 
 /** Rows that are drawn at most: of a deeper model, every second layer, or third. */
 const MOST_ROWS = 46;
+/** Pixels of a cell at least where both grids stand beside each other. */
+const PAIRED = 38;
 /** Milliseconds that the view or the pointer rests before cells are asked for. */
 const ASK_AFTER = 60;
 
@@ -77,7 +79,7 @@ function render(host) {
   const replace = createReplace({ signal, onReplace: (replacement) => wire.request("replace", { ...replacement }) });
   const makeMatrix = () => createMatrix({
     signal, palette: frame.palette, upward: true, labelsOnTop: true, maxHeight: 660, maxLabel: () => (fold.anyBand() ? 88 : 70),
-    cellWidth: () => [46, 72],
+    cellWidth: () => [frame.root.dataset.layout === "pair" ? PAIRED : 46, 72],
     cellHeight: () => (drawnRows().length > 36 ? 14 : 17),
     onPoint: point,
     onActivate: activate,
@@ -300,7 +302,9 @@ function render(host) {
       const [value, other] = [values[row * baseline.cols + col], values[row * baseline.cols + found]];
       if (Number.isNaN(other) || isKept(bands.kept, value, other)) found = col;
     }
-    return `${said} at ${sentence({ row, col: found }).replace(/^\S+ /, "")}`;
+    const mean = (/** @type {Reading} */ { metrics, cols }) => metrics[name].subarray(row * cols + span[0], row * cols + span[1]).reduce((sum, value) => sum + value, 0) / (span[1] - span[0]);
+    const means = bands.kept === "mean" ? ` ${[baseline, now].filter((reading) => reading !== null).map((reading) => writeMetric(name, mean(reading))).join(" → ")}, largest` : "";
+    return `${said}${means} at ${sentence({ row, col: found }).replace(/^\S+ /, "")}`;
   }
   /** What follows the pointer and the selection; the grids' cells stay as they are. */
   function showCell() {
@@ -354,7 +358,8 @@ function render(host) {
   function arrange() {
     const least = Math.max(250, Math.min(700, 46 * fold.columns().length + 90));
     const room = width - 24 - 24 - 300;
-    attribute(frame.root, "data-layout", room < least ? "stacked" : !secondPart.hidden && room >= 2 * least + 24 ? "row" : "beside");
+    const paired = 2 * fold.columns().reduce((sum, _, col) => sum + (fold.isBand(col) ? 22 : PAIRED), 90) + 24;
+    attribute(frame.root, "data-layout", !secondPart.hidden && room >= 2 * least + 24 ? "row" : !secondPart.hidden && width - 24 >= paired ? "pair" : room < least ? "stacked" : "beside");
     frame.root.style.setProperty("--iw-natural", `${Math.max(330, 72 * fold.columns().length + 100)}px`);
   }
 
@@ -399,7 +404,7 @@ function render(host) {
   }
   function drawGrid() {
     const pinned = pinnedIn(model).labels.length ? `: ${baselineWords(model)}` : "";
-    fill(gridCaption, h("b", {}, "baseline"), pinned);
+    fill(gridCaption, h("b", {}, now || pinned ? "baseline" : "the model as it is"), pinned);
     fill(targetKey, causal() ? "it is the actual next token" : "it is the token itself");
     fill(targetNote, causal() ? " (at the last position: the model's own choice)" : " (under a mask: the model's own choice)");
     const picture = valuePicture(baseline, { metric: metric(), palette: frame.palette(), drawn: drawn(), runs: [baseline, now] });

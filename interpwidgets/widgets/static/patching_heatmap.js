@@ -144,7 +144,7 @@ function render(host) {
   const share = (/** @type {Sweep} */ grid) => setting("normalize") !== false && !grid.gap_is_zero;
   const positions = () => Math.max(1, prompt("clean").tokens.length);
   const heads = () => Number(model.get("_header")?.heads ?? 1);
-  const natural = () => Math.max(300, fold.anyBand() ? fold.columns().length * 24 : positions() * (positions() > 20 ? 24 : 46), Math.min(12, heads()) * 36);
+  const natural = () => Math.max(300, fold.anyBand() ? fold.columns().length * 24 : positions() * (positions() > 20 ? 24 : Math.max(46, Math.min(64, Math.floor(760 / positions())))), Math.min(12, heads()) * 36);
   const fold = createFold();
   /** @param {Sweep} grid */
   const folded = (grid) => grid.dims[1] === "position" && fold.anyBand();
@@ -263,6 +263,8 @@ function render(host) {
   function draw() {
     const differing = new Set(/** @type {number[]} */ (model.get("_prompts")?.differing ?? []));
     for (const side of SIDES) prompts[side].update({ ...prompt(side), text: drafts[side] ?? prompt(side).text }, differing);
+    const [first, ...more] = differing;
+    prompts.corrupted.say(first === undefined ? (prompt("clean").tokens.length ? "same as clean" : "") : more.length ? `${more.length + 1} differ, from ${first}` : `differs at ${first}`);
     drawControls();
     drawMaps();
     drawTable();
@@ -319,10 +321,13 @@ function render(host) {
     warning.hidden = !grid.gap_is_zero;
     fill(warning, grid.gap_is_zero ? `Clean and corrupted score the same${kind === "now" ? "" : " in the baseline"} (${name} ${writeNumber(grid.clean)}${grid.units ? ` ${grid.units}` : ""}): with no gap to divide by, raw changes are shown. Are these the prompts${grid.metric === "kl" ? "" : " and tokens"} you mean?` : "");
     point(grid, readout, map.active());
-    drillSection.hidden = !opened;
-    if (drill && opened) {
+    drillSection.hidden = !drill;
+    insetReadout.hidden = insetHolder.hidden = !opened;
+    if (drill) {
       attribute(drillSection, "aria-label", `L${drill.layer} heads`);
-      fill(insetCaption, h("b", {}, `L${drill.layer} heads`), `: ${drill.site}, head by position, in the colours of the map above`);
+      fill(insetCaption, h("b", {}, `L${drill.layer} heads`), `: ${drill.site}, head by position, ${opened ? "in the colours of the map above" : "of the map of now only: choose Now to see it"}`);
+    }
+    if (drill && opened) {
       inset.update(`${drill.site} patching effect of L${drill.layer}, head by position`, effectCells(drill, { ...style, columns: columns(drill), describe: describe(drill) }));
       point(drill, insetReadout, inset.active());
     }
@@ -338,7 +343,7 @@ function render(host) {
     fill(tableCaption, ...answerCaption(model.get("_header"), prompt("clean")), one ? h("b", {}, ` with ${names[0]} patched`)
       : chosen.length ? h("b", {}, ` with ${chosen.length} cells patched jointly`) : h("span", { class: "iw-guide" }, " · click a cell to run that patch"));
     const remark = patched && sweep ? patched.effect_text ?? effectText(patched, sweep) : "";
-    table.update(patched?.rows ?? [], [{ key: "clean", label: "clean", quiet: true }, { key: "corrupted", label: "corrupted", quiet: true }, { key: "patched", label: "patched" }], remark, predictionOf(model.get("_header")));
+    table.update(patched?.rows ?? model.get("_task")?.rows ?? [], [{ key: "clean", label: "clean", quiet: true }, { key: "corrupted", label: "corrupted", quiet: true }, { key: "patched", label: "patched" }], remark, predictionOf(model.get("_header")));
   }
   /** @param {Patched} result @param {Sweep} grid */
   function effectText({ value, baseline }, grid) {
