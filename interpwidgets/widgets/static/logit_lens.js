@@ -113,15 +113,15 @@ function render(host) {
   const secondPart = h("section", { class: "iw-lens__grid iw-lens__second" },
     h("div", { class: "iw-controls iw-lens__head" }, secondCaption, views.el, secondLegend.el), secondVeil, secondKeys);
 
-  const [targetKey, targetNote] = [key("target", ""), h("span")];
+  const [written, targetKey, targetNote] = [h("span", { class: "iw-lens__written" }, "written: the top token · "), key("target", ""), h("span")];
 
   frame.prompts.append(prompt.el, replace.el);
   frame.body.append(
-    h("div", { class: "iw-controls" }, h("span", { class: "iw-field__label" }, "colour by"), metrics.el, layers, closeBands),
+    h("div", { class: "iw-controls iw-lens__colours" }, h("span", { class: "iw-field__label" }, "colour by"), metrics.el, layers, closeBands),
     h("div", { class: "iw-lens__act" }, transplant, banner), readout,
     h("section", { class: "iw-lens__grid", "aria-label": "Baseline" },
       h("div", { class: "iw-controls iw-lens__head" }, gridCaption, gridLegend.el), gridVeil,
-      h("p", { class: "iw-caption" }, "top token of each cell · ", targetKey, targetNote)),
+      h("p", { class: "iw-caption" }, written, targetKey, targetNote)),
     secondPart, h("div", { class: "iw-lens__side" }, panel.el, tracked.el));
 
   const tokens = () => /** @type {import("./tokens.js").Token[]} */ (model.get("_prompt")?.tokens ?? []);
@@ -405,7 +405,8 @@ function render(host) {
   function drawGrid() {
     const pinned = pinnedIn(model).labels.length ? `: ${baselineWords(model)}` : "";
     fill(gridCaption, h("b", {}, now || pinned ? "baseline" : "the model as it is"), pinned);
-    fill(targetKey, causal() ? "it is the actual next token" : "it is the token itself");
+    written.hidden = !frame.palette().written;
+    fill(targetKey, causal() ? "the top token is the actual next one" : "the top token is the token itself");
     fill(targetNote, causal() ? " (at the last position: the model's own choice)" : " (under a mask: the model's own choice)");
     const picture = valuePicture(baseline, { metric: metric(), palette: frame.palette(), drawn: drawn(), runs: [baseline, now] });
     gridMarks = picture.marks;
@@ -425,7 +426,7 @@ function render(host) {
     secondMarks = picture.marks;
     second.update(`${nowWords(model)}, layer by position`, filled(picture));
     secondLegend.update(picture.legend);
-    fill(secondKeys, "top token now · ", key("changed", "another one than in the baseline"),
+    fill(secondKeys, frame.palette().written ? h("span", { class: "iw-lens__written" }, "written: the top token now · ") : null, key("changed", "another top token than in the baseline"),
       ...(view === "change" ? [" · ", key("untouched", untouchedWords(model))] : []));
     unveil(secondVeil, now);
   }

@@ -8,7 +8,7 @@ import { cellName, cellOf, countUnknown, differenceOf, effectBound, effectOf, ef
 import { effectCells, emptySweep, wholeSweep } from "./effect_map.js";
 import { createFrame } from "./frame.js";
 import { createMatrix } from "./matrix.js";
-import { answerCaption, predictionOf, predictionTable } from "./predictions.js";
+import { answerCaption, predictionTable } from "./predictions.js";
 import { editableText, promptRow } from "./prompt.js";
 import { taskControls } from "./task.js";
 
@@ -325,7 +325,7 @@ function render(host) {
     insetReadout.hidden = insetHolder.hidden = !opened;
     if (drill) {
       attribute(drillSection, "aria-label", `L${drill.layer} heads`);
-      fill(insetCaption, h("b", {}, `L${drill.layer} heads`), `: ${drill.site}, head by position, ${opened ? "in the colours of the map above" : "of the map of now only: choose Now to see it"}`);
+      fill(insetCaption, h("b", {}, `L${drill.layer} heads`), `: ${drill.site}, head by position, ${opened ? "in the map's colours" : "of the map of now only: choose Now to see it"}`);
     }
     if (drill && opened) {
       inset.update(`${drill.site} patching effect of L${drill.layer}, head by position`, effectCells(drill, { ...style, columns: columns(drill), describe: describe(drill) }));
@@ -343,7 +343,7 @@ function render(host) {
     fill(tableCaption, ...answerCaption(model.get("_header"), prompt("clean")), one ? h("b", {}, ` with ${names[0]} patched`)
       : chosen.length ? h("b", {}, ` with ${chosen.length} cells patched jointly`) : h("span", { class: "iw-guide" }, " · click a cell to run that patch"));
     const remark = patched && sweep ? patched.effect_text ?? effectText(patched, sweep) : "";
-    table.update(patched?.rows ?? model.get("_task")?.rows ?? [], [{ key: "clean", label: "clean", quiet: true }, { key: "corrupted", label: "corrupted", quiet: true }, { key: "patched", label: "patched" }], remark, predictionOf(model.get("_header")));
+    table.update(patched?.rows ?? model.get("_task")?.rows ?? [], [{ key: "clean", label: "clean", quiet: true }, { key: "corrupted", label: "corrupted", quiet: true }, { key: "patched", label: "patched" }], remark, "token");
   }
   /** @param {Patched} result @param {Sweep} grid */
   function effectText({ value, baseline }, grid) {
