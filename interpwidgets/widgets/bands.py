@@ -34,7 +34,9 @@ def kept(values: np.ndarray, edges: list[int], which: Kept) -> np.ndarray:
         return np.where(np.abs(rise) >= np.abs(fall), rise, fall)
     if which == "mean":
         known = np.isfinite(values)
-        sums, counts = (np.add.reduceat(x, edges[:-1], axis=1) for x in (np.where(known, values, 0.0), known.astype(float)))
+        sums, counts = (
+            np.add.reduceat(x, edges[:-1], axis=1) for x in (np.where(known, values, 0.0), known.astype(float))
+        )
         return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     best = np.fmax if which == "largest" else np.fmin
     return best.reduceat(values, edges[:-1], axis=1)

@@ -29,7 +29,7 @@ export function createCellPanel({ onTrack }) {
       const lines = known ? topTokens(baseline, now, cell) : [];
       const remark = now && !isTouched(now, cell) ? untouched
         : now && lines.some((line) => line.baseline === null || line.now === null) ? "–: not among that run's top 10"
-        : known ? "click a token to track it over the layers" : "";
+        : known ? h("span", { class: "iw-guide" }, "click a token to track it over the layers") : "";
       keepFocus(table.el, () => {
         table.update(lines, columns, remark, of);
         for (const button of table.el.querySelectorAll("button")) button.setAttribute("aria-pressed", tracked.has(Number(button.dataset.key)) ? "true" : "false");

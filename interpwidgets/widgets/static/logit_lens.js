@@ -24,8 +24,8 @@ import { createReplace } from "./replace.js";
 
 /** Rows that are drawn at most: of a deeper model, every second layer, or third. */
 const MOST_ROWS = 46;
-/** Pixels of a cell at least where both grids stand beside each other. */
-const PAIRED = 38;
+/** Pixels of a cell at least: where all fit that way, and where they scroll. */
+const [SLIM, WIDE] = [38, 46];
 /** Milliseconds that the view or the pointer rests before cells are asked for. */
 const ASK_AFTER = 60;
 
@@ -54,6 +54,9 @@ function render(host) {
   /** @type {(() => void) | null} what waits for cells that were asked for */
   let waiting = null;
   const fold = createFold();
+  let width = 0;
+  /** Whether all columns fit if they are slim. */
+  let slim = false;
   /** @type {Cell | null} the cell whose hidden state is to be transplanted, while its target is picked */
   let source = null;
   /** @type {"change" | "value"} */
@@ -79,7 +82,7 @@ function render(host) {
   const replace = createReplace({ signal, onReplace: (replacement) => wire.request("replace", { ...replacement }) });
   const makeMatrix = () => createMatrix({
     signal, palette: frame.palette, upward: true, labelsOnTop: true, maxHeight: 660, maxLabel: () => (fold.anyBand() ? 88 : 70),
-    cellWidth: () => [frame.root.dataset.layout === "pair" ? PAIRED : 46, 72],
+    cellWidth: () => [slim ? SLIM : WIDE, 72],
     cellHeight: () => (drawnRows().length > 36 ? 14 : 17),
     onPoint: point,
     onActivate: activate,
@@ -347,20 +350,24 @@ function render(host) {
   /** @type {Mark[]} */
   let secondMarks = [];
 
-  let width = 0;
   const resized = new ResizeObserver((entries) => {
     width = entries[entries.length - 1].contentRect.width;
-    arrange();
+    if (arrange()) redraw();
   });
   resized.observe(frame.root);
   signal.addEventListener("abort", () => resized.disconnect());
-  /** Where the panels stand depends on how many columns there are, which no container query knows. */
+  /** Where the panels stand depends on how many columns there are, which no container query knows. @returns {boolean} whether cells have another size */
   function arrange() {
-    const least = Math.max(250, Math.min(700, 46 * fold.columns().length + 90));
+    const least = Math.max(250, Math.min(700, WIDE * fold.columns().length + 90));
     const room = width - 24 - 24 - 300;
-    const paired = 2 * fold.columns().reduce((sum, _, col) => sum + (fold.isBand(col) ? 22 : PAIRED), 90) + 24;
-    attribute(frame.root, "data-layout", !secondPart.hidden && room >= 2 * least + 24 ? "row" : !secondPart.hidden && width - 24 >= paired ? "pair" : room < least ? "stacked" : "beside");
+    const slimmest = fold.columns().reduce((sum, _, col) => sum + (fold.isBand(col) ? 22 : SLIM), 90);
+    const both = !secondPart.hidden;
+    const layout = both && room >= 2 * least + 24 ? "row" : both && width - 48 >= 2 * slimmest ? "pair" : room < least ? "stacked" : "beside";
+    attribute(frame.root, "data-layout", layout);
+    const before = slim;
+    slim = slimmest <= { row: (room - 24) / 2, pair: (width - 48) / 2, stacked: width - 24, beside: room }[layout];
     frame.root.style.setProperty("--iw-natural", `${Math.max(330, 72 * fold.columns().length + 100)}px`);
+    return slim !== before;
   }
 
   function draw() {
@@ -377,7 +384,10 @@ function render(host) {
     attribute(layers, "aria-pressed", everyLayer ? "true" : "false");
     drawGrid();
     drawSecond();
-    arrange();
+    if (arrange()) {
+      drawGrid();
+      drawSecond();
+    }
     showCell();
     want();
   }

@@ -127,11 +127,11 @@ function render(host) {
     h("section", { class: "iw-patching__next", "aria-label": "Predictions of the patched run" },
       h("div", { class: "iw-controls" }, tableCaption, clear), h("div", { class: "iw-veil" }, table.el)));
   // A map of heads is less tall than one of tokens: the place of the taller is kept.
-  let [tallest, across] = [0, 0];
+  let [tallest, broad] = [0, 0];
   const keep = new ResizeObserver(() => {
     const { offsetWidth: width, offsetHeight: height } = map.el;
-    tallest = width === across ? Math.max(tallest, height) : height;
-    across = width;
+    tallest = width === broad ? Math.max(tallest, height) : height;
+    broad = width;
     holder.style.minHeight = `${tallest}px`;
   });
   keep.observe(map.el);
@@ -144,7 +144,9 @@ function render(host) {
   const share = (/** @type {Sweep} */ grid) => setting("normalize") !== false && !grid.gap_is_zero;
   const positions = () => Math.max(1, prompt("clean").tokens.length);
   const heads = () => Number(model.get("_header")?.heads ?? 1);
-  const natural = () => Math.max(300, fold.anyBand() ? fold.columns().length * 24 : positions() * (positions() > 20 ? 24 : Math.max(46, Math.min(64, Math.floor(760 / positions())))), Math.min(12, heads()) * 36);
+  /** @param {number} count columns @param {number} least @param {number} most pixels of each: few fill the place of many */
+  const across = (count, least, most) => count * Math.max(least, Math.min(most, Math.floor(760 / count)));
+  const natural = () => Math.max(300, fold.anyBand() ? across(fold.columns().length, 24, 46) : across(positions(), positions() > 20 ? 24 : 46, 64), Math.min(12, heads()) * 36);
   const fold = createFold();
   /** @param {Sweep} grid */
   const folded = (grid) => grid.dims[1] === "position" && fold.anyBand();

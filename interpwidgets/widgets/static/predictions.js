@@ -49,7 +49,7 @@ export function predictionTable({ label, size = 10, onRow }) {
     h("table", { class: "iw-table", "aria-label": label }, h("thead", {}, head), body), note);
   return {
     el,
-    /** @param {Row[]} rows @param {Column[]} columns @param {string} [remark] @param {string} [of] what is predicted */
+    /** @param {Row[]} rows @param {Column[]} columns @param {string | Node} [remark] @param {string} [of] what is predicted */
     update(rows, columns, remark = "", of = "next token") {
       const most = Math.max(1e-9, ...rows.flatMap((row) => columns.map((column) => row[column.key] ?? 0)));
       fill(head, h("th", { scope: "col" }, of), ...columns.map((column) => h("th", { scope: "col", title: column.title }, column.label)));
