@@ -217,7 +217,7 @@ def test_a_long_prompt_is_shown_whole_and_a_bins_largest_weight_is_fetched_when_
 def test_from_61_tokens_on_the_whole_is_on_one_screen_and_cells_are_zoomed_in_on(page: Page) -> None:
     page.set_viewport_size({"width": 1600, "height": 1000})
     mounted = show(page, length=128, layers=4, heads=3, selected=(1, 1))
-    grid, scrolls = page.get_by_role("grid", name=PATTERN), "(e) => e.scrollHeight > e.clientHeight"
+    grid, scrolls = page.get_by_role("grid", name=PATTERN), "(e) => e.scrollHeight > e.clientHeight + 1"
     assert not grid.evaluate(scrolls)
     assert spoken(mounted, PATTERN).startswith("query 0 "), "each cell is one query and one key"
     page.get_by_role("button", name="Values", exact=True).click()
