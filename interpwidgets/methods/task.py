@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from ..engine.sweep import Metric
 from ..run import NOTHING_MASKED
 from ..session import Session
 from ..tokens import Tokens, align, first_difference
+from .predictions import compare_logits
 
 METRICS = {
     "logit_diff": "logits",
@@ -41,6 +42,8 @@ class Task:
     answer_position: int
     interventions: tuple[Intervention, ...] = ()
     hint: str = ""  # on a token that is probably not the one that was meant
+    predictions: tuple[dict[str, Any], ...] = field(default=(), compare=False, repr=False)
+    """The likeliest tokens of both runs, as `compare_predictions` gives them."""
 
     @property
     def first_difference(self) -> int:
@@ -113,6 +116,7 @@ def patching_task(
         answer_position=at,
         interventions=interventions,
         hint=_missing_space(session, {"answer": answer, "foil": foil}, logits),
+        predictions=tuple(compare_logits(session, {"clean": logits[0], "corrupted": logits[1]})[0]),
     )
 
 

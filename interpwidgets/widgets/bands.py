@@ -13,8 +13,8 @@ MOST = 64  # positions that are drawn one by one: more would not fit on a screen
 _WIDTH = 16
 _NONE = 255  # the code of a band in which nothing is known
 
-Kept = Literal["largest", "smallest", "farthest"]
-"""Which of a band's values it shows; "farthest" is the one of largest magnitude."""
+Kept = Literal["largest", "smallest", "farthest", "mean"]
+"""What a band shows of its values; "farthest" is the one of largest magnitude."""
 
 
 def band_edges(length: int, first: int = 0) -> list[int] | None:
@@ -33,6 +33,12 @@ def kept(values: np.ndarray, edges: list[int], which: Kept) -> np.ndarray:
     if which == "farthest":
         rise, fall = (kept(values, edges, name) for name in ("largest", "smallest"))
         return np.where(np.abs(rise) >= np.abs(fall), rise, fall)
+    if which == "mean":
+        known = np.isfinite(values)
+        sums, counts = (
+            np.add.reduceat(x, edges[:-1], axis=1) for x in (np.where(known, values, 0.0), known.astype(float))
+        )
+        return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     best = np.fmax if which == "largest" else np.fmin
     return best.reduceat(values, edges[:-1], axis=1)
 

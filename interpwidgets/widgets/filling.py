@@ -150,6 +150,7 @@ class Filling:
             "corrupted": task.corrupted_value,
             "units": METRICS[task.metric],
             "gap_is_zero": task.gap_is_zero,
+            "rows": list(task.predictions),
         }
 
     def cost(self) -> dict[str, str]:

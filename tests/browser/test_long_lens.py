@@ -69,9 +69,9 @@ def test_the_last_band_is_open_at_first_and_its_cells_are_exact(live: Live) -> N
 def test_a_band_is_said_to_be_about_until_its_cells_have_come(live: Live) -> None:
     press(live, "Home")
     # L3 of the first band; nothing has been carried to Python yet.
-    assert re.match(r"L3 positions 0–15, largest probability of the top token about \d+%", spoken(live))
+    assert re.match(r"L3 positions 0–15, mean probability of the top token about \d+%", spoken(live))
     exact = iw.logit_lens(live.widget.session, PROMPT)["probability"].values[-1, :16]
-    says(live, rf"^L3 positions 0–15, largest .* at position {exact.argmax()} .*{100 * exact.max():.1f}%")
+    says(live, rf"mean .* {100 * exact.mean():.1f}%, largest at position {exact.argmax()} .*{100 * exact.max():.1f}%")
     assert live.mounted.sent("_asked")[-1]["rows"] == [4, 5]
 
 

@@ -61,13 +61,14 @@ def test_a_prompt_whose_columns_fit_has_no_bands(long_model):
         assert array(widget._grid["p"]).shape == (5, MOST, 10)
 
 
-def test_bands_lose_no_spike_of_any_metric(widget):
+def test_a_band_shows_its_spike_and_of_probabilities_the_mean(widget):
     exact = iw.logit_lens(widget.session, PROMPT, list(UNITS))
     edges = widget._grid["edges"]
     assert set(widget._grid["bands"]) == set(UNITS)
     for name, coded in widget._grid["bands"].items():
         values, error = decoded(coded)
-        best = {"largest": np.nanmax, "smallest": np.nanmin}[KEPT[name]]
+        assert (KEPT[name] == "mean") == ("probability" in name)
+        best = {"largest": np.nanmax, "smallest": np.nanmin, "mean": np.nanmean}[KEPT[name]]
         for band, (first, end) in enumerate(itertools.pairwise(edges)):
             spike = best(exact[name].values[:, first:end], axis=1)
             close = np.broadcast_to(error, values.shape)[:, band]

@@ -5,9 +5,9 @@ import { baselineWords, nowWords } from "./baseline.js";
 import { colourAt, legend, rootTicks } from "./color.js";
 import { createFrame } from "./frame.js";
 import { createHeadGrid } from "./heads.js";
-import { createMatrix, divergingColour, widestCell } from "./matrix.js";
+import { createMatrix, divergingColour, NUMBERED, widestCell } from "./matrix.js";
 import { createMinimap } from "./minimap.js";
-import { answerCaption, predictionOf, predictionTable } from "./predictions.js";
+import { answerCaption, predictionTable } from "./predictions.js";
 import { promptPair } from "./prompt.js";
 import { detailOf, overviewOf } from "./weights.js";
 
@@ -23,7 +23,9 @@ const CELL = { whole: 3, cells: 10, values: 30 };
 /** Pixels of a single cell at least and at most; it is wide enough for its weight from `WRITTEN` on. */
 const [CLOSE, CLOSEST, WRITTEN] = [4, 48, 24];
 /** Pixels of the large matrix at most, and of what its labels take of them. */
-const [TALLEST, AROUND] = [760, 72];
+const [TALLEST, AROUND] = [760, 96];
+/** Tokens from which on the whole has cells too small to be hit at ease, so that one may zoom in. */
+const ZOOMED = 60;
 /** Milliseconds that the view or the pointer rests before weights are asked for. */
 const REST = 60;
 
@@ -71,7 +73,7 @@ function render(host) {
   const heads = createHeadGrid({
     signal,
     palette: frame.palette,
-    maxHeight: 430,
+    maxHeight: 470,
     onPoint(cell, source) {
       tell(cell && { layer: cell.col, head: cell.row });
       if (cell && source === "keyboard") select({ layer: cell.col, head: cell.row });
@@ -87,7 +89,7 @@ function render(host) {
     palette: frame.palette,
     maxHeight: TALLEST,
     // What is called whole does not scroll.
-    cellWidth: () => (binned() ? [1, Math.min(CELL.whole, (TALLEST - AROUND) / edges()[0].length)] : size && isLong() ? [Math.round(size), Math.round(size)] : [6, widestCell(keys() - hidden())]),
+    cellWidth: () => (size && zooms() ? [Math.round(size), Math.round(size)] : zooms() ? [1, Math.min(binned() ? CELL.whole : CELL.cells, (TALLEST - AROUND) / (binned() ? edges()[0].length : queries()))] : [6, widestCell(keys() - hidden())]),
     onPoint(cell) {
       point(cell);
       tell(cell && { ...selected, position: cells().positions(0, cell.row)[0] });
@@ -95,7 +97,7 @@ function render(host) {
     onActivate: (cell) => (binned() ? closer(cell) : cut(cell.row + hidden(), cell.col + hidden())),
     onZoom: zoomBy,
     onView({ top, bottom, left, right }) {
-      if (!isLong() || binned()) return;
+      if (!zooms() || size === null) return;
       const [rows, cols] = [queries() - hidden(), keys() - hidden()];
       minimap.look({ top: top / rows, bottom: bottom / rows, left: left / cols, right: right / cols });
       want([top + hidden(), bottom + hidden()], [left + hidden(), right + hidden()]);
@@ -116,10 +118,10 @@ function render(host) {
     ],
     onChoose: (value) => wire.set("view", value),
   });
-  const zooms = choice({
+  const zoom = choice({
     label: "Zoom",
     options: [
-      { value: "whole", text: "Whole", title: "The whole pattern: each cell is the largest weight of several positions; a click zooms in there" },
+      { value: "whole", text: "Whole", title: "The whole pattern on one screen" },
       { value: "cells", text: "Cells", title: "A cell for each pair of tokens" },
       { value: "values", text: "Values", title: "Cells with their weights written in" },
     ],
@@ -148,8 +150,8 @@ function render(host) {
     h("section", { class: "iw-attention__heads", "aria-label": "All heads" },
       h("div", { class: "iw-controls" }, stacks.el, views.el, sink, headLegend.el), headCaption, h("div", { class: "iw-veil" }, heads.el)),
     h("section", { class: "iw-attention__head", "aria-label": "Selected head" },
-      h("div", { class: "iw-controls" }, matrixCaption, zooms.el, h("span", { class: "iw-attention__ablate" }, knock, how.el), rest.el),
-      readout, h("div", { class: "iw-veil" }, matrix.el), h("div", { class: "iw-attention__under" }, matrixLegend.el, minimap.el)),
+      h("div", { class: "iw-controls" }, matrixCaption, zoom.el, h("span", { class: "iw-attention__ablate" }, knock, how.el)),
+      readout, h("div", { class: "iw-veil" }, matrix.el), h("div", { class: "iw-attention__under" }, matrixLegend.el, rest.el, minimap.el)),
     h("section", { class: "iw-attention__next iw-veil", "aria-label": "Predictions" }, tableCaption, table.el));
 
   /** @param {number | null} position of the prompt */
@@ -164,6 +166,7 @@ function render(host) {
   const causal = () => overview?.causal ?? true;
   const isLong = () => !!detail?.coarse;
   const binned = () => isLong() && size === null;
+  const zooms = () => Math.max(queries(), keys()) > ZOOMED;
   const sized = () => !!detail && detail.queries === queries() && detail.keys === keys();
   /** Where the rows and columns of bins begin, position 0 among them. */
   const edges = () => (sized() && detail ? [detail.edges, detail.keyEdges] : [overview?.edges ?? [0], overview?.key_edges ?? [0]]);
@@ -234,7 +237,7 @@ function render(host) {
   }
   /** @param {number} factor 0 for the whole @param {import("./surface.js").Cell} cell @param {{x: number, y: number}} [at] */
   function zoomBy(factor, cell, at) {
-    if (!isLong()) return false;
+    if (!zooms()) return false;
     const next = factor && (size === null ? (factor > 1 ? CLOSE : 0) : Math.min(CLOSEST, size * factor));
     if (next >= CLOSE) magnify(next, cell, at);
     else if (size !== null) magnify(null, cell);
@@ -278,13 +281,13 @@ function render(host) {
     rest.update(String(model.get("renormalize") ?? true));
     fill(knock, isAblated() ? `Restore ${name()}` : `Ablate ${name()}`);
     how.el.hidden = isAblated();
-    zooms.el.hidden = !isLong();
+    zoom.el.hidden = !zooms();
     prompt.update(model.get("_prompt") ?? {});
     drawHeads(shown);
     drawMatrix(shown);
     fill(tableCaption, ...answerCaption(model.get("_header"), model.get("_prompt")));
     const changed = predicted?.rows.some((row) => row.now !== null && row.now !== undefined);
-    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", title: words, quiet: true }, { key: "now", label: changed ? nowWords(model) : "now" }], predicted?.note, predictionOf(model.get("_header")));
+    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", title: words, quiet: true }, { key: "now", label: changed ? nowWords(model) : "now: the same" }], predicted?.note, "token");
     point(matrix.active());
   }
 
@@ -318,8 +321,9 @@ function render(host) {
       },
     });
     attribute(frame.root, "data-shape", layers <= 16 ? "compact" : "wide");
-    fill(headCaption, `all ${layers * count} heads${binning}`, skip ? " · position 0 hidden" : "", h("span", { class: "iw-guide" }, " · click or arrow keys select, Enter ablates"));
-    headLegend.update({ kind: bound ? "div" : "seq", ticks: rootTicks(bound ?? 1, !!bound), unit: `${bound ? "now − baseline" : "attention weight"}, square-root scale` });
+    fill(headCaption, `all ${layers * count} heads${binning}`, skip ? " · position 0 hidden" : "",
+      overview.ablated.length ? " · struck out: ablated" : "", overview.cut.length ? " · ×: an edge is cut" : "", h("span", { class: "iw-guide" }, " · click or arrow keys select, Enter ablates"));
+    headLegend.update({ kind: bound ? "div" : "seq", ticks: rootTicks(bound ?? 1, !!bound), unit: `${bound ? "now − baseline" : "attention weight"}, square-root scale`, note: bound ? "outlined: changed by 0.01 or more" : undefined });
   }
 
   /** The largest weight, or difference, of what is drawn. @param {boolean} difference @param {number} rows @param {number} cols */
@@ -342,7 +346,7 @@ function render(host) {
   function drawMatrix(shown) {
     anchor = null;
     const { masked, positions, indexOf, isBlank, isCut, weightsOf } = cells();
-    zooms.update(size === null ? "whole" : size < WRITTEN ? "cells" : "values");
+    zoom.update(size === null ? "whole" : size < WRITTEN ? "cells" : "values");
     const first = hidden();
     const ends = binned() ? edges().map((starts) => starts.length - 1) : [queries(), keys()];
     const [rows, cols] = ends.map((end) => Math.max(0, end - first));
@@ -355,13 +359,13 @@ function render(host) {
     const labels = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ length, /** @type {0 | 1} */ axis) =>
       Array.from({ length }, (_, index) => (binned() ? { text: String(positions(axis, index)[0]) } : { text: tokenAt(tokens, index + first), faint: tokens[index + first]?.special }));
     const head = current();
-    // Faint patterns of a long prompt would look empty beside their thumbnails.
-    const root = isLong();
+    // Without numbers in them, faint patterns would look empty beside their thumbnails.
+    const root = widestCell(Math.max(rows, cols)) < NUMBERED;
     const paint = (/** @type {number} */ weight) => {
       const share = root ? Math.sign(weight) * Math.sqrt(Math.abs(weight) / bound) : weight / bound;
       return difference ? divergingColour(colours, share, 1) : colourAt(colours.sequential, share);
     };
-    minimap.el.hidden = !root || binned();
+    minimap.el.hidden = !zooms() || size === null;
     const pictured = [head, shown, first, frame.root.dataset.iwTheme, frame.root.dataset.iwPalette];
     if (head && !minimap.el.hidden && isNew(pictured, mapped)) {
       mapped = pictured;
@@ -373,7 +377,7 @@ function render(host) {
       const [row, col] = edge.map((position, axis) => indexOf(axis, position));
       return { row, col, kind };
     };
-    frame.root.style.setProperty("--iw-natural", `${isLong() ? 260 * CELL.whole + 96 : Math.max(420, widestCell(cols) * cols + 96)}px`);
+    frame.root.style.setProperty("--iw-natural", `${zooms() ? 260 * CELL.whole + 96 : Math.max(420, widestCell(cols) * cols + 96)}px`);
     matrix.update(`${name()} attention pattern`, {
       rows, cols, rowLabels: labels(queryTokens(), rows, 0), colLabels: labels(keyTokens(), cols, 1), rowTitle: "query ↓", colTitle: "key →",
       colour(row, col) {
@@ -385,7 +389,7 @@ function render(host) {
         if (!head?.has(row + first, col + first) || masked(row, col) || isCut(row + first, col + first)) return "";
         const weight = value(row, col);
         if (Math.abs(weight) < bound * 0.05) return "";
-        const written = [3, 2, 1].map((digits) => weight.toFixed(digits).replace(/^(-?)0\./, "$1.")).slice(bound < 0.1 ? 0 : 1).find((number) => number.length <= letters);
+        const written = [3, 2, 1].map((digits) => weight.toFixed(digits).replace(/^(-?)0\./, "$1.")).slice(bound < 0.1 ? 0 : 1).find((number) => number.length <= letters - Number(difference && weight > 0));
         return written && Number(written) ? written.replace("-", "−") : "";
       },
       marks: [
