@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -273,9 +272,7 @@ def _with_strength(intervention: Intervention, value: Any) -> Intervention:
     if field is None:
         named = ", ".join(f"{kind.__name__}'s {name}" for kind, name in STRENGTHS.items())
         raise ValueError(f"{intervention!r} has no strength to set; what has: {named}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{field}={value!r}: a finite number is needed")
-    return replace(intervention, **{field: float(value)})  # type: ignore[type-var]
+    return replace(intervention, **{field: value})  # type: ignore[type-var]
 
 
 def _place(entries: Entries, index: int) -> int:
