@@ -211,8 +211,7 @@ class Experiments:
 
     def clear(self) -> None:
         """Remove all."""
-        if self._entries:
-            self._change(lambda entries: ())
+        self._change(lambda entries: ())
 
     def undo(self) -> None:
         """Go back one change; nothing happens if there is none."""
@@ -243,11 +242,13 @@ class Experiments:
     def _change(self, edit: Callable[[Entries], Entries], baseline: Interventions | None = None) -> None:
         # Read and written in one hold of the lock: a click and a cell may change the list at the same time.
         with self._lock:
-            entries = edit(self._entries)
-            self._past.append((self._entries, self._baseline))
+            before = self._entries, self._baseline
+            after = edit(self._entries), self._baseline if baseline is None else baseline
+            if after == before:  # an undo that changes nothing would look broken
+                return
+            self._past.append(before)
             self._future.clear()
-            self._entries = entries
-            self._baseline = self._baseline if baseline is None else baseline
+            self._entries, self._baseline = after
         self._tell()
 
     def _step(self, source: list[tuple[Entries, Interventions]], other: list[tuple[Entries, Interventions]]) -> None:
@@ -259,8 +260,15 @@ class Experiments:
         self._tell()
 
     def _tell(self) -> None:
+        """Call all observers; what the first of them raises is raised when the others know of the change too."""
+        errors = []
         for callback in list(self._observers):
-            callback()
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+        for error in errors[:1]:
+            raise error
 
 
 def _experiments(interventions: Iterable[Intervention | Experiment]) -> Entries:

@@ -45,6 +45,8 @@ _LONGEST_TEXT = 2000  # characters of an error that are drawn
 _LARGEST_ID = 2**53  # whole numbers below this are exact in JavaScript
 _MOST_CODE = 20_000  # characters of code that a still picture carries
 _PROMPT_START = 60  # characters of a prompt that name a run
+_REQUEST = "request"
+"""Where a request's own errors are kept, beside the lanes' errors."""
 _FROM_PAGE = ("_request", "_view_count", "_past_wanted")  # of the wire's own traits, those that the front end may set
 
 _OF_HISTORY = ("undo", "redo", "toggle", "remove", "clear", "stop", "back_to")
@@ -118,8 +120,8 @@ class LiveWidget(Looks, Displayed, Exporting):
         """The interventions that act in this widget."""
         self._tickets: dict[str, Ticket] = {}
         self._recording = Recording()
-        self._error: Exception | None = None
-        self._drawn: Wire | None = None  # stays in the status until the next request, whatever else ends meanwhile
+        self._failures: dict[str, tuple[Exception, Wire]] = {}
+        """By lane, an error and how it is drawn: a run's until the lane runs again, a request's until the next one."""
         self._last_progress = 0.0
         self._answered = 0  # the largest id of a request that was carried out
         self._idle_experiments: frozenset[Intervention] = frozenset()
@@ -283,9 +285,10 @@ class LiveWidget(Looks, Displayed, Exporting):
     def stop(self) -> None:
         """Stop what is running; the last picture stays."""
         with self.session.publishing:
-            for ticket in list(self._tickets.values()):
+            running = [ticket for ticket in list(self._tickets.values()) if not ticket.ended]
+            for ticket in running:
                 ticket.cancel()
-            self._tell("cancelled")
+            self._tell("cancelled" if running else self._at_rest())
 
     @property
     def state(self) -> Wire:
@@ -375,8 +378,8 @@ class LiveWidget(Looks, Displayed, Exporting):
             if not running[0].wait(left):
                 raise TimeoutError(f"{self.title} is still running after {timeout} s")
         with self.session.publishing:  # a job counts as ended while it hands its results over
-            if self._error is not None:
-                raise self._error
+            for error, _ in list(self._failures.values())[-1:]:
+                raise error
 
     def close(self) -> None:
         """Let go of the session and remove the widget from the page."""
@@ -450,7 +453,7 @@ class LiveWidget(Looks, Displayed, Exporting):
         """Do what one request asks for."""
         operation = request.pop("op", None)
         number = request.pop("id", None)
-        self._error = self._drawn = None
+        self._failures.pop(_REQUEST, None)
         try:
             if not _is_id(number):
                 raise ValueError(f"a request carries a whole number as its id, not {number!r}")
@@ -467,7 +470,7 @@ class LiveWidget(Looks, Displayed, Exporting):
             self._fail(error)
         # What started a run has been acknowledged as queued; anything else is done already.
         if self._status["id"] != self._result_id():
-            self._tell("running" if self._running() else "idle")
+            self._tell("running" if self._running() else self._at_rest())
 
     def _on_experiments(self) -> None:
         self._show_experiments()
@@ -512,12 +515,13 @@ class LiveWidget(Looks, Displayed, Exporting):
                 with self.session.publishing:
                     if not ticket.cancelled:
                         ticket.finish()
-                        self._fail(_as_exception(error))
+                        self._fail(_as_exception(error), lane)
             if ticket.cancelled and self._tickets.get(lane) is ticket:  # stopped, not replaced by a newer one
                 self._leave({} if left is None else left())
 
         with self.session.publishing:  # so that "queued" is said before the worker says more
-            self._error = self._drawn = None
+            for each in (_REQUEST, lane):
+                self._failures.pop(each, None)
             try:
                 self._tickets[lane] = self.session.worker.submit((id(self), lane), job, self.priority)
             except RuntimeError as error:
@@ -544,21 +548,39 @@ class LiveWidget(Looks, Displayed, Exporting):
     def _running(self) -> bool:
         return any(not (ticket.ended or ticket.cancelled) for ticket in list(self._tickets.values()))
 
+    def _settled(self) -> bool:
+        return not self._running() and not self._failures
+
+    def _at_rest(self) -> str:
+        """The state where nothing runs: what was stopped is an older picture until it has run."""
+        ticket = self._tickets.get("view")
+        return "cancelled" if ticket is not None and ticket.cancelled else "idle"
+
     def _publish(self, results: Wire, ticket: Ticket, milliseconds: int, whole: bool) -> None:
-        with self.session.publishing, self.hold_sync():
+        with self.session.publishing:
             if ticket.cancelled:
                 return
             ticket.finish()
             message, detail = results.pop("message", ""), results.pop("detail", "")
-            self._header = header_to_wire(self.session)
-            for name, value in results.items():
-                self._set_result(name, value)
-            self._code = self.code()
-            if whole:
-                self._note_visit()
-            if not self._running():
-                self._record()
-            self._tell("running" if self._running() else "idle", ms=milliseconds, message=message, detail=detail)
+            result = results.pop("result", None)
+            with self.hold_sync():
+                self._header = header_to_wire(self.session)
+                for name, value in results.items():
+                    self._set_result(name, value)
+                self._code = self.code()
+                if whole:
+                    self._note_visit()
+                if self._settled():
+                    self._record()
+                state = "running" if self._running() else self._at_rest()
+                self._tell(state, ms=milliseconds, message=message, detail=detail)
+            if result is None:
+                return
+            # Last, when the picture is whole: its observers may run something else, or fail.
+            try:
+                self.set_trait("result", result)
+            except Exception as error:  # noqa: BLE001 - drawn; the run itself has not failed
+                self._fail(error, title=f"An observer of the result failed: {type(error).__name__}")
 
     def _note_visit(self) -> None:
         view = self._view()
@@ -618,18 +640,23 @@ class LiveWidget(Looks, Displayed, Exporting):
         with self.session.publishing:
             self._status = {
                 "id": self._result_id(), "state": state, "message": message, "detail": detail,
-                "ms": ms, "done": done, "total": total, "error": self._drawn,
+                "ms": ms, "done": done, "total": total, "error": self._drawn(),
             }  # fmt: skip
 
-    def _fail(self, error: Exception) -> None:
+    def _drawn(self) -> Wire | None:
+        """The newest error, as it is drawn."""
+        return next((drawn for _, drawn in reversed(list(self._failures.values()))), None)
+
+    def _fail(self, error: Exception, lane: str = _REQUEST, title: str = "") -> None:
         # The frames of a failed run hold its activations.
         traceback.clear_frames(error.__traceback__)
         text = drawable(str(error) or type(error).__name__)
         if len(text) > _LONGEST_TEXT:
             text = f"{text[:_LONGEST_TEXT]} … ({len(text)} characters)"
         with self.session.publishing:
-            self._error = error
-            self._drawn = {"title": _error_title(error), "text": text, "hint": _error_hint(error, self.experiments)}
+            self._failures.pop(lane, None)
+            hint = _error_hint(error, self.experiments)
+            self._failures[lane] = error, {"title": title or _error_title(error), "text": text, "hint": hint}
             self._tell("error")
 
     def _show_experiments(self) -> None:
@@ -679,6 +706,10 @@ class LiveWidget(Looks, Displayed, Exporting):
         acting = ("experiments", tuple(self.experiments)), ("baseline", self.experiments.baseline)
         said = ((name, ", ".join(short_label(i) for i in interventions)) for name, interventions in acting)
         experiments = "".join(f"<div>{name}: {html.escape(text)}</div>" for name, text in said if text)
+        failed = self._drawn()
+        if failed is not None:
+            text = html.escape(f"{failed['title']}: {failed['text']}")
+            experiments += f"<div><b>The picture is from the run before.</b> {text}</div>"
         return (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
             f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>"
@@ -732,6 +763,8 @@ def _error_title(error: Exception) -> str:
 def _error_hint(error: Exception, experiments: Experiments) -> str:
     if "out of range" in str(error) and len(experiments):
         return "An experiment addresses a place that this prompt does not have: remove it, or choose another prompt."
+    if "out of range" in str(error) and experiments.baseline:
+        return "The baseline addresses a place that this prompt does not have: unpin it, or choose another prompt."
     if is_out_of_memory(error):
         return "Shorten the prompt, or lower session.memory_budget."
     return ""

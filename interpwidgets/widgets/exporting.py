@@ -52,7 +52,8 @@ class Exporting(anywidget.AnyWidget):
         """Block until nothing is running."""
         raise NotImplementedError
 
-    def _running(self) -> bool:
+    def _settled(self) -> bool:
+        """Whether nothing runs, and what was asked for last has not failed."""
         raise NotImplementedError
 
     def _depends_on(self) -> dict[str, Any]:
@@ -152,7 +153,7 @@ class Exporting(anywidget.AnyWidget):
         return image(drawing(shown, thin=True), f"{shown.title}, {shown.unit}") + self._tables()
 
     def _as_html(self) -> str:
-        if not self._running():
+        if self._settled():
             self._record()
         results = self._recording.results()
         if not results:
@@ -160,7 +161,7 @@ class Exporting(anywidget.AnyWidget):
         made = {repr(e.intervention): e.intervention for result in results for e in result.experiments}
         return offline_page(
             title=self.title, esm=str(self._esm), css=str(self._css), results=results, chooses=self.chooses,
-            answers=() if self._running() else self._answers(),
+            answers=self._answers() if self._settled() else (),
             makes={canonical(request): code for code, i in made.items() for request in self._requests_for(i)},
         )  # fmt: skip
 
