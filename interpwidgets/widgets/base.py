@@ -41,6 +41,7 @@ from .wire import Wire, header_to_wire, whole
 
 _PROGRESS_SECONDS = 0.1  # at most ten updates a second reach the browser
 _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its static picture
+_PATIENCE = 10.0  # seconds that a job which has handed its results over may take to end
 _LONGEST_TEXT = 2000  # characters of an error that are drawn
 _LARGEST_ID = 2**53  # whole numbers below this are exact in JavaScript
 _MOST_CODE = 20_000  # characters of code that a still picture carries
@@ -378,8 +379,12 @@ class LiveWidget(Looks, Displayed, Exporting):
             if not running[0].wait(left):
                 raise TimeoutError(f"{self.title} is still running after {timeout} s")
         with self.session.publishing:  # a job counts as ended while it hands its results over
-            for error, _ in list(self._failures.values())[-1:]:
-                raise error
+            errors = [error for error, _ in self._failures.values()]
+        # Who lets go of everything next frees the model: the worker must not hold it a moment longer.
+        for ticket in list(self._tickets.values()):
+            ticket.wait_until_left(_PATIENCE)
+        for error in errors[-1:]:
+            raise error
 
     def close(self) -> None:
         """Let go of the session and remove the widget from the page."""
