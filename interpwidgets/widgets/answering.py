@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from .running import is_id
+from .running import REQUEST, is_id
 from .unicode import encodable
 from .viewing import Viewing
 from .wire import Wire, whole
@@ -78,7 +78,7 @@ class Answering(Viewing):
         """Do what one request asks for."""
         operation = request.pop("op", None)
         number = request.pop("id", None)
-        self._error = self._drawn = None
+        self._failures.pop(REQUEST, None)
         try:
             if not is_id(number):
                 raise ValueError(f"a request carries a whole number as its id, not {number!r}")
@@ -95,7 +95,7 @@ class Answering(Viewing):
             self._fail(error)
         # What started a run has been acknowledged as queued; anything else is done already.
         if self._status["id"] != self._result_id():
-            self._tell("running" if self._running() else "idle")
+            self._tell("running" if self._running() else self._at_rest())
 
 
 def _checked_places(request: dict[str, Any]) -> dict[str, Any]:

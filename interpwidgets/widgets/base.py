@@ -283,6 +283,10 @@ class LiveWidget(Answering):
             [*(str(self._header[k]) for k in ("model", "dtype", "device")), self._header["check"]["summary"]]
         )
         said = "".join(f"<div>{html.escape(line)}</div>" for line in self._captions())
+        failed = self._drawn()
+        if failed is not None:
+            text = html.escape(f"{failed['title']}: {failed['text']}")
+            said += f"<div><b>The picture is from the run before.</b> {text}</div>"
         picture, code = self._static_picture(), self.code()
         return lambda: (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'

@@ -273,6 +273,7 @@ class PatchingHeatmap(LiveWidget):
         cells, direction, metric = list(self._cells), self.direction, self.metric
         clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
         if not cells:
+            self._drop("patch")
             self._patched = None
             return
 
@@ -287,11 +288,16 @@ class PatchingHeatmap(LiveWidget):
 
     def _drill_heads(self) -> None:
         if self._drilled is None:
-            if (ticket := self._tickets.pop("drill", None)) is not None:
-                ticket.cancel()
+            self._drop("drill")
             self._drill = None
             return
         self._fill("_drill", self.site if self.site in HEAD_SITES else "z", self._drilled, "drill")
+
+    def _drop(self, lane: str) -> None:
+        """End what is computed for a panel that is closed."""
+        self._failures.pop(lane, None)
+        if (ticket := self._tickets.pop(lane, None)) is not None:
+            ticket.cancel()
 
     def _selected(self) -> Selection:
         return selection_of(self._cells, self._clean)

@@ -20,8 +20,11 @@ from .unicode import drawable
 from .wire import Wire, header_to_wire
 
 _PROGRESS_SECONDS = 0.1  # at most ten updates a second reach the browser
+_PATIENCE = 10.0  # seconds that a job which has handed its results over may take to end
 _LONGEST_TEXT = 2000  # characters of an error that are drawn
 _LARGEST_ID = 2**53  # whole numbers below this are exact in JavaScript
+REQUEST = "request"
+"""Where a request's own errors are kept, beside the lanes' errors."""
 
 
 class Running(Displayed, Exporting):
@@ -40,8 +43,8 @@ class Running(Displayed, Exporting):
 
     def __init__(self, **traits: Any) -> None:
         self._tickets: dict[str, Ticket] = {}
-        self._error: Exception | None = None
-        self._drawn: Wire | None = None  # stays in the status until the next request, whatever else ends meanwhile
+        self._failures: dict[str, tuple[Exception, Wire]] = {}
+        """By lane, an error and how it is drawn: a run's until the lane runs again, a request's until the next one."""
         self._last_progress = 0.0
         super().__init__(**traits)
 
@@ -53,15 +56,20 @@ class Running(Displayed, Exporting):
             if not running[0].wait(left):
                 raise TimeoutError(f"{self.title} is still running after {timeout} s")
         with self.session.publishing:  # a job counts as ended while it hands its results over
-            if self._error is not None:
-                raise self._error
+            errors = [error for error, _ in self._failures.values()]
+        # Who lets go of everything next frees the model: the worker must not hold it a moment longer.
+        for ticket in list(self._tickets.values()):
+            ticket.wait_until_left(_PATIENCE)
+        if errors:
+            raise errors[-1]
 
     def stop(self) -> None:
         """Stop what is running; the last picture stays."""
         with self.session.publishing:
-            for ticket in list(self._tickets.values()):
+            running = [ticket for ticket in list(self._tickets.values()) if not ticket.ended]
+            for ticket in running:
                 ticket.cancel()
-            self._tell("cancelled")
+            self._tell("cancelled" if running else self._at_rest())
 
     def _submit(self, compute: Callable[[], Wire], lane: str = "view", left: Callable[[], Wire] | None = None) -> None:
         """Compute on the session's worker and publish the traits that come back.
@@ -85,12 +93,13 @@ class Running(Displayed, Exporting):
                 with self.session.publishing:
                     if not ticket.cancelled:
                         ticket.finish()
-                        self._fail(_as_exception(error))
+                        self._fail(_as_exception(error), lane)
             if ticket.cancelled and self._tickets.get(lane) is ticket:  # stopped, not replaced by a newer one
                 self._leave({} if left is None else left())
 
         with self.session.publishing:  # so that "queued" is said before the worker says more
-            self._error = self._drawn = None
+            for each in (REQUEST, lane):
+                self._failures.pop(each, None)
             try:
                 self._tickets[lane] = self.session.worker.submit((id(self), lane), job, self.priority)
             except RuntimeError as error:
@@ -117,21 +126,39 @@ class Running(Displayed, Exporting):
     def _running(self) -> bool:
         return any(not (ticket.ended or ticket.cancelled) for ticket in list(self._tickets.values()))
 
+    def _settled(self) -> bool:
+        return not self._running() and not self._failures
+
+    def _at_rest(self) -> str:
+        """The state where nothing runs: what was stopped is an older picture until it has run."""
+        ticket = self._tickets.get("view")
+        return "cancelled" if ticket is not None and ticket.cancelled else "idle"
+
     def _publish(self, results: Wire, ticket: Ticket, milliseconds: int, whole: bool) -> None:
-        with self.session.publishing, self.hold_sync():
+        with self.session.publishing:
             if ticket.cancelled:
                 return
             ticket.finish()
             message, detail = results.pop("message", ""), results.pop("detail", "")
-            self._header = header_to_wire(self.session)
-            for name, value in results.items():
-                self._set_result(name, value)
-            self._code = self.code()
-            if whole:
-                self._note_visit()
-            if not self._running():
-                self._record()
-            self._tell("running" if self._running() else "idle", ms=milliseconds, message=message, detail=detail)
+            result = results.pop("result", None)
+            with self.hold_sync():
+                self._header = header_to_wire(self.session)
+                for name, value in results.items():
+                    self._set_result(name, value)
+                self._code = self.code()
+                if whole:
+                    self._note_visit()
+                if self._settled():
+                    self._record()
+                state = "running" if self._running() else self._at_rest()
+                self._tell(state, ms=milliseconds, message=message, detail=detail)
+            if result is None:
+                return
+            # Last, when the picture is whole: its observers may run something else, or fail.
+            try:
+                self.set_trait("result", result)
+            except Exception as error:  # noqa: BLE001 - drawn; the run itself has not failed
+                self._fail(error, title=f"An observer of the result failed: {type(error).__name__}")
 
     def _set_result(self, name: str, value: Any) -> None:
         """Set a trait of results, unless it would say again what it says: only what has changed travels."""
@@ -175,18 +202,23 @@ class Running(Displayed, Exporting):
         with self.session.publishing:
             self._status = {
                 "id": self._result_id(), "state": state, "message": message, "detail": detail,
-                "ms": ms, "done": done, "total": total, "error": self._drawn,
+                "ms": ms, "done": done, "total": total, "error": self._drawn(),
             }  # fmt: skip
 
-    def _fail(self, error: Exception) -> None:
+    def _drawn(self) -> Wire | None:
+        """The newest error, as it is drawn."""
+        return next((drawn for _, drawn in reversed(list(self._failures.values()))), None)
+
+    def _fail(self, error: Exception, lane: str = REQUEST, title: str = "") -> None:
         # The frames of a failed run hold its activations.
         traceback.clear_frames(error.__traceback__)
         text = drawable(str(error) or type(error).__name__)
         if len(text) > _LONGEST_TEXT:
             text = f"{text[:_LONGEST_TEXT]} … ({len(text)} characters)"
         with self.session.publishing:
-            self._error = error
-            self._drawn = {"title": _error_title(error), "text": text, "hint": _error_hint(error, self.experiments)}
+            self._failures.pop(lane, None)
+            hint = _error_hint(error, self.experiments)
+            self._failures[lane] = error, {"title": title or _error_title(error), "text": text, "hint": hint}
             self._tell("error")
 
 
@@ -209,6 +241,8 @@ def _error_title(error: Exception) -> str:
 def _error_hint(error: Exception, experiments: Experiments) -> str:
     if "out of range" in str(error) and len(experiments):
         return "An experiment addresses a place that this prompt does not have: remove it, or choose another prompt."
+    if "out of range" in str(error) and experiments.baseline:
+        return "The baseline addresses a place that this prompt does not have: unpin it, or choose another prompt."
     if is_out_of_memory(error):
         return "Shorten the prompt, or lower session.memory_budget."
     return ""

@@ -80,8 +80,10 @@ class Workbench(Displayed, ipywidgets.Box):
     def compare(self, corrupted: Any, *, answer: int | str | None = None, foil: int | str | None = None) -> None:
         """Patch between the prompt that is shown and this one, in a heatmap that is added if there is none.
 
-        Raises ValueError, showing both tokenisations, if their lengths differ.
+        Raises ValueError, showing both tokenisations, if their lengths differ; RuntimeError if the workbench is closed.
         """
+        if self.attention not in self.session.widgets:
+            raise RuntimeError("this workbench is closed: make a new one to go on")
         before, self.heatmap = self.heatmap, self._heatmap_of(corrupted, answer, foil)
         if before is not None:
             before.close()

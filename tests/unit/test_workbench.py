@@ -123,3 +123,11 @@ def test_a_presets_prompt_brings_its_pair_and_others_follow_it(demo):
     assert (workbench.heatmap._clean.text, workbench.heatmap._corrupted.text) == (other.clean, other.corrupted)
     assert workbench.heatmap._task["foil"]["id"] == demo.token_id(other.foil)
     workbench.close()
+
+
+def test_a_workbench_whose_session_was_closed_says_so(session):
+    workbench = opened(session, PROMPT, CORRUPTED)
+    session.close()
+    with pytest.raises(RuntimeError, match="this workbench is closed: make a new one"):
+        workbench.compare(PROMPT)
+    workbench.close()
