@@ -143,6 +143,20 @@ def test_token_of_the_prompt_is_replaced_by_text_or_by_what_the_model_expects(pa
     expect(token).to_be_focused()
 
 
+def test_the_prompts_tokens_are_one_stop_of_tab_and_arrows_go_from_one_to_the_next(page: Page) -> None:
+    show(page)
+    tokens = page.get_by_role("list", name="prompt tokens").get_by_role("button")
+    tokens.first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(tokens.nth(1)).to_be_focused()
+    page.keyboard.press("End")
+    expect(tokens.nth(14)).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Edit prompt")).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    expect(tokens.nth(14)).to_be_focused()
+
+
 def test_without_a_tokenizer_a_token_id_is_typed(page: Page) -> None:
     state = lens(3)
     widget = mount(page, "logit_lens.js", state | {"_prompt": state["_prompt"] | {"text": None}})

@@ -266,7 +266,7 @@ function render(host) {
     const differing = new Set(/** @type {number[]} */ (model.get("_prompts")?.differing ?? []));
     for (const side of SIDES) prompts[side].update({ ...prompt(side), text: drafts[side] ?? prompt(side).text }, differing);
     const [first, ...more] = differing;
-    prompts.corrupted.say(first === undefined ? (prompt("clean").tokens.length ? "same as clean" : "") : more.length ? `${more.length + 1} differ, from ${first}` : `differs at ${first}`);
+    prompts.corrupted.say(first === undefined ? (prompt("clean").tokens.length ? "same as clean" : "") : !more.length ? `differs at ${first}` : more[more.length - 1] === first + more.length ? `differ at ${first}–${first + more.length}` : `${more.length + 1} differ, from ${first}`);
     drawControls();
     drawMaps();
     drawTable();

@@ -30,7 +30,7 @@ export function tokenTitle(token, position) {
 /**
  * The tokens of a prompt in reading order, each with its position below.
  * @param {{label: string, onToken?: (position: number, element: HTMLElement) => void, onHover?: (position: number | null) => void}} spec
- *   with `onToken` each token is a button
+ *   with `onToken` each token is a button: Tab goes to one of them, arrows, Home and End from one to the next
  */
 export function tokenStrip({ label, onToken, onHover }) {
   const el = h("div", { class: "iw-strip", role: "list", "aria-label": label });
@@ -55,6 +55,18 @@ export function tokenStrip({ label, onToken, onHover }) {
     });
     attached.observe(el);
   };
+  let current = 0;
+  if (onToken) {
+    el.addEventListener("focusin", ({ target }) => {
+      if (items[current]) items[current].tabIndex = -1;
+      current = Math.max(0, items.indexOf(/** @type {HTMLElement} */ (target)));
+      items[current].tabIndex = 0;
+    });
+    el.onkeydown = ({ key, altKey, ctrlKey, metaKey }) => {
+      const to = { ArrowRight: current + 1, ArrowLeft: current - 1, Home: 0, End: items.length - 1 }[key];
+      if (to !== undefined && !altKey && !ctrlKey && !metaKey) items[to]?.focus();
+    };
+  }
   if (onHover) {
     el.onpointerover = (event) => {
       const item = event.target instanceof Element ? event.target.closest(".iw-token") : null;
@@ -72,6 +84,7 @@ export function tokenStrip({ label, onToken, onHover }) {
       const next = [...marked].join();
       if (tokens === shown && next === marks) return;
       [shown, marks, lit] = [tokens, next, []];
+      current = Math.min(current, Math.max(0, tokens.length - 1));
       items = tokens.map((token, position) => {
         const title = tokenTitle(token, position);
         const text = h("span", { class: "iw-token__text" }, elide(token.text, 24));
@@ -79,7 +92,7 @@ export function tokenStrip({ label, onToken, onHover }) {
         const kind = `iw-token${token.special ? " iw-token--special" : ""}${marked.has(position) ? " iw-token--marked" : ""}`;
         /** @type {HTMLElement} */
         const item = onToken
-          ? h("button", { type: "button", class: kind, title, "aria-label": title, "data-key": position, onclick: () => onToken(position, item) }, text, index)
+          ? h("button", { type: "button", class: kind, title, "aria-label": title, "data-key": position, tabindex: position === current ? 0 : -1, onclick: () => onToken(position, item) }, text, index)
           : h("span", { class: kind, title }, text, index);
         return item;
       });
