@@ -8,6 +8,7 @@ import gc
 import html
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -306,8 +307,12 @@ def test_a_still_picture_says_how_to_go_on_and_carries_the_code(session):
     frame = widget.static_frame()
     assert "run the cell to click in it" in frame
     assert html.unescape(frame).count(widget.code()) == 1
+    (given,) = re.findall(r'data-commandlinker-args="(.*?)"', frame)
+    commands = ["notebook:insert-cell-below", "notebook:replace-selection", "notebook:run-cell"]
+    assert json.loads(html.unescape(given)) == {"commands": commands, "args": {"text": widget.code()}}
     session.interventions.append(iw.Patch("resid_pre", layer=0, position=0, source=np.ones((200, 32))))
     assert "<details>" not in widget.static_frame()
+    assert "<button" not in widget.static_frame()
 
 
 def test_the_history_is_bounded_and_says_what_was_asked(session):

@@ -62,6 +62,7 @@ def test_the_static_frame_has_our_elements_only(session, kind):
     assert page.tags <= {
         "div",
         "b",
+        "button",
         "svg",
         "g",
         "lineargradient",

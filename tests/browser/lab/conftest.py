@@ -27,7 +27,7 @@ def main_thread_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 @pytest.fixture
 def notebook(browser: Browser, subshell_server: Server) -> Iterator[Notebook]:
     """A page and a kernel of its own, with nothing open."""
-    with _notebook(browser, subshell_server) as notebook:
+    with opened(browser, subshell_server) as notebook:
         yield notebook
 
 
@@ -35,7 +35,7 @@ def notebook(browser: Browser, subshell_server: Server) -> Iterator[Notebook]:
 def live_notebook(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Notebook]:
     """A notebook whose kernel has the demo session open; comm messages on a subshell, then on the main thread."""
     name = "subshell_server" if request.param == "subshells" else "main_thread_server"
-    with _notebook(browser, request.getfixturevalue(name)) as notebook:
+    with opened(browser, request.getfixturevalue(name)) as notebook:
         notebook.create("import interpwidgets as iw\nsession = iw.load()")
         yield notebook
 
@@ -48,7 +48,8 @@ def any_notebook(live_notebook: Notebook) -> Notebook:
 
 
 @contextmanager
-def _notebook(browser: Browser, server: Server) -> Iterator[Notebook]:
+def opened(browser: Browser, server: Server) -> Iterator[Notebook]:
+    """A page on a server's notebooks."""
     context = browser.new_context(viewport={"width": 1280, "height": 1000}, reduced_motion="reduce")
     page = context.new_page()
     page.set_default_timeout(30_000)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import Browser, expect
 
-from tests.browser.front_ends import SUBSHELLS
-from tests.browser.lab.jupyterlab import REPORT, Notebook
+from tests.browser.front_ends import NOTEBOOK, SUBSHELLS
+from tests.browser.lab.conftest import opened
+from tests.browser.lab.jupyterlab import REPORT, Notebook, serve
 from tests.browser.lab.test_clicks import ATTENTION, PREDICTIONS, SESSION
 
 STILLS = "[id^='iw-still-']"
@@ -96,8 +99,20 @@ def test_the_output_of_a_cell_that_runs_follows_too(any_notebook: Notebook, tmp_
     assert [EXPERIMENT in html for html in saved(notebook)] == [True, True]
 
 
-def test_one_click_on_a_reopened_picture_makes_it_live_as_it_was(notebook: Notebook) -> None:
-    page = notebook.page
+@pytest.fixture(params=["JupyterLab", "Notebook 7"])
+def any_front_end(
+    request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Notebook]:
+    if request.param == "JupyterLab":
+        yield request.getfixturevalue("notebook")
+        return
+    folder = tmp_path_factory.mktemp("notebook-7")
+    with serve(folder, NOTEBOOK, app="notebook") as server, opened(browser, server) as notebook:
+        yield notebook
+
+
+def test_one_click_on_a_reopened_picture_makes_it_live_as_it_was(any_front_end: Notebook) -> None:
+    notebook, page = any_front_end, any_front_end.page
     notebook.create(SESSION, ATTENTION)
     widget = notebook.widget("Attention pattern")
     widget.fresh()
