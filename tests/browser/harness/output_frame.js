@@ -3,6 +3,7 @@
 /** Puts each buffer where it belongs, in the form that this front end has for binary values. */
 function withBuffers({ state, buffer_paths: paths = [] }, buffers, form) {
   paths.forEach((path, index) => {
+    if (form === "none") return;
     const place = path.slice(0, -1).reduce((value, key) => value[key], state);
     const bytes = Uint8Array.from(atob(buffers[index]), (character) => character.charCodeAt(0));
     place[path.at(-1)] = form === "base64" ? buffers[index] : form === "ArrayBuffer" ? bytes.buffer : new DataView(bytes.buffer);
@@ -65,7 +66,11 @@ function take(message) {
   else if (data?.method === "update") model?.update(withBuffers(data, buffers, form));
 }
 
-async function show(id) {
+async function show({ id, html }) {
+  if (html) {
+    document.body.append(document.createRange().createContextualFragment(html));
+    return;
+  }
   const model = models.get(id);
   const style = document.createElement("style");
   style.textContent = model.get("_css");
@@ -83,5 +88,5 @@ addEventListener("message", async ({ data }) => {
   if (data.type !== "open") return;
   form = data.form;
   data.messages.forEach(take);
-  for (const id of data.models) await show(id);
+  for (const output of data.outputs) await show(output);
 });
