@@ -93,6 +93,8 @@ class Framed(Host):
         self.session.close()
 
     def run_again(self) -> None:
+        # Or it would take what is said to the new one.
+        self.page.goto("about:blank")
         if self.kernel.ended:
             self.kernel.start()
             self.session = open_session()
@@ -102,6 +104,7 @@ class Framed(Host):
         self._open([{"id": widget.model_id} for widget in self.widgets])
 
     def reload(self) -> None:
+        self.page.goto("about:blank")
         if self.keeps_state:
             self._open([{"id": widget.model_id} for widget in self.widgets], [*map(_saved, self.widgets)])
         else:
@@ -110,7 +113,6 @@ class Framed(Host):
 
     def _open(self, outputs: list[dict[str, str]], saved: list[Message] | None = None) -> None:
         """Open the notebook, with two views of each output; `saved`: without a kernel, on what its file says."""
-        self.page.goto("about:blank")
         self.page.set_content('<!doctype html><html lang="en"><title>notebook</title><body></body></html>')
         self.page.add_script_tag(content=(_HARNESS / "outputs.js").read_text(encoding="utf-8"))
         spec: dict[str, Any] = {

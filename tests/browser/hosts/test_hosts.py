@@ -116,7 +116,7 @@ def test_two_views_of_each_widget_show_the_same(host):
     assert predictions(host, 1) == before
     host.see(TITLES[0], 1).button("Restore L2H1").click()
     for nth in (0, 1):
-        expect(host.widget(TITLES[0], nth).button("Ablate L2H1")).to_be_visible()
+        expect(host.see(TITLES[0], nth).button("Ablate L2H1")).to_be_visible()
     after = predictions(host, 0)
     assert predictions(host, 1) == after != before
 
