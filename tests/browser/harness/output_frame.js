@@ -15,12 +15,14 @@ function withBuffers({ state, buffer_paths: paths = [] }, buffers, form) {
 function createModel(id, state, send) {
   const handlers = new Map();
   let changed = {};
-  let unanswered = 0;
+  /** Ids of messages: other frames hear of theirs here, too. */
+  const unanswered = new Set();
   let held = null;
   const fire = (event) => [...(handlers.get(event) ?? [])].forEach((handler) => handler());
   const post = (diff) => {
-    unanswered += 1;
-    send({ id: Math.random(), comm: id, data: { method: "update", state: structuredClone(diff), buffer_paths: [] } });
+    const number = Math.random();
+    unanswered.add(number);
+    send({ id: number, comm: id, data: { method: "update", state: structuredClone(diff), buffer_paths: [] } });
   };
   return {
     get: (name) => state[name],
@@ -30,7 +32,7 @@ function createModel(id, state, send) {
       fire(`change:${name}`);
     },
     save_changes() {
-      if (unanswered) held = { ...held, ...changed };
+      if (unanswered.size) held = { ...held, ...changed };
       else post(changed);
       changed = {};
     },
@@ -41,9 +43,9 @@ function createModel(id, state, send) {
       Object.assign(state, changes);
       Object.keys(changes).forEach((name) => fire(`change:${name}`));
     },
-    idle() {
-      unanswered -= 1;
-      if (!held || unanswered) return;
+    idle(number) {
+      unanswered.delete(number);
+      if (!held || unanswered.size) return;
       post(held);
       held = null;
     },
@@ -57,10 +59,10 @@ let form = "";
 const send = (message) => parent.postMessage({ type: "send", message }, "*");
 
 function take(message) {
-  const { type, comm, data, buffers } = message;
+  const { type, comm, data, buffers, to } = message;
   const model = models.get(comm);
   if (type === "comm_open") models.set(comm, createModel(comm, withBuffers(structuredClone(data), buffers, form), send));
-  else if (type === "idle") model?.idle();
+  else if (type === "idle") model?.idle(to);
   else if (type === "comm_close") model?.close();
   // Neither the echo of what the page sent (new in ipywidgets 8) nor custom messages.
   else if (data?.method === "update") model?.update(withBuffers(data, buffers, form));
