@@ -175,6 +175,7 @@ def new_page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 1000}, reduced_motion="reduce")
     page = context.new_page()
     page.set_default_timeout(30_000)
+    page.set_default_navigation_timeout(120_000)  # Voila sends a page once all of its cells have run
     yield page
     context.close()
 

@@ -67,8 +67,8 @@ def collect_complaints(page: Page, complaints: list[str]) -> None:
     """Keep what goes wrong in the page, but for what the front end itself complains of."""
 
     def on_error(error: Any) -> None:
-        # Notebook 7.6 itself, with settings of JupyterLab's that it does not have.
-        if "reading 'schema'" not in str(error):
+        # Notebook 7.6 itself, with settings of JupyterLab's that it does not have; marimo's page, whose server is gone.
+        if not any(own in str(error) for own in ("reading 'schema'", "Failed to fetch")):
             complaints.append(str(error))
 
     def on_console(message: Any) -> None:
@@ -192,6 +192,7 @@ def open_page(server: Server) -> Iterator[Notebook]:
     """A page in the server's window, with nothing open; its kernel ends with it."""
     page = server.context.new_page()
     page.set_default_timeout(30_000)
+    page.set_default_navigation_timeout(120_000)
     notebook = Notebook(page, server)
     yield notebook
     notebook.shut_down()
