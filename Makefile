@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TYPESCRIPT := 5.9.3
 JOBS ?= 2
+IPYKERNEL_6 := ipykernel==6.31.0 nest-asyncio==1.6.0
 
 # PyTorch's own index of CPU builds. pip carries on without it where it cannot be reached, and takes torch
 # from wherever else it is configured to look.
@@ -34,7 +35,7 @@ demo: $(VENV)/demo.stamp
 
 test: export HF_HUB_OFFLINE := 1
 test: export HF_HUB_DISABLE_PROGRESS_BARS := 1
-test: $(VENV)/dev.stamp lint
+test: $(VENV)/dev.stamp $(VENV)/ipykernel6.stamp lint
 	$(BIN)/python -m interpwidgets fetch
 	$(WITH_NODE) node --test tests/js/*.test.mjs
 	$(BIN)/python tests/provide_chromium.py
@@ -87,4 +88,10 @@ $(VENV)/bench.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
 
 $(VENV)/typescript.stamp: Makefile $(VENV)/dev.stamp
 	$(WITH_NODE) npm install --prefix $(VENV)/typescript --no-save --no-audit --no-fund typescript@$(TYPESCRIPT)
+	touch $@
+
+# Kernels of the tests that look into this folder first are of ipykernel 6; all else they have from .venv.
+$(VENV)/ipykernel6.stamp: Makefile $(VENV)/dev.stamp
+	rm -rf $(VENV)/ipykernel6
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --target $(VENV)/ipykernel6 $(IPYKERNEL_6)
 	touch $@

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from tests import readme
-from tests.browser.front_ends import ABILITIES, FRONT_ENDS
+from tests.browser.front_ends import ABILITIES, CANNOT_BE, FRONT_ENDS, SHOWS
 
 _OUTCOMES = Path(__file__).parents[1] / "test-report/hosts.json"
 _PART = ("front ends", "python -m tests.hosts_table --write")
@@ -34,14 +34,15 @@ def recorded() -> Outcomes:
 
 def table(outcomes: Outcomes) -> list[list[str]]:
     """The table's rows, the header first."""
-    rows = [[name, *(_cell(outcomes.get(name, {}).get(ability, {})) for ability in ABILITIES)] for name in FRONT_ENDS]
+    rows = [[name, *(_cell(name, ability, outcomes) for ability in ABILITIES)] for name in FRONT_ENDS]
     return [["front end", *ABILITIES], *rows]
 
 
-def _cell(tests: dict[str, str]) -> str:
+def _cell(name: str, ability: str, outcomes: Outcomes) -> str:
+    tests = outcomes.get(name, {}).get(ability, {})
     if not tests or "skipped" in tests.values():
-        return NOT_TRIED
-    return WORKS if set(tests.values()) == {"passed"} else FAILS
+        return CANNOT_BE.get((name, ability), NOT_TRIED)
+    return SHOWS.get((name, ability), WORKS) if set(tests.values()) == {"passed"} else FAILS
 
 
 def written() -> list[list[str]]:

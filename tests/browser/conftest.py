@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from tests import hosts_table
 from tests.browser.harness.chromium import chromium
+from tests.browser.lab.servers import SERVERS, Server, serve
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,6 +32,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def jupyter(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """Gives the one server of a front end, started when a test first asks for it."""
+    with ExitStack() as running:
+
+        @cache
+        def server(front_end: str) -> Server:
+            root = tmp_path_factory.mktemp("jupyter")
+            return running.enter_context(serve(browser, root, front_end, **SERVERS[front_end]))
+
+        yield server
 
 
 @pytest.fixture

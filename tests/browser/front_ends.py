@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SUBSHELLS = "JupyterLab 4, ipykernel 7 on subshells"
 MAIN_THREAD = "JupyterLab 4, ipykernel 7 on the main thread"
+KERNEL_6 = "JupyterLab 4, ipykernel 6"
 NOTEBOOK = "Notebook 7"
 VOILA = "Voila"
 MARIMO_RUN = "marimo run"
@@ -14,7 +15,7 @@ COLAB = "Colab (imitated)"
 COLAB_BASE64 = "Colab (imitated), buffers as base64"
 
 FRONT_ENDS = (
-    SUBSHELLS, MAIN_THREAD, NOTEBOOK, VOILA, MARIMO_RUN, MARIMO_EDIT, SOLARA, VS_CODE, COLAB,
+    SUBSHELLS, MAIN_THREAD, KERNEL_6, NOTEBOOK, VOILA, MARIMO_RUN, MARIMO_EDIT, SOLARA, VS_CODE, COLAB,
     COLAB_BASE64,
 )  # fmt: skip
 
@@ -28,3 +29,13 @@ VIEWS = "two views of each"
 RESTART = "kernel restart and death"
 
 ABILITIES = (PICTURES, CLICK, LINKED, THEME, RELOAD, BUSY, VIEWS, RESTART)
+
+CANNOT_BE = {(front_end, BUSY): "has no cells" for front_end in (VOILA, MARIMO_RUN, SOLARA)}
+"""Why a cell of the table is not tried: the front end has no such thing."""
+
+SHOWS = {
+    (VS_CODE, RELOAD): "still picture",
+    (COLAB, RELOAD): "saved picture",
+    (COLAB_BASE64, RELOAD): "saved picture",
+}
+"""What the tests of a cell show where that is less than in the other front ends."""

@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.harness import states
 from tests.browser.harness.mounting import IDLE, Mounted, mount
+from tests.browser.hosts.drivers import new_page
 
 
 def show(page: Page, **changes: Any) -> Mounted:
@@ -132,9 +133,49 @@ def test_dead_kernel_is_said_after_three_seconds_and_a_late_answer_takes_it_back
     page.clock.run_for(2900)
     expect(alert).to_have_count(0)
     page.clock.run_for(200)
-    expect(alert).to_have_text("Not connected to a kernel: re-run the cell to bring this widget back to life")
+    expect(alert).to_contain_text("Not connected to a kernel, or it is busy")
     mounted.answer()
     expect(alert).to_have_count(0)
+
+
+def test_a_kernel_that_falls_silent_while_it_runs_is_said_after_half_a_minute(page: Page) -> None:
+    mounted = show_with_stopped_clock(page)
+    said = page.get_by_text("no word from the kernel")
+    page.get_by_role("button", name="Undo").click()
+    mounted.answer("running")
+    page.clock.run_for(29_000)
+    mounted.answer("running", done=1, total=2)
+    page.clock.run_for(29_000)
+    expect(said).to_have_count(0)
+    page.clock.run_for(2000)
+    expect(said).to_be_visible()
+    mounted.answer()
+    expect(said).to_have_count(0)
+    page.clock.run_for(60_000)
+    expect(said).to_have_count(0)
+
+
+@pytest.mark.parametrize("view", [{}, {"view": None}])
+def test_what_came_without_its_numbers_is_an_error_and_the_next_whole_answer_takes_it_back(
+    browser: Browser, view: dict[str, None]
+) -> None:
+    with new_page(browser) as page:
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        mounted = show(page)
+        root = page.get_by_role("figure", name="Attention pattern")
+        whole = states.attention(changed=True)["_baseline_overview"]
+        lost = {"dtype": "uint8", "shape": whole["weights"]["shape"], **view}
+        mounted.push(_baseline_overview={**whole, "id": 7, "weights": lost})
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("What the kernel sent cannot be drawn")
+        expect(alert).to_contain_text("binary part")
+        expect(root).to_have_attribute("data-state", "stale")
+        mounted.push(_baseline_overview={**whole, "id": 8})
+        expect(alert).to_have_count(0)
+        expect(root).to_have_attribute("data-state", "fresh")
+        assert len(errors) == 1
+        assert "binary part" in errors[0]
 
 
 def test_a_request_carries_those_that_were_not_answered_yet(page: Page) -> None:

@@ -26,6 +26,11 @@ test("an array decodes the same from a view at any offset, a buffer and base64",
   assert.deepEqual([...decode({ view: small, dtype: "uint8", shape: [3] }).data], [0, 128, 255]);
 });
 
+test("an array whose bytes were lost is refused, and an empty one is not", () => {
+  for (const lost of [{}, { view: null }, { view: undefined }]) assert.throws(() => decode({ ...lost, dtype: "uint8", shape: [2] }), /binary part/);
+  for (const view of ["", new ArrayBuffer(0), new DataView(new ArrayBuffer(0))]) assert.equal(decode({ view, dtype: "float32", shape: [0] }).data.length, 0);
+});
+
 test("nothing sent decodes to null and a short array is refused", () => {
   for (const nothing of [null, undefined, {}]) assert.equal(decode(nothing), null);
   assert.throws(() => decode({ view: bytes.buffer, dtype: "float32", shape: [5] }), /needs 20 bytes, got 16/);

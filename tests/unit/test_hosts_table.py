@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from tests import hosts_table
-from tests.browser.front_ends import ABILITIES, CLICK, FRONT_ENDS, SOLARA, VIEWS
+from tests.browser.front_ends import (
+    ABILITIES,
+    BUSY,
+    CANNOT_BE,
+    CLICK,
+    FRONT_ENDS,
+    RELOAD,
+    SHOWS,
+    SOLARA,
+    VIEWS,
+    VS_CODE,
+)  # fmt: skip
 
 
 def test_readme_has_the_rows_and_columns_that_are_defined():
     header, *rows = hosts_table.written()
     assert header == ["front end", *ABILITIES]
     assert [name for name, *_ in rows] == list(FRONT_ENDS)
-    assert {cell for _, *cells in rows for cell in cells} <= {hosts_table.WORKS, hosts_table.NOT_TRIED}
+    said = {hosts_table.WORKS, hosts_table.NOT_TRIED, *CANNOT_BE.values(), *SHOWS.values()}
+    assert {cell for _, *cells in rows for cell in cells} <= said
 
 
 def test_a_cell_says_yes_only_if_every_test_of_it_passed():
@@ -18,3 +30,13 @@ def test_a_cell_says_yes_only_if_every_test_of_it_passed():
     header, *rows = hosts_table.table(outcomes)
     row = dict(zip(header, next(row for row in rows if row[0] == SOLARA), strict=True))
     assert (row[CLICK], row[VIEWS], row[ABILITIES[0]]) == ("yes", "**no**", "not tried")
+
+
+def test_what_cannot_be_and_what_shows_less_is_said_in_a_word():
+    outcomes = {VS_CODE: {RELOAD: {"a": "passed"}}}
+    header, *rows = hosts_table.table(outcomes)
+    cells = {name: dict(zip(header[1:], row, strict=True)) for name, *row in rows}
+    assert cells[SOLARA][BUSY] == "has no cells"
+    assert cells[VS_CODE][RELOAD] == "still picture"
+    _, *rows = hosts_table.table({VS_CODE: {RELOAD: {"a": "failed"}}})
+    assert next(row for name, *row in rows if name == VS_CODE)[ABILITIES.index(RELOAD)] == "**no**"

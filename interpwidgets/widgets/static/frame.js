@@ -59,7 +59,7 @@ export function createFrame(host, { name, onTheme, picture, onHover }) {
   attached.observe(root);
   signal.addEventListener("abort", () => attached.disconnect());
 
-  const state = () => (wire.pending() ? "pending" : wire.failed() || !wire.connected() ? "stale" : "fresh");
+  const state = () => (wire.pending() ? "pending" : wire.failed() || !wire.connected() || wire.broken() ? "stale" : "fresh");
   // "fresh" is said when the frame that draws the answer has been painted: nobody reads or times a picture that is not there yet.
   const painted = coalesce(() => setTimeout(() => {
     if (state() === "fresh") past.keep();
@@ -198,12 +198,14 @@ function alerts(wire) {
     update() {
       const { error, state, message } = wire.status();
       const gone = !wire.connected();
-      const key = JSON.stringify([error, gone, state === "closed"]);
+      const broken = wire.broken();
+      const key = JSON.stringify([error, gone, broken, state === "closed"]);
       // Rebuilding an alert reads it out again.
       if (key === shown) return;
       shown = key;
       fill(el,
-        gone ? h("div", { class: "iw-alert", role: "alert" }, "Not connected to a kernel: re-run the cell to bring this widget back to life") : null,
+        gone ? h("div", { class: "iw-alert", role: "alert" }, "Not connected to a kernel, or it is busy: a click is answered when the running cell has ended; if none runs, run the cell again to bring this widget back to life") : null,
+        broken ? h("div", { class: "iw-alert", role: "alert" }, h("b", {}, "What the kernel sent cannot be drawn"), h("div", {}, broken)) : null,
         state === "closed" ? h("div", { class: "iw-alert", role: "alert" }, message || "This session is closed: make a new one to go on") : null,
         error ? h("div", { class: "iw-alert", role: "alert" }, h("b", {}, error.title),
           h("pre", { class: "iw-alert__text", tabindex: "0" }, error.text), error.hint ? h("div", {}, error.hint) : null) : null);
@@ -234,8 +236,8 @@ function statusLine(wire, announce) {
       bar.style.setProperty("--iw-share", counted ? String(status.done / status.total) : "");
       attribute(bar, "data-counted", counted ? "true" : "false");
       const time = status.ms > 0 ? `ran in ${status.ms < 10 ? status.ms.toFixed(1) : Math.round(status.ms)} ms` : "";
-      const words = gone ? "no kernel"
-        : running ? [status.state === "queued" ? "queued" : "running", counted ? `${status.done} of ${status.total}` : "", status.message].filter(Boolean).join(" · ")
+      const words = gone ? "no answer"
+        : running ? [status.state === "queued" ? "queued" : "running", counted ? `${status.done} of ${status.total}` : "", wire.silent() ? "no word from the kernel for 30 s: it computes, or what it says does not arrive here" : status.message].filter(Boolean).join(" · ")
         : status.error ? "failed: the picture is from the run before"
         : status.state === "cancelled" ? `stopped: ${status.message || "the picture is from the run before"}`
         : [time, status.message].filter(Boolean).join(" · ");

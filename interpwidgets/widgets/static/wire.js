@@ -12,14 +12,20 @@
  * @typedef {ReturnType<typeof connect>} Wire
  */
 
+const LOST = "The binary part of a message was lost on its way: the front end, or what stands between it and the kernel, does not pass on buffers of widgets.";
+
+/** Milliseconds without a word from a kernel that has something to do. */
+const SILENCE = 30_000;
+
 /**
  * Decode an array as it came: a view into a larger buffer, a buffer of its own, or base64 (offline pages).
  * @param {WireArray | null | undefined} array
  * @returns {Decoded | null} null when nothing was sent (traitlets turns a missing dict into {})
  */
 export function decode(array) {
-  if (!array?.view) return null;
+  if (!array?.shape) return null;
   const { view, shape } = array;
+  if (view === undefined || view === null) throw new TypeError(LOST);
   const side = shape[shape.length - 1];
   const bytes =
     typeof view === "string" ? Uint8Array.from(atob(view), (character) => character.charCodeAt(0))
@@ -67,6 +73,8 @@ export function nextId(last, now) {
 export function connect(model, signal, patience = 3000) {
   /** @type {Set<() => void>} */
   const watchers = new Set();
+  /** What handlers of traits have thrown, until they succeed. @type {Map<() => void, unknown>} */
+  const broken = new Map();
   let connected = true;
   let timer = 0;
   const requested = () => Number(model.get("_request")?.id ?? 0);
@@ -74,21 +82,46 @@ export function connect(model, signal, patience = 3000) {
   const status = () => ({ id: 0, state: "idle", done: 0, total: 0, message: "", ms: 0, error: null, ...model.get("_status") });
   const notify = () => watchers.forEach((watcher) => watcher());
 
+  /** @param {() => void} handler is run; what it throws is kept, to be drawn */
+  const take = (handler) => {
+    const before = broken.size;
+    try {
+      handler();
+      broken.delete(handler);
+    } catch (error) {
+      broken.set(handler, error);
+      reportError(error);
+    }
+    if (before || broken.size) notify();
+  };
   /** @param {string | string[]} names @param {() => void} handler */
   const on = (names, handler) => {
     for (const name of [names].flat()) {
-      model.on(`change:${name}`, handler);
-      signal.addEventListener("abort", () => model.off(`change:${name}`, handler));
+      const handle = () => take(handler);
+      model.on(`change:${name}`, handle);
+      signal.addEventListener("abort", () => model.off(`change:${name}`, handle));
     }
   };
+  const pending = () => status().id < requested() || ["queued", "running"].includes(status().state);
   const lost = () => {
     connected = status().id >= requested();
     notify();
+  };
+  let silent = false;
+  let silence = 0;
+  const listen = () => {
+    clearTimeout(silence);
+    silent = false;
+    if (pending()) silence = window.setTimeout(() => {
+      silent = true;
+      notify();
+    }, SILENCE);
   };
   // Watching the trait, not only our own calls: another view of this model waits for the same answer.
   on("_request", () => {
     clearTimeout(timer);
     timer = window.setTimeout(lost, patience);
+    listen();
     notify();
   });
   on("_status", () => {
@@ -96,9 +129,11 @@ export function connect(model, signal, patience = 3000) {
       clearTimeout(timer);
       connected = true;
     }
+    listen();
     notify();
   });
-  signal.addEventListener("abort", () => clearTimeout(timer));
+  listen();
+  signal.addEventListener("abort", () => [timer, silence].forEach(clearTimeout));
   // A closed channel takes the views away; the host would count them down through it, and throw.
   const closed = () => model.set("_view_count", null);
   model.on("comm:close", closed);
@@ -111,9 +146,13 @@ export function connect(model, signal, patience = 3000) {
     /** False once a request stayed unacknowledged: the kernel is gone, or this is a saved page. */
     connected: () => connected,
     /** True while what is shown is not the answer to the newest request. */
-    pending: () => status().id < requested() || ["queued", "running"].includes(status().state),
+    pending,
+    /** True while something runs of which nothing has been heard for long. */
+    silent: () => silent,
     /** True when the last run failed or was stopped, so that the picture answers an older request. */
     failed: () => !!status().error || status().state === "cancelled",
+    /** Why what came cannot be drawn; "" if it can. */
+    broken: () => [...broken.values()].map((error) => (error instanceof Error ? error.message : String(error)))[0] ?? "",
     /** @param {() => void} watcher called whenever status, request or connection changes */
     watch: (watcher) => void watchers.add(watcher),
     /**
@@ -149,14 +188,14 @@ export function connect(model, signal, patience = 3000) {
      */
     results(name, show) {
       let newest = -Infinity;
-      const take = () => {
+      const follow = () => {
         const result = model.get(name);
         if (result?.id === undefined || result.id < newest) return;
         newest = result.id;
         show(result);
       };
-      on(name, take);
-      take();
+      on(name, follow);
+      take(follow);
     },
   };
 }

@@ -30,6 +30,7 @@ class Kernel:
         self._from_page: list[Message] = []
         self._comms: dict[str, BaseComm] = {}
         self._busy = False
+        self.ended = False
         kernel = self
 
         class Comm(BaseComm):
@@ -53,16 +54,22 @@ class Kernel:
         finally:
             self._busy = False
 
-    @property
-    def waiting(self) -> int:
-        """How many messages of the page wait for the cell."""
-        return len(self._from_page)
+    def end(self) -> None:
+        """From now on nothing is answered and nothing said."""
+        self.ended = True
+
+    def start(self) -> None:
+        """As new: it knows nothing of the page's widgets."""
+        with self._lock:
+            self._comms, self._to_page, self._from_page, self.ended = {}, [], [], False
 
     def _say(self, message: Message) -> None:
         with self._lock:
             self._to_page.append(message)
 
     def _exchange(self, messages: list[Message]) -> list[Message]:
+        if self.ended:
+            return []
         self._from_page += messages
         while self._from_page and not self._busy:
             message = self._from_page.pop(0)

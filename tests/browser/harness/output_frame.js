@@ -3,6 +3,7 @@
 /** Puts each buffer where it belongs, in the form that this front end has for binary values. */
 function withBuffers({ state, buffer_paths: paths = [] }, buffers, form) {
   paths.forEach((path, index) => {
+    if (form === "none") return;
     const place = path.slice(0, -1).reduce((value, key) => value[key], state);
     const bytes = Uint8Array.from(atob(buffers[index]), (character) => character.charCodeAt(0));
     place[path.at(-1)] = form === "base64" ? buffers[index] : form === "ArrayBuffer" ? bytes.buffer : new DataView(bytes.buffer);
@@ -14,12 +15,14 @@ function withBuffers({ state, buffer_paths: paths = [] }, buffers, form) {
 function createModel(id, state, send) {
   const handlers = new Map();
   let changed = {};
-  let unanswered = 0;
+  /** Ids of messages: other frames hear of theirs here, too. */
+  const unanswered = new Set();
   let held = null;
   const fire = (event) => [...(handlers.get(event) ?? [])].forEach((handler) => handler());
   const post = (diff) => {
-    unanswered += 1;
-    send({ id: Math.random(), comm: id, data: { method: "update", state: structuredClone(diff), buffer_paths: [] } });
+    const number = Math.random();
+    unanswered.add(number);
+    send({ id: number, comm: id, data: { method: "update", state: structuredClone(diff), buffer_paths: [] } });
   };
   return {
     get: (name) => state[name],
@@ -29,7 +32,7 @@ function createModel(id, state, send) {
       fire(`change:${name}`);
     },
     save_changes() {
-      if (unanswered) held = { ...held, ...changed };
+      if (unanswered.size) held = { ...held, ...changed };
       else post(changed);
       changed = {};
     },
@@ -40,9 +43,9 @@ function createModel(id, state, send) {
       Object.assign(state, changes);
       Object.keys(changes).forEach((name) => fire(`change:${name}`));
     },
-    idle() {
-      unanswered -= 1;
-      if (!held || unanswered) return;
+    idle(number) {
+      unanswered.delete(number);
+      if (!held || unanswered.size) return;
       post(held);
       held = null;
     },
@@ -56,16 +59,20 @@ let form = "";
 const send = (message) => parent.postMessage({ type: "send", message }, "*");
 
 function take(message) {
-  const { type, comm, data, buffers } = message;
+  const { type, comm, data, buffers, to } = message;
   const model = models.get(comm);
   if (type === "comm_open") models.set(comm, createModel(comm, withBuffers(structuredClone(data), buffers, form), send));
-  else if (type === "idle") model?.idle();
+  else if (type === "idle") model?.idle(to);
   else if (type === "comm_close") model?.close();
   // Neither the echo of what the page sent (new in ipywidgets 8) nor custom messages.
   else if (data?.method === "update") model?.update(withBuffers(data, buffers, form));
 }
 
-async function show(id) {
+async function show({ id, html }) {
+  if (html) {
+    document.body.append(document.createRange().createContextualFragment(html));
+    return;
+  }
   const model = models.get(id);
   const style = document.createElement("style");
   style.textContent = model.get("_css");
@@ -83,5 +90,5 @@ addEventListener("message", async ({ data }) => {
   if (data.type !== "open") return;
   form = data.form;
   data.messages.forEach(take);
-  for (const id of data.models) await show(id);
+  for (const output of data.outputs) await show(output);
 });

@@ -1,11 +1,10 @@
-"""Starts a JupyterLab of its own and drives notebooks in it, as a user would with mouse and keyboard."""
+"""Drives notebooks in JupyterLab, as a user would with mouse and keyboard."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,8 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.server import REPOSITORY, free_port, serving
+from tests.browser.lab.servers import Server
+from tests.browser.server import REPOSITORY
 
 REPORT = REPOSITORY / "test-report"
 
@@ -55,58 +55,20 @@ _AUTORESTARTING = """() => {
     if (status === "autorestarting" || status === "restarting") window.restarted = true;
   });
 }"""
-_SHUT_DOWN = """async () => {
-  const sessions = window.jupyterapp.serviceManager.sessions;
-  await sessions.refreshRunning();
-  for (const model of sessions.running()) await sessions.shutdown(model.id);
-}"""
-
-
-@dataclass
-class Server:
-    """A running JupyterLab, or Notebook 7, which is made of its parts."""
-
-    url: str
-    root: Path
-    app: str
-    front_end: str
-    """Its row in README's table."""
-
-
-@contextmanager
-def serve(root: Path, front_end: str, subshells: bool = True, app: str = "lab", **environment: str) -> Iterator[Server]:
-    """Run JupyterLab with settings of its own; `subshells`: whether comm messages may overtake busy cells.
-
-    `app` is "lab" or "notebook"; further arguments are variables of the server's environment, which kernels inherit.
-    """
-    settings = root / ".settings/@jupyterlab/apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    comms = "perCommTarget" if subshells else "disabled"
-    (settings / "kernels-settings.jupyterlab-settings").write_text(json.dumps({"commsOverSubshells": comms}))
-    folders = {
-        "JUPYTER_CONFIG_DIR": ".config", "JUPYTER_RUNTIME_DIR": ".run", "IPYTHONDIR": ".ipython",
-        "JUPYTERLAB_SETTINGS_DIR": ".settings", "JUPYTERLAB_WORKSPACES_DIR": ".workspaces",
-    }  # fmt: skip
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    name = {"lab": "LabApp", "notebook": "JupyterNotebookApp"}[app]
-    command = [
-        sys.executable, "-m", {"lab": "jupyterlab", "notebook": "notebook"}[app], "--no-browser", "--allow-root",
-        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}",
-        "--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True",
-        f"--{name}.expose_app_in_browser=True",
-    ]  # fmt: skip
-    own = {variable: str(root / folder) for variable, folder in folders.items()}
-    with serving(command, f"{url}/api/status", root, **own, **environment):
-        yield Server(url, root, app, front_end)
+_RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+_SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
+_BUSY = """print("busy")
+import pathlib, time
+while not pathlib.Path({!r}).exists():
+    time.sleep(0.02)"""
 
 
 def collect_complaints(page: Page, complaints: list[str]) -> None:
     """Keep what goes wrong in the page, but for what the front end itself complains of."""
 
     def on_error(error: Any) -> None:
-        # Notebook 7.6 itself, with settings of JupyterLab's that it does not have.
-        if "reading 'schema'" not in str(error):
+        # Notebook 7.6 itself, with settings of JupyterLab's that it does not have; marimo's page, whose server is gone.
+        if not any(own in str(error) for own in ("reading 'schema'", "Failed to fetch")):
             complaints.append(str(error))
 
     def on_console(message: Any) -> None:
@@ -121,7 +83,7 @@ def collect_complaints(page: Page, complaints: list[str]) -> None:
 
 @dataclass
 class Notebook:
-    """One open notebook; problems of the browser's console are collected and asked about at the end."""
+    """One page of a server; problems of the browser's console are collected and asked about at the end."""
 
     page: Page
     server: Server
@@ -134,22 +96,32 @@ class Notebook:
     def front_end(self) -> str:
         return self.server.front_end
 
-    def open(self, path: Path, workspace: str = "tests") -> None:
+    def open(self, path: Path) -> None:
         """Open a notebook file of the server's folder."""
         name = path.relative_to(self.server.root)
-        where = f"lab/workspaces/{workspace}/tree/{name}?reset" if self.server.app == "lab" else f"notebooks/{name}"
+        where = f"lab/workspaces/{path.stem}/tree/{name}?reset" if self.server.app == "lab" else f"notebooks/{name}"
         self.page.goto(f"{self.server.url}/{where}")
+        self._wait_for_notebook()
+
+    def reload(self) -> None:
+        """Save the notebook and load the page again, on the same kernel."""
+        self.command("docmanager:save")
+        self.page.reload()
+        self._wait_for_notebook()
+
+    def _wait_for_notebook(self) -> None:
         self.page.wait_for_function(_STARTED)
         self.page.locator("#jupyterlab-splash").wait_for(state="detached")
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
         self.page.wait_for_function(_IDLE, timeout=60_000)
 
-    def create(self, *cells: str) -> None:
+    def create(self, *cells: str) -> Path:
         """Write a notebook with these cells, open and run it."""
-        path = self.server.root / "test.ipynb"
+        path = self.server.root / f"test-{len(list(self.server.root.glob('*.ipynb')))}.ipynb"
         path.write_text(json.dumps(as_notebook(cells)))
         self.open(path)
         self.run_all()
+        return path
 
     def show(self, *cells: str) -> None:
         """Replace all cells but the first by these and run them, on a session without widgets and experiments."""
@@ -171,13 +143,35 @@ class Notebook:
         """Run code in the kernel behind the notebook's back; gives what it printed."""
         return self.page.evaluate(_EXECUTE, code)
 
-    def end_kernel(self) -> None:
+    @contextmanager
+    def running_a_cell(self) -> Iterator[None]:
+        """Until the block ends, a cell runs."""
+        gate = self.server.root / "gate"
+        gate.unlink(missing_ok=True)
+        self.append(_BUSY.format(str(gate)))
+        self.page.locator(".jp-OutputArea-output").filter(has_text="busy").last.wait_for()
+        try:
+            yield
+        finally:
+            gate.touch()
+        self.wait_idle()
+
+    def kernel_version(self) -> int:
+        """The major version of ipykernel, as the kernel says it."""
+        return int(self.execute("import ipykernel; print(ipykernel.version_info[0])"))
+
+    def restart_kernel(self) -> None:
+        self.page.evaluate(_RESTART)
+        self.wait_idle()
+
+    def kill_kernel(self) -> None:
         """Kill the kernel's process; the server starts another in its place. Comes back when the page knows."""
         number = self.execute("import os; print(os.getpid())")
         self.page.evaluate(_AUTORESTARTING)
         os.kill(int(number), signal.SIGKILL)
         self.page.wait_for_function("() => window.restarted", timeout=60_000)
         self.page.get_by_role("dialog", name="Kernel Restarting").get_by_role("button").first.click()
+        self.wait_idle()
 
     def wait_idle(self) -> None:
         self.page.wait_for_function(_IDLE, timeout=120_000)
@@ -189,7 +183,20 @@ class Notebook:
         return Widget(self.page, self.page.get_by_role("figure", name=title).nth(nth))
 
     def shut_down(self) -> None:
+        """End its kernel."""
         self.page.evaluate(_SHUT_DOWN)
+
+
+@contextmanager
+def open_page(server: Server) -> Iterator[Notebook]:
+    """A page in the server's window, with nothing open; its kernel ends with it."""
+    page = server.context.new_page()
+    page.set_default_timeout(30_000)
+    page.set_default_navigation_timeout(120_000)
+    notebook = Notebook(page, server)
+    yield notebook
+    notebook.shut_down()
+    page.close()
 
 
 @dataclass

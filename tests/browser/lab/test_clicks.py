@@ -1,4 +1,4 @@
-"""Clicks in real JupyterLab run the model: with comms on a subshell and on the main thread."""
+"""Clicks in real JupyterLab run the model: with comms on a subshell, on the main thread, and with ipykernel 6."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import front_ends
+from tests.browser.lab.conftest import SESSION
 from tests.browser.lab.jupyterlab import REPORT
 
-SESSION = "import interpwidgets as iw\nsession = iw.load()"
 IOI = "When John and Mary went to the store, John gave a drink to"
 ATTENTION = f"attention = iw.AttentionPattern(session, {IOI!r}, layer=23, head=3)\nattention"
 CLEAN = "When John and Mary went to the store, Mary gave the bag to"
@@ -19,6 +19,8 @@ CORRUPTED = CLEAN.replace("Mary gave", "John gave")
 HEATMAP = f"heatmap = iw.PatchingHeatmap(session, clean={CLEAN!r}, corrupted={CORRUPTED!r})\nheatmap"
 LENS = 'lens = iw.LogitLens(session, "The Eiffel Tower is in the city of")\nlens'
 PREDICTIONS = "Predictions"
+# What only the page takes part in.
+ONE_KERNEL = pytest.mark.parametrize("live_notebook", ["subshells"], indirect=True)
 
 
 def percent(text: str) -> float:
@@ -71,6 +73,7 @@ def test_selecting_a_head_and_cutting_an_edge_by_keyboard(any_notebook):
     assert notebook.page.locator(".jp-Notebook .jp-Cell").count() == 2
 
 
+@ONE_KERNEL
 def test_letters_pressed_in_a_widget_are_not_the_notebooks_and_ctrl_s_saves(any_notebook):
     """JupyterLab waits a second for a chord (d d deletes a cell), and plays its first key again after that."""
     notebook = any_notebook
@@ -89,6 +92,7 @@ def test_letters_pressed_in_a_widget_are_not_the_notebooks_and_ctrl_s_saves(any_
     notebook.page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
 
 
+@ONE_KERNEL
 def test_undo_in_a_text_field_is_the_fields(any_notebook):
     """JupyterLab would take Ctrl+Z for the notebook, and the field would keep what was typed."""
     notebook = any_notebook
@@ -284,16 +288,16 @@ def test_a_bad_prompt_is_drawn_as_an_error_and_nothing_is_lost(any_notebook):
     assert widget.root.get_by_role("grid").first.is_visible()
 
 
-def test_reload_restores_the_picture_and_it_is_still_live(notebook):
-    notebook.create(SESSION, ATTENTION)
+def test_reload_restores_the_picture_and_it_is_still_live(any_notebook):
+    notebook = any_notebook
+    notebook.show(ATTENTION)
     widget = notebook.widget("Attention pattern")
     widget.fresh()
     widget.button("Ablate L23H3").click()
     expect(widget.button("Restore L23H3")).to_be_visible()
     widget.fresh()
     shown = widget.table(PREDICTIONS)
-    notebook.command("docmanager:save")
-    notebook.page.reload()
+    notebook.reload()
     widget = notebook.widget("Attention pattern")
     expect(widget.button("Restore L23H3")).to_be_visible(timeout=60_000)
     assert widget.table(PREDICTIONS) == shown
@@ -302,7 +306,7 @@ def test_reload_restores_the_picture_and_it_is_still_live(notebook):
 
 
 def test_a_saved_notebook_opens_with_its_picture_and_running_the_cell_makes_it_live(notebook):
-    notebook.create(SESSION, ATTENTION)
+    path = notebook.create(SESSION, ATTENTION)
     widget = notebook.widget("Attention pattern")
     widget.fresh()
     shown = widget.table(PREDICTIONS)
@@ -312,7 +316,7 @@ def test_a_saved_notebook_opens_with_its_picture_and_running_the_cell_makes_it_l
     notebook.command("docmanager:save")
     notebook.shut_down()
     notebook.page.goto("about:blank")
-    notebook.open(notebook.server.root / "test.ipynb")
+    notebook.open(path)
     expect(still).to_be_visible()
     picture = notebook.page.get_by_role(
         "img", name="attention of L23H3, query (row) to key (column), position 0 hidden"
@@ -325,17 +329,6 @@ def test_a_saved_notebook_opens_with_its_picture_and_running_the_cell_makes_it_l
     widget.fresh()
     assert widget.table(PREDICTIONS) == shown
     expect(still).to_be_hidden()
-
-
-def test_after_a_kernel_restart_the_widget_says_that_it_is_disconnected(notebook):
-    notebook.create(SESSION, ATTENTION)
-    widget = notebook.widget("Attention pattern")
-    widget.fresh()
-    notebook.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    notebook.wait_idle()
-    widget.button("Ablate L23H3").click()
-    expect(widget.root.get_by_role("alert")).to_contain_text("Not connected to a kernel", timeout=15_000)
-    assert widget.grid("L23H3 attention pattern").is_visible()
 
 
 def test_clearing_outputs_puts_the_widget_to_sleep_and_two_views_show_the_same(any_notebook):
@@ -392,6 +385,7 @@ print(1000 * sorted(_t)[4])
 AS_LONG = "attention = iw.AttentionPattern(session, [1, *range(40, 39 + {})], layer=20)\nattention"
 
 
+@pytest.mark.parametrize("live_notebook", ["subshells", "main-thread"], indirect=True)
 @pytest.mark.parametrize("length", [15, 128])
 def test_time_from_click_to_repaint_is_measured(any_notebook, request, length):
     """A figure for the report, not an assertion on time: machines differ, and so does what else they do."""

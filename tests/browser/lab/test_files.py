@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from tests.browser.lab.test_clicks import ATTENTION, SESSION
+from tests.browser.lab.test_clicks import ATTENTION, ONE_KERNEL
 
 ITEMS = {
     "Picture (PNG)": b"\x89PNG", "Picture (SVG)": b"<svg", "Numbers (CSV)": b"stack,layer,head",
@@ -13,8 +13,9 @@ ITEMS = {
 }  # fmt: skip
 
 
-def test_every_kind_of_file_is_saved(notebook, tmp_path):
-    notebook.create(SESSION)
+@ONE_KERNEL
+def test_every_kind_of_file_is_saved(any_notebook, tmp_path):
+    notebook = any_notebook
     notebook.show(ATTENTION)
     widget = notebook.widget("Attention pattern")
     widget.fresh()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.browser.front_ends import NOTEBOOK, SUBSHELLS
-from tests.browser.lab.conftest import opened
-from tests.browser.lab.jupyterlab import REPORT, Notebook, serve
-from tests.browser.lab.test_clicks import ATTENTION, PREDICTIONS, SESSION
+from tests.browser.lab.conftest import SESSION
+from tests.browser.lab.jupyterlab import REPORT, Notebook, open_page
+from tests.browser.lab.servers import Server
+from tests.browser.lab.test_clicks import ATTENTION, PREDICTIONS
 
 STILLS = "[id^='iw-still-']"
 EXPERIMENT = "experiments: z L23H3 → 0"
@@ -99,15 +100,9 @@ def test_the_output_of_a_cell_that_runs_follows_too(any_notebook: Notebook, tmp_
     assert [EXPERIMENT in html for html in saved(notebook)] == [True, True]
 
 
-@pytest.fixture(params=["JupyterLab", "Notebook 7"])
-def any_front_end(
-    request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Notebook]:
-    if request.param == "JupyterLab":
-        yield request.getfixturevalue("notebook")
-        return
-    folder = tmp_path_factory.mktemp("notebook-7")
-    with serve(folder, NOTEBOOK, app="notebook") as server, opened(browser, server) as notebook:
+@pytest.fixture(params=[SUBSHELLS, NOTEBOOK])
+def any_front_end(request: pytest.FixtureRequest, jupyter: Callable[[str], Server]) -> Iterator[Notebook]:
+    with open_page(jupyter(request.param)) as notebook:
         yield notebook
 
 

@@ -1,17 +1,19 @@
-"""A notebook's working day: several views, scrolling, a lost connection, another notebook, a dead kernel."""
+"""A notebook's working day in JupyterLab: another view, scrolling, a lost connection, another notebook."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.front_ends import RESTART, VIEWS
-from tests.browser.hosts.scripts import CELLS
-from tests.browser.lab.jupyterlab import Notebook, Server, as_notebook
+from tests.browser.front_ends import SUBSHELLS, VIEWS
+from tests.browser.lab.jupyterlab import Notebook, open_page
+from tests.browser.lab.servers import Server
 
+OPENING = "from tests.browser.hosts.scene import make_widgets, open_session\nsession = open_session()"
+WIDGETS = ("attention, lens, heatmap = make_widgets(session)", "attention", "lens", "heatmap")
 TITLES = ("Attention pattern", "Logit lens", "Patching heatmap")
 _RECONNECT = """async () => {
   const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
@@ -28,6 +30,8 @@ _RECONNECT = """async () => {
   await seen("connecting");
   await seen("connected");
 }"""
+_CLOSE_OTHERS = """(panel) => [...window.jupyterapp.shell.widgets("main")]
+  .filter(({ id }) => id !== panel).forEach((each) => each.close())"""
 _NEW_VIEW = """async (cell) => {
   const panel = window.jupyterapp.shell.currentWidget;
   panel.content.activeCellIndex = cell;
@@ -36,13 +40,21 @@ _NEW_VIEW = """async (cell) => {
 }"""
 
 
+@pytest.fixture(scope="module")
+def tiny_notebook(jupyter: Callable[[str], Server]) -> Iterator[Notebook]:
+    with open_page(jupyter(SUBSHELLS)) as notebook:
+        notebook.create(OPENING)
+        yield notebook
+
+
 @pytest.fixture
-def scene(notebook: Notebook) -> Notebook:
+def scene(tiny_notebook: Notebook) -> Iterator[Notebook]:
     """Three widgets of one session on a tiny model."""
-    notebook.create(*CELLS)
+    tiny_notebook.show(*WIDGETS)
     for title in TITLES:
-        notebook.widget(title).fresh()
-    return notebook
+        tiny_notebook.widget(title).fresh()
+    yield tiny_notebook
+    assert not tiny_notebook.complaints, tiny_notebook.complaints
 
 
 def ablated(notebook: Notebook) -> str:
@@ -50,30 +62,8 @@ def ablated(notebook: Notebook) -> str:
 
 
 @pytest.mark.works(VIEWS)
-def test_three_widgets_with_two_views_each_show_the_same(scene):
-    for name in ("attention", "lens", "heatmap"):
-        scene.append(name)
-    for title in TITLES:
-        expect(scene.page.get_by_role("figure", name=title)).to_have_count(2, timeout=60_000)
-    first, second = (scene.widget("Attention pattern", nth) for nth in (0, 1))
-    second.button("Ablate L2H1").click()
-    expect(first.button("Restore L2H1")).to_be_visible()
-    for title in TITLES:
-        views = [scene.widget(title, nth) for nth in (0, 1)]
-        for view in views:
-            expect(view.root.get_by_role("list", name="Experiments")).to_contain_text("L2H1")
-            view.fresh()
-    tables = []
-    for view in (first, second):
-        view.root.scroll_into_view_if_needed()
-        tables.append(view.table("Predictions"))
-    assert len(tables[0]) == 10
-    assert tables[0] == tables[1]
-
-
-@pytest.mark.works(VIEWS)
 def test_create_new_view_for_output_shows_a_live_widget(scene):
-    panel = scene.page.evaluate(_NEW_VIEW, 1)
+    panel = scene.page.evaluate(_NEW_VIEW, 2)
     views = scene.page.get_by_role("figure", name="Attention pattern")
     expect(views).to_have_count(2)
     new = scene.widget("Attention pattern", 1)
@@ -82,14 +72,18 @@ def test_create_new_view_for_output_shows_a_live_widget(scene):
     expect(scene.widget("Attention pattern", 0).button("Restore L2H1")).to_be_visible()
     scene.page.evaluate("(id) => window.jupyterapp.shell.activateById(id)", panel)
     assert ablated(scene) == "[(2, 1)]"
+    scene.page.evaluate(_CLOSE_OTHERS, panel)
+    expect(views).to_have_count(1)
 
 
 @pytest.fixture(params=["full", "contentVisibility"])
-def windowed(request: pytest.FixtureRequest, subshell_server: Server) -> Iterator[str]:
+def windowed(request: pytest.FixtureRequest, tiny_notebook: Notebook) -> Iterator[str]:
     """JupyterLab's setting of what becomes of cells that are not on the screen: gone from the page, or not drawn."""
-    settings = subshell_server.root / ".settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
-    settings.parent.mkdir(exist_ok=True)
+    folder = tiny_notebook.server.root / ".settings/@jupyterlab/notebook-extension"
+    settings = folder / "tracker.jupyterlab-settings"
+    folder.mkdir(exist_ok=True)
     settings.write_text(json.dumps({"windowingMode": request.param}))
+    tiny_notebook.reload()
     yield request.param
     settings.unlink()
 
@@ -102,10 +96,10 @@ def test_cells_scrolled_out_of_the_window_come_back_as_they_were(windowed, scene
     scene.wait_idle()
     widget = scene.widget("Attention pattern")
     scroll = f"(to) => {content}.scrollToItem(to, 'smart')"
-    scene.page.evaluate(scroll, 33)
+    scene.page.evaluate(scroll, 34)
     expect(widget.root).not_to_be_in_viewport()
     scene.execute("attention.ablate(2, 1)")
-    scene.page.evaluate(scroll, 1)
+    scene.page.evaluate(scroll, 2)
     expect(widget.root).to_be_in_viewport()
     widget.fresh()
     expect(widget.button("Restore L2H1")).to_be_visible()
@@ -125,37 +119,12 @@ def test_a_dropped_connection_comes_back_and_nothing_is_lost(scene):
 
 
 def test_a_second_notebook_on_the_same_server_has_its_own_kernel_and_experiments(scene):
-    context = scene.page.context
-    path = scene.server.root / "other.ipynb"
-    path.write_text(json.dumps(as_notebook(CELLS)))
-    other = Notebook(context.new_page(), scene.server)
-    other.page.set_default_timeout(60_000)
-    other.open(path, workspace="other")
-    other.run_all()
-    widget = other.widget("Attention pattern")
-    widget.fresh()
-    widget.button("Ablate L2H1").click()
-    expect(widget.button("Restore L2H1")).to_be_visible()
-    assert (ablated(other), ablated(scene)) == ("[(2, 1)]", "[]")
-    expect(scene.widget("Attention pattern").button("Ablate L2H1")).to_be_visible()
-    assert not other.complaints
-
-
-@pytest.mark.works(RESTART)
-@pytest.mark.parametrize("end", ["restart", "kill -9"])
-def test_after_the_kernel_has_ended_the_widget_says_so_and_a_new_run_brings_it_back(scene, end):
-    widget = scene.widget("Attention pattern")
-    if end == "restart":
-        scene.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    else:
-        scene.end_kernel()
-    scene.wait_idle()
-    widget.button("Ablate L2H1").click()
-    expect(widget.root.get_by_role("alert")).to_contain_text("Not connected to a kernel", timeout=30_000)
-    assert widget.grid("All heads").is_visible()
-    scene.run_all()
-    widget = scene.widget("Attention pattern")
-    widget.fresh()
-    expect(widget.root.get_by_role("alert")).to_have_count(0)
-    widget.button("Ablate L2H1").click()
-    expect(widget.button("Restore L2H1")).to_be_visible()
+    with open_page(scene.server) as other:
+        other.create(OPENING, *WIDGETS)
+        widget = other.widget("Attention pattern")
+        widget.fresh()
+        widget.button("Ablate L2H1").click()
+        expect(widget.button("Restore L2H1")).to_be_visible()
+        assert (ablated(other), ablated(scene)) == ("[(2, 1)]", "[]")
+        expect(scene.widget("Attention pattern").button("Ablate L2H1")).to_be_visible()
+        assert not other.complaints

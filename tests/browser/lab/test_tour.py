@@ -43,7 +43,7 @@ def photograph(notebook, **widgets):
     """Pictures to look at after a change."""
     notebook.page.mouse.move(0, 0)
     notebook.page.evaluate("() => document.activeElement.blur()")
-    for theme in ("light", "dark"):
+    for theme in ("dark", "light"):
         notebook.command("apputils:change-theme", theme=f"JupyterLab {theme.title()}")
         for name, widget in widgets.items():
             expect(widget.root).to_have_attribute("data-iw-theme", theme)
