@@ -267,8 +267,8 @@ class Experiments:
                 callback()
             except Exception as error:  # noqa: BLE001 - raised below
                 errors.append(error)
-        for error in errors[:1]:
-            raise error
+        if errors:
+            raise errors[0]
 
 
 def _experiments(interventions: Iterable[Intervention | Experiment]) -> Entries:

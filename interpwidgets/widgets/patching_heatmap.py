@@ -583,6 +583,7 @@ class PatchingHeatmap(LiveWidget):
         compared = self._compared(shown)
         dims = ("layer", "position" if site in RESIDUAL_SITES else "head")
         texts = {name: self.session.show_token(i) for name, i in (("answer", task.answer), ("foil", task.foil))}
+        # A copy: what a user does to it must not reach the maps that are kept.
         return xr.Dataset(
             {
                 "effect": (dims, effect, {"units": unit}), "value": (dims, values, {"units": METRICS[task.metric]}),
@@ -594,7 +595,7 @@ class PatchingHeatmap(LiveWidget):
                 "foil_id": task.foil, "clean": task.clean_value, "corrupted": task.corrupted_value,
                 "clean_tokens": list(task.clean.strings), "corrupted_tokens": list(task.corrupted.strings),
             },
-        )  # fmt: skip
+        ).copy(deep=True)  # fmt: skip
 
     @t.observe("normalize")
     def _on_normalize(self, change: Any) -> None:
