@@ -356,9 +356,7 @@ class LiveWidget(Looks, Displayed, Exporting):
             warnings.warn(said, OtherModelWarning, stacklevel=3)
         if view.prepend_bos != self.session.prepend_bos:
             said = f"the state is of a session with prepend_bos={view.prepend_bos}, and this one's is"
-            said = (
-                f"{said} {self.session.prepend_bos}: its text is read as other tokens until session.prepend_bos is set"
-            )
+            said = f"{said} {self.session.prepend_bos}: text is read as other tokens until session.prepend_bos is set"
             warnings.warn(said, OtherModelWarning, stacklevel=3)
         with self.session.publishing, self.hold_sync():
             take()

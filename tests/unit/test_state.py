@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import interpwidgets as iw
+from interpwidgets.widgets.view import OtherModelWarning
 from tests.models import tiny
 from tests.tiny_tokenizers import VOCABULARY, byte_level
 from tests.unit.test_session import count_forwards
@@ -357,7 +358,7 @@ def test_text_that_would_be_read_as_other_tokens_is_warned_of():
     ):
         session.prepend_bos = True
         widget = ready(iw.LogitLens(session, "the the"))
-        with pytest.warns(iw.OtherModelWarning, match="prepend_bos=True, and this one's is None"):
+        with pytest.warns(OtherModelWarning, match="prepend_bos=True, and this one's is None"):
             iw.restore(widget.state, other)
         other.prepend_bos = True
         assert_same_numbers(widget, ready(iw.restore(widget.state, other)))
