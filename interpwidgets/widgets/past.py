@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -52,6 +53,7 @@ class Past:
     def summaries(self) -> list[dict[str, Any]]:
         """The newest first."""
         return [
-            {"number": visit.number, "time": visit.time, "current": visit.number == self.current, **visit.summary}
+            {"number": visit.number, "time": visit.time, "current": visit.number == self.current}
+            | deepcopy(visit.summary)
             for visit in reversed(self._visits)
         ]

@@ -69,6 +69,7 @@ class ShownMap:
         compared = self._compared()
         dims = ("layer", self.now.over)
         texts = {name: session.show_token(i) for name, i in (("answer", task.answer), ("foil", task.foil))}
+        # A copy: what a user does to it must not reach the maps that are kept.
         return xr.Dataset(
             {
                 "effect": (dims, effect, {"units": unit}), "value": (dims, values, {"units": METRICS[task.metric]}),
@@ -80,7 +81,7 @@ class ShownMap:
                 "foil_id": task.foil, "clean": task.clean_value, "corrupted": task.corrupted_value,
                 "clean_tokens": list(task.clean.strings), "corrupted_tokens": list(task.corrupted.strings),
             },
-        )  # fmt: skip
+        ).copy(deep=True)  # fmt: skip
 
     def numbers(self) -> dict[str, Column]:
         """Every cell in long form."""

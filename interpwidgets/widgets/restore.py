@@ -33,4 +33,5 @@ def restore(state: Any, session: Session | None = None) -> LiveWidget:
                 f"the state is of the model {view.model!r}: iw.restore(state, session) needs a session on it"
             )
         session = load()
+        session.prepend_bos = view.prepend_bos
     return kinds[view.widget].rebuilt(session, view)

@@ -16,11 +16,22 @@ from ..experiments import Experiment
 from .selection import Selection
 
 VERSION = 1
-_KEYS = ("widget", "model", "linked", "prompts", "settings", "selection", "experiments", "baseline", "arrays")
+_KEYS = (
+    "widget",
+    "model",
+    "prepend_bos",
+    "linked",
+    "prompts",
+    "settings",
+    "selection",
+    "experiments",
+    "baseline",
+    "arrays",
+)
 
 
 class OtherModelWarning(UserWarning):
-    """A state was read on another model than it was written on."""
+    """A state was read on another model than it was written on, or where prompts are read in another way."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class View:
     widget: str
     """The name of its class."""
     model: str
+    prepend_bos: bool | None
+    """The session's, when the state was read: other tokens would be another picture."""
     linked: bool
     prompts: dict[str, Prompt]
     """As they were given, by the names that they have in the widget's signature."""
@@ -51,6 +64,7 @@ class View:
             "version": VERSION,
             "widget": self.widget,
             "model": self.model,
+            "prepend_bos": self.prepend_bos,
             "linked": self.linked,
             "prompts": {name: prompt_to_json(prompt, None) for name, prompt in self.prompts.items()},
             "settings": self.settings,
@@ -85,6 +99,8 @@ class View:
         ):
             if type(given[name]) is not kind:
                 raise ValueError(f"{name}={short(given[name])}: {kind.__name__} is needed")
+        if type(given["prepend_bos"]) not in (bool, type(None)):
+            raise ValueError(f"prepend_bos={short(given['prepend_bos'])}: true, false or null is needed")
         for name in ("prompts", "settings", "arrays"):
             if not isinstance(given[name], dict):
                 raise ValueError(f"{name}={short(given[name])}: an object is needed")
@@ -92,6 +108,7 @@ class View:
         return cls(
             widget=given["widget"],
             model=given["model"],
+            prepend_bos=given["prepend_bos"],
             linked=given["linked"],
             prompts={name: _prompt(name, prompt) for name, prompt in given["prompts"].items()},
             settings=given["settings"],

@@ -78,6 +78,7 @@ class Viewing(Looks, Experimenting):
         return View(
             widget=type(self).__name__,
             model=self.session.name,
+            prepend_bos=self.session.prepend_bos,
             linked=self.linked,
             prompts={name: tokens.given for name, tokens in self._prompts_asked().items()},
             settings=self._settings(),
@@ -96,6 +97,10 @@ class Viewing(Looks, Experimenting):
         take = self._adopt(view)
         if view.model != self.session.name:
             said = f"the state is of the model {view.model!r}, and is shown on {self.session.name!r}"
+            warnings.warn(said, OtherModelWarning, stacklevel=3)
+        if view.prepend_bos != self.session.prepend_bos:
+            said = f"the state is of a session with prepend_bos={view.prepend_bos}, and this one's is"
+            said = f"{said} {self.session.prepend_bos}: text is read as other tokens until session.prepend_bos is set"
             warnings.warn(said, OtherModelWarning, stacklevel=3)
         with self.session.publishing, self.hold_sync():
             take()

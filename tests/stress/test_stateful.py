@@ -1,6 +1,6 @@
 """Random sequences of what a user can do in a workbench: what it shows is what its state and its code rebuild.
 
-`STEPS=2000 pytest tests/stress/test_stateful.py` runs that many examples.
+`EXAMPLES=2000 pytest tests/stress/test_stateful.py` runs that many examples.
 """
 
 from __future__ import annotations
@@ -305,7 +305,7 @@ def _is_rebuilt(widget, error, again):
 
 
 AWorkbench.TestCase.settings = settings(
-    max_examples=int(os.environ.get("STEPS", "10")), stateful_step_count=20, deadline=None,
+    max_examples=int(os.environ.get("EXAMPLES", "5")), stateful_step_count=20, deadline=None,
     suppress_health_check=list(HealthCheck), phases=[Phase.generate],
 )  # fmt: skip
 TestWorkbench = AWorkbench.TestCase

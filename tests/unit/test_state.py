@@ -20,7 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import interpwidgets as iw
+from interpwidgets.widgets.view import OtherModelWarning
 from tests.models import tiny
+from tests.tiny_tokenizers import VOCABULARY, byte_level
 from tests.unit.test_session import count_forwards
 from tests.unit.test_widgets import CORRUPTED, PROMPT, click
 
@@ -345,3 +347,61 @@ def test_edited_weights_are_run_again(session):
     widget.back_to(first)
     ready(widget)
     assert not np.allclose(numbers(widget)["value"], shown)
+
+
+def test_text_that_would_be_read_as_other_tokens_is_warned_of():
+    model = tiny("llama", vocab_size=VOCABULARY)
+    with (
+        iw.Session(model, byte_level(add_bos=False)) as session,
+        iw.Session(model, byte_level(add_bos=False)) as other,
+    ):
+        session.prepend_bos = True
+        widget = ready(iw.LogitLens(session, "the the"))
+        with pytest.warns(OtherModelWarning, match="prepend_bos=True, and this one's is None"):
+            iw.restore(widget.state, other)
+        other.prepend_bos = True
+        assert_same_numbers(widget, ready(iw.restore(widget.state, other)))
+        with pytest.raises(ValueError, match="prepend_bos='yes': true, false or null"):
+            widget.state = widget.state | {"prepend_bos": "yes"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_user_does_to_what_was_read_does_not_reach_the_widget(session, kind):
+    widget = make(kind, session)
+    shown, table, history = numbers(widget), widget.to_csv(), copy.deepcopy(widget.history)
+    before = {name: np.array(values) for name, values in shown.items()}
+    for name in widget.result.data_vars:
+        widget.result[name].values[...] = 0
+    widget.history[0]["experiments"].append("x")
+    widget.state["settings"].clear()
+    widget.refresh()
+    ready(widget)
+    assert widget.to_csv() == table
+    assert widget.history == history
+    after = numbers(widget)
+    assert all(np.allclose(after[name], values, atol=1e-5, equal_nan=True) for name, values in before.items())
+
+
+HOSTILE = (
+    "it's \"q\"\n''' \"\"\" \\ \\n \r\t", "</script><b>&amp;", "שלום \u202ethe", "<s>the</s> the<pad>", "\x00\x1b[31m",
+    "🙂 👩\u200d👧", "{x} %s $x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_code_and_state_hold_any_text(text):
+    model = tiny("llama", vocab_size=VOCABULARY)
+    with (
+        iw.Session(model, byte_level(add_bos=False)) as session,
+        iw.Session(model, byte_level(add_bos=False)) as other,
+    ):
+        moved = iw.Patch("resid_pre", layer=1, position=0, source=text, source_layer=0, source_position=0)
+        session.interventions.append(iw.Experiment(moved, name=text, group=text))
+        widget = ready(iw.LogitLens(session, text))
+        again = ready(iw.restore(json.loads(json.dumps(widget.state).encode()), other))
+        assert again.state == widget.state
+        assert_same_numbers(widget, again)
+        names = {"session": other}
+        exec(widget.code().encode().decode(), names)
+        assert ready(names["widget"]).state == widget.state
+        assert_same_numbers(widget, names["widget"])
