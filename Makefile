@@ -2,6 +2,7 @@
 #
 #   PYTHON=python3.13   the interpreter that makes .venv (3.11 or newer)
 #   PORT=9000           the port of JupyterLab; HEADLESS=1 opens no browser and only prints the URL
+#   FULL=1              make test with every combination of the slow matrices; JOBS=4 test files at a time, else 2
 #   QUICK=1             make bench on tiny models, which says nothing but that it works
 #   TORCH_INDEX=        empty: torch as the package index has it, on Linux with gigabytes of CUDA
 
@@ -9,6 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TYPESCRIPT := 5.9.3
+JOBS ?= 2
 
 # PyTorch's own index of CPU builds. pip carries on without it where it cannot be reached, and takes torch
 # from wherever else it is configured to look.
@@ -36,7 +38,7 @@ test: $(VENV)/dev.stamp lint
 	$(BIN)/python -m interpwidgets fetch
 	$(WITH_NODE) node --test tests/js/*.test.mjs
 	$(BIN)/python tests/provide_chromium.py
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests $(if $(filter-out 0,$(FULL)),--full) --numprocesses=$(JOBS) --dist=loadfile --durations=30
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
 
 bench: export HF_HUB_OFFLINE := 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -212,8 +211,7 @@ class Experiments:
 
     def clear(self) -> None:
         """Remove all."""
-        if self._entries:
-            self._change(lambda entries: ())
+        self._change(lambda entries: ())
 
     def undo(self) -> None:
         """Go back one change; nothing happens if there is none."""
@@ -244,11 +242,13 @@ class Experiments:
     def _change(self, edit: Callable[[Entries], Entries], baseline: Interventions | None = None) -> None:
         # Read and written in one hold of the lock: a click and a cell may change the list at the same time.
         with self._lock:
-            entries = edit(self._entries)
-            self._past.append((self._entries, self._baseline))
+            before = self._entries, self._baseline
+            after = edit(self._entries), self._baseline if baseline is None else baseline
+            if after == before:  # an undo that changes nothing would look broken
+                return
+            self._past.append(before)
             self._future.clear()
-            self._entries = entries
-            self._baseline = self._baseline if baseline is None else baseline
+            self._entries, self._baseline = after
         self._tell()
 
     def _step(self, source: list[tuple[Entries, Interventions]], other: list[tuple[Entries, Interventions]]) -> None:
@@ -260,8 +260,15 @@ class Experiments:
         self._tell()
 
     def _tell(self) -> None:
+        """Call all observers; what the first of them raises is raised when the others know of the change too."""
+        errors: list[Exception] = []
         for callback in list(self._observers):
-            callback()
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
 
 def _experiments(interventions: Iterable[Intervention | Experiment]) -> Entries:
@@ -273,9 +280,7 @@ def _with_strength(intervention: Intervention, value: Any) -> Intervention:
     if field is None:
         named = ", ".join(f"{kind.__name__}'s {name}" for kind, name in STRENGTHS.items())
         raise ValueError(f"{intervention!r} has no strength to set; what has: {named}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{field}={value!r}: a finite number is needed")
-    return replace(intervention, **{field: float(value)})  # type: ignore[type-var]
+    return replace(intervention, **{field: value})  # type: ignore[type-var]
 
 
 def _place(entries: Entries, index: int) -> int:

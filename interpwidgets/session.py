@@ -56,6 +56,10 @@ class Session(Differentiator):
     Example: `session = iw.Session(model, tokenizer); session.run("Hello", capture=["pattern"])["pattern"]`
     """
 
+    # One for all widgets of all sessions: two threads that each hold one and want the other's, as linked widgets do,
+    # would wait for ever.
+    publishing = threading.RLock()
+
     def __init__(self, model: nn.Module, tokenizer: Any = None) -> None:
         require_model(model)
         require_fit(tokenizer, n_rows(model))
@@ -71,8 +75,6 @@ class Session(Differentiator):
         self.note = ""
         self._budget = free_memory(next(model.parameters()).device) // 4
         self.worker = Worker()
-        # One for all widgets: two threads that each hold one widget and want the other would wait for ever.
-        self.publishing = threading.RLock()
         self.executor = None
         self.interventions = Experiments()
         """Interventions that act in every linked widget of this session; an observable list."""

@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from filelock import FileLock
+
 from tests import readme
 from tests.browser.front_ends import ABILITIES, FRONT_ENDS
 
@@ -19,10 +21,11 @@ Outcomes = dict[str, dict[str, dict[str, str]]]
 
 def record(front_end: str, ability: str, test: str, outcome: str) -> None:
     """Keep how a test has ended, beside those of earlier runs."""
-    outcomes = recorded()
-    outcomes.setdefault(front_end, {}).setdefault(ability, {})[test] = outcome
     _OUTCOMES.parent.mkdir(exist_ok=True)
-    _OUTCOMES.write_text(json.dumps(outcomes, indent=1))
+    with FileLock(_OUTCOMES.with_suffix(".lock")):  # tests run in several processes
+        outcomes = recorded()
+        outcomes.setdefault(front_end, {}).setdefault(ability, {})[test] = outcome
+        _OUTCOMES.write_text(json.dumps(outcomes, indent=1))
 
 
 def recorded() -> Outcomes:

@@ -40,6 +40,11 @@ def tiny(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
     return _random(AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **settings)))
 
 
+def random_ids(length: int, seed: int = 0) -> list[int]:
+    """A prompt of that many tokens, none of them special."""
+    return torch.randint(3, 97, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
 _PAIR: dict[str, Any] = {"vocab_size": 97, "d_model": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _T5: dict[str, Any] = {
     **_PAIR, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4, "decoder_start_token_id": 0,

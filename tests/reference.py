@@ -14,7 +14,6 @@ import traitlets as t
 import interpwidgets as iw
 from interpwidgets.experiments import Experiments
 from interpwidgets.widgets.base import LiveWidget
-from interpwidgets.widgets.exporting import Exporting
 from interpwidgets.widgets.looks import CHIP_KEYS, KEYS, Looks
 from tests import readme
 
@@ -49,7 +48,8 @@ def of_widget(widget: type[LiveWidget]) -> str:
 def of_every_widget() -> str:
     """What all widgets have."""
     settings = [row for each in (LiveWidget, Looks) for row in traits(each)]
-    calls = dict(row for each in (Exporting, LiveWidget) for row in methods(each))  # what one promises, the other does
+    inside = [each for each in reversed(LiveWidget.__mro__) if each.__module__.startswith(iw.__name__)]
+    calls = dict(row for each in inside for row in methods(each))  # what one promises, the other does
     return "\n\n".join(
         [
             _table(("key", "what it does"), [*KEYS, *CHIP_KEYS]),

@@ -33,6 +33,7 @@ class Intervention(Plain):
         if layer is not None:
             object.__setattr__(self, "layer", layer)
         check_axes(name, self.layer, self.head)
+        self._settle_scalars()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -182,6 +183,8 @@ class Noise(Intervention):
         self._settle()
         if SITES[self.site].base in ("scores", "pattern"):
             raise ValueError(f"noise cannot be added to {self.site!r}; add it to 'q' or 'k' instead")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed}: a whole number from 0 on is needed")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -210,6 +213,7 @@ class CutEdge(Intervention):
             raise unknown("stack", self.stack, get_args(StackName))
         for axis in ("layer", "head", "query", "key"):
             object.__setattr__(self, axis, _freeze(getattr(self, axis), axis))
+        self._settle_scalars()
 
     @property
     def site(self) -> str:  # type: ignore[override]

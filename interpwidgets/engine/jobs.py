@@ -26,9 +26,10 @@ class Ticket:
 
     def __init__(self, job: Callable[[Ticket], None], priority: int = 0) -> None:
         self.priority = priority
-        self._job = job
+        self._job: Callable[[Ticket], None] | None = job
         self._cancelled = threading.Event()
         self._ended = threading.Event()
+        self._left = threading.Event()
 
     @property
     def cancelled(self) -> bool:
@@ -50,14 +51,20 @@ class Ticket:
         """Block until the job has ended in any way; False on timeout."""
         return self._ended.wait(timeout)
 
+    def wait_until_left(self, timeout: float | None = None) -> bool:
+        """Block until the thread has left the job and holds nothing of it; on that thread itself, not at all."""
+        return _current.get() is self or self._left.wait(timeout)
+
     def run(self) -> None:
         token = _current.set(self)
         try:
-            if not self.cancelled:
+            if self._job is not None and not self.cancelled:
                 self._job(self)
         finally:
             _current.reset(token)
+            self._job = None  # it refers to a widget, and with it to the model
             self._ended.set()
+            self._left.set()
 
 
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()

@@ -6,7 +6,8 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import fields
-from math import isfinite, prod
+from math import isfinite, nan, prod
+from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +33,13 @@ class Plain:
         """Content as a hashable tuple: what the result cache compares."""
         return (type(self).__name__, *(_hashable(getattr(self, f.name)) for f in fields(self)))  # type: ignore[arg-type]
 
+    def _settle_scalars(self) -> None:
+        """Make numbers of any library Python's own. Raises ValueError or TypeError for what is none, or not finite."""
+        for f in fields(self):  # type: ignore[arg-type]
+            settled = _SCALARS.get(str(f.type))
+            if settled is not None:
+                object.__setattr__(self, f.name, settled(getattr(self, f.name), f.name))
+
     def __repr__(self) -> str:
         return self._spelled(lambda array: f"<array {array.shape}>")
 
@@ -44,7 +52,8 @@ class Plain:
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
             if _hashable(value) != _hashable(f.default):
-                shown = array(value) if isinstance(value, np.ndarray) else _number_code(value)
+                plain = value.item() if isinstance(value, np.generic) else value
+                shown = array(value) if isinstance(value, np.ndarray) else repr(plain)
                 parts.append(shown if f.name == "site" else f"{f.name}={shown}")
         return f"iw.{type(self).__name__}({', '.join(parts)})"
 
@@ -180,9 +189,33 @@ def _array_code(values: np.ndarray) -> str:
     return f"iw.array({size if values.nbytes > _MOST_CODE else encoded(values)!r}, {values.shape})"
 
 
-def _number_code(value: Any) -> str:
-    value = value.item() if isinstance(value, np.generic) else value
-    return f"float({str(value)!r})" if isinstance(value, float) and not isfinite(value) else repr(value)
+def _finite(value: Any, name: str) -> float:
+    try:
+        number = nan if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        number = nan
+    if not isfinite(number):
+        raise ValueError(f"{name}={short(value)}: a finite number is needed")
+    return number
+
+
+def _whole(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}={short(value)}: a whole number is needed")
+    return index(value)
+
+
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={short(value)}: True or False is needed")
+    return bool(value)
+
+
+_SCALARS: dict[str, Callable[[Any, str], Any]] = {
+    "float": _finite, "int": _whole, "bool": _flag,
+    "int | None": lambda value, name: None if value is None else _whole(value, name),
+}  # fmt: skip
+"""How a field is made Python's own, by its annotation."""
 
 
 def prompt_to_json(value: Any, referred: Referred | None) -> Any:

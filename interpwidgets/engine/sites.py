@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -111,8 +112,11 @@ _STACKED = re.compile(r"^(encoder|cross)\.(.+)$")
 
 
 def _freeze(value: Any, axis: str) -> Index:
-    if value is None or isinstance(value, slice):
+    if value is None:
         return value
+    if isinstance(value, slice):
+        ends = (value.start, value.stop, value.step)
+        return slice(*(None if end is None else operator.index(end) for end in ends))
     if isinstance(value, Iterable) and not isinstance(value, str):
         return tuple(int(v) for v in value)
     try:

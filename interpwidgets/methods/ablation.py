@@ -21,7 +21,8 @@ from ..run import NOTHING_MASKED
 from ..session import Session
 from ..tokens import Tokens
 from .cells import Cell, Grid, grid, strings_of
-from .patching import METRICS, TOKEN_OF, measure_of
+from .patching import TOKEN_OF
+from .task import METRICS, measure_of
 
 HOWS = ("zero", "mean", "resample")
 

@@ -22,7 +22,8 @@ from ..engine.sweep import Prefix
 from ..session import Session
 from ..tokens import Tokens, first_difference
 from .cells import Cell, Grid
-from .patching import Task, asked_map, label, runs_of, shared_positions, unpatched
+from .patching import asked_map, label, runs_of, shared_positions, unpatched
+from .task import Task
 
 _OFF = 0.25  # of the gap; a layer whose effects add up to less or more than that is not to be trusted
 

@@ -14,7 +14,8 @@ from ..engine.sites import parse_name
 from ..session import Session
 from ..tokens import Tokens
 from .cells import Grid, grid
-from .patching import METRICS, TOKEN_OF, ZeroGapWarning, patching_task, prompt_pair, run_grid, sources
+from .patching import TOKEN_OF, ZeroGapWarning, run_grid, sources
+from .task import METRICS, patching_task, prompt_pair
 
 _AT_ONCE = 2**14
 """Tokens of plain runs that share a pass: enough for the weights not to be what is waited for."""

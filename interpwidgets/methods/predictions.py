@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..session import Run, Session
 
@@ -17,7 +18,14 @@ def compare_predictions(
     Gives rows {"id", "text", run name: probability, ...} for the `top_k` tokens that are likeliest in any of the
     runs, in the order of that probability, and KL(first run || run) in nats for each run.
     """
-    log_p = {name: run.prediction.float().log_softmax(-1) for name, run in runs.items()}
+    return compare_logits(session, {name: run.prediction for name, run in runs.items()}, top_k)
+
+
+def compare_logits(
+    session: Session, logits: dict[str, Tensor], top_k: int = 10
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """As `compare_predictions`, of the logits where each run's answer is read, (token,)."""
+    log_p = {name: values.float().log_softmax(-1) for name, values in logits.items()}
     best = torch.stack(list(log_p.values())).max(0).values
     top = best.topk(min(top_k, best.shape[0])).indices.tolist()
     rows = []

@@ -1,10 +1,11 @@
-"""Bands: runs of positions of a long prompt that are one column until they are opened, and what such a column shows."""
+"""Long prompts: bands, runs of positions that are one column until they are opened, and windows of exact values."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 import numpy as np
+import traitlets as t
 
 from .wire import Wire, to_wire
 
@@ -12,8 +13,8 @@ MOST = 64  # positions that are drawn one by one: more would not fit on a screen
 _WIDTH = 16
 _NONE = 255  # the code of a band in which nothing is known
 
-Kept = Literal["largest", "smallest", "farthest"]
-"""Which of a band's values it shows; "farthest" is the one of largest magnitude."""
+Kept = Literal["largest", "smallest", "farthest", "mean"]
+"""What a band shows of its values; "farthest" is the one of largest magnitude."""
 
 
 def band_edges(length: int, first: int = 0) -> list[int] | None:
@@ -32,6 +33,12 @@ def kept(values: np.ndarray, edges: list[int], which: Kept) -> np.ndarray:
     if which == "farthest":
         rise, fall = (kept(values, edges, name) for name in ("largest", "smallest"))
         return np.where(np.abs(rise) >= np.abs(fall), rise, fall)
+    if which == "mean":
+        known = np.isfinite(values)
+        sums, counts = (
+            np.add.reduceat(x, edges[:-1], axis=1) for x in (np.where(known, values, 0.0), known.astype(float))
+        )
+        return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     best = np.fmax if which == "largest" else np.fmin
     return best.reduceat(values, edges[:-1], axis=1)
 
@@ -52,11 +59,18 @@ def in_codes(values: np.ndarray, which: Kept, *, log: bool = False) -> Wire:
     return {"codes": to_wire(codes.astype(np.uint8)), "low": low, "high": high, "log": log, "kept": which}
 
 
-def checked_window(asked: dict[str, Any], names: tuple[str, ...]) -> Wire:
-    """A window as the page asks for it, [first, end] of each of `names`. Raises ValueError for what is none."""
-    for name in names:
-        window: Any = asked.get(name)
-        pair = isinstance(window, list | tuple) and len(window) == 2 and all(type(place) is int for place in window)
-        if not pair or not 0 <= window[0] < window[1]:
-            raise ValueError(f"{name}={window!r}: a window is [first, end], two whole numbers in rising order")
-    return asked
+class Windowed(t.HasTraits):
+    """A view that draws a long prompt coarsely, and sends the exact values of the window that its page asks for."""
+
+    _asked = t.Dict().tag(sync=True)
+    """The window in view, {rows: [first, end], cols: [first, end]}, and of which picture it is."""
+
+    @t.validate("_asked")
+    def _two_ranges(self, proposal: Any) -> Wire:
+        asked: Wire = proposal["value"]
+        for name in ("rows", "cols"):
+            window: Any = asked.get(name)
+            pair = isinstance(window, list | tuple) and len(window) == 2 and all(type(place) is int for place in window)
+            if not pair or not 0 <= window[0] < window[1]:
+                raise t.TraitError(f"{name}={window!r}: a window is [first, end], two whole numbers in rising order")
+        return asked

@@ -53,7 +53,8 @@ class Exporting(anywidget.AnyWidget):
         """Block until nothing is running."""
         raise NotImplementedError
 
-    def _running(self) -> bool:
+    def _settled(self) -> bool:
+        """Whether nothing runs, and what was asked for last has not failed."""
         raise NotImplementedError
 
     def _depends_on(self) -> dict[str, Any]:
@@ -162,7 +163,7 @@ class Exporting(anywidget.AnyWidget):
         return lambda: image(drawing(shown, thin=True), f"{shown.title}, {shown.unit}") + tables
 
     def _as_html(self) -> str:
-        if not self._running():
+        if self._settled():
             self._record()
         results = [replace(r, traits=r.traits | self._only_in_a_page()) for r in self._recording.results()]
         if not results:
@@ -170,7 +171,7 @@ class Exporting(anywidget.AnyWidget):
         made = {repr(e.intervention): e.intervention for result in results for e in result.experiments}
         return offline_page(
             title=self.title, esm=str(self._esm), css=str(self._css), results=results, chooses=self.chooses,
-            answers=() if self._running() else self._answers(),
+            answers=self._answers() if self._settled() else (),
             makes={canonical(request): code for code, i in made.items() for request in self._requests_for(i)},
         )  # fmt: skip
 

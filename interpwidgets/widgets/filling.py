@@ -14,11 +14,14 @@ from ..engine.plan import Plan
 from ..engine.sweep import Progress
 from ..methods.attribution import doubt, estimate_grid
 from ..methods.cells import RESIDUAL_SITES, Grid, grid
-from ..methods.patching import METRICS, Patches, Task, patch_rows, plan_patches, run_grid, unaffected, unpatched
+from ..methods.patching import Patches, patch_rows, plan_patches, run_grid, unaffected, unpatched
+from ..methods.task import METRICS, Task
 from ..session import Session
 from .bands import MOST
+from .patching_map import PatchingMap
 from .wire import Wire, to_wire
 
+_MOST_FINISHED = 50  # maps that are kept
 _WORTH = 6.0  # forward passes: three are what the estimate costs at most, and three more a person would wait for
 
 
@@ -68,6 +71,12 @@ class Filling:
     def take(self, finished: Filling) -> None:
         """Be a map that is known already."""
         self.task, self.plan, self.values, self.note = finished.task, finished.plan, finished.values, finished.note
+
+    def finished(self) -> PatchingMap:
+        """The map, once it has run."""
+        assert self.task is not None
+        assert self.values is not None
+        return PatchingMap(self.task, self.site, self.direction, self.values)
 
     def _begin(self) -> tuple[Task, Grid, Patches]:
         # Not held on to while the map fills: it is as large as all that the pass computed.
@@ -130,7 +139,50 @@ class Filling:
             "labels": {} if long else {"position": list(task.clean.strings), "corrupted": list(task.corrupted.strings)},
         }
 
+    def task_to_wire(self) -> Wire:
+        """What is measured, in words and numbers."""
+        task = self.task
+        assert task is not None
+        return {
+            "answer": {"id": task.answer, "text": self.session.show_token(task.answer)},
+            "foil": {"id": task.foil, "text": self.session.show_token(task.foil)},
+            "clean": task.clean_value,
+            "corrupted": task.corrupted_value,
+            "units": METRICS[task.metric],
+            "gap_is_zero": task.gap_is_zero,
+            "rows": list(task.predictions),
+        }
+
     def cost(self) -> dict[str, str]:
         """What the sweep computes, for the status line: in short, and in full."""
         assert self.plan is not None
         return {"message": f"≈ {self.plan.forwards:.3g} forward passes", "detail": str(self.plan)}
+
+
+class Finished:
+    """Maps of a session that are kept, to be shown again without a sweep."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._maps: dict[Any, Filling] = {}  # by what was asked, and of which weights
+
+    def known(self, filling: Filling) -> Filling | None:
+        """A finished map of the same question."""
+        return self._maps.get(self._question(filling))
+
+    def complete(
+        self, filling: Filling, show: Callable[[], None], show_part: Callable[[], None], progress: Progress
+    ) -> None:
+        """Compute a map as `Filling.run` does, unless it is known."""
+        # Asked before the sweep: weights that change during it make the map stale.
+        question = self._question(filling)
+        known = self._maps.get(question)
+        if known is not None:
+            filling.take(known)
+            return
+        filling.run(show, show_part, progress)
+        if question[-1] is not None:  # otherwise nobody can tell whether the weights are still the same
+            self._maps = dict([*self._maps.items(), (question, filling)][-_MOST_FINISHED:])
+
+    def _question(self, filling: Filling) -> tuple[Any, ...]:
+        return *filling.asked, self._session.engine.version()

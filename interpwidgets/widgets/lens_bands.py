@@ -10,14 +10,15 @@ from .bands import Kept, band_edges, in_codes, kept
 from .wire import Wire
 
 KEPT: dict[str, Kept] = {
-    "probability": "largest",
-    "log_probability": "largest",
+    "probability": "mean",
+    "log_probability": "mean",
     "entropy": "smallest",
     "rank": "smallest",
     "kl": "largest",
     "cross_entropy": "largest",
 }
-"""What a band shows: where the model is most certain, or most surprised."""
+"""What a band shows: where the model is most certain, or most surprised. The largest of 16 probabilities is near 1
+almost everywhere in early layers, whose readings are certain of something at some position: these are averaged."""
 
 _LOG = ("rank", "kl", "cross_entropy")  # drawn on logarithmic scales, so that even steps would merge the small ones
 

@@ -16,7 +16,7 @@ from ..presets import Preset
 from ..session import Session
 from ..tokens import Tokens, elide
 from . import static
-from .bands import MOST, band_edges, checked_window
+from .bands import MOST, Windowed, band_edges
 from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
@@ -35,12 +35,13 @@ class _Shown:
 
     number: int
     """Of the baseline's reading."""
+    tokens: Tokens
     reading: xr.Dataset
     now: xr.Dataset | None = None
     touched: np.ndarray | None = None
 
 
-class LogitLens(LiveWidget):
+class LogitLens(Windowed, LiveWidget):
     """The logit lens of a prompt, layer by position, with the top token in each cell.
 
     Click a cell for its ten likeliest tokens; click one of them to track it over the layers; click a token of the
@@ -82,15 +83,13 @@ class LogitLens(LiveWidget):
     _part: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
     """Rows of the grid that have become known since the part before; None once the whole grid has come."""
     _now = t.Dict(None, allow_none=True).tag(sync=True)
-    _asked = t.Dict().tag(sync=True)
-    """Of a long prompt, the cells that the page wants exactly: {reading, rows: [first, end], cols: [first, end]}."""
     _window: t.Dict[str, Any] | None = t.Dict(None, allow_none=True).tag(sync=True)
+    """Of a long prompt, the exact cells of the window that was `_asked` for, by the `reading`, or is in view anyway."""
     _tracks = t.Dict(None, allow_none=True).tag(sync=True)
 
     def __init__(self, session: Session, prompt: Any, *, linked: bool = True, **settings: Any) -> None:
         self._tokens = session.tokenize(parse_prompt(session, prompt))
         self._reading: xr.Dataset | None = None
-        self._now_reading: xr.Dataset | None = None
         self._read_for: tuple[Any, ...] = ()
         self._shown: _Shown | None = None
         self._columns: slice | None = None  # of a long prompt, those whose cells were last asked for
@@ -202,15 +201,13 @@ class LogitLens(LiveWidget):
                 "result": _both(reading, reading),
             }
             if acting == pinned:
-                self._now_reading = None
-                return results | self._shown_to_wire(_Shown(self._readings, reading))
+                return results | self._shown_to_wire(_Shown(self._readings, tokens, reading))
             disturbed = lens_run(self.session, tokens, acting)
             self._note_idle(acting, disturbed.idle)
             now = read_stack(self.session, disturbed, 10, track, metrics, known=(stack, reading))
-            self._now_reading = now
             touched = (residual_stack(disturbed) != stack).any(-1).cpu().numpy().astype(np.uint8)
             results["result"] = _both(reading, now)
-            return results | self._shown_to_wire(_Shown(self._readings, reading, now, touched))
+            return results | self._shown_to_wire(_Shown(self._readings, tokens, reading, now, touched))
 
         self._submit(compute)
 
@@ -260,13 +257,6 @@ class LogitLens(LiveWidget):
         }
         whole = rows.stop - rows.start == shown.reading.sizes["layer"]
         return {"_window": window} | ({"_tracks": self._tracks_to_wire(reading, now, cols.start)} if whole else {})
-
-    @t.validate("_asked")
-    def _two_ranges(self, proposal: Any) -> Wire:
-        try:
-            return checked_window(proposal["value"], ("rows", "cols"))
-        except ValueError as error:
-            raise t.TraitError(str(error)) from None
 
     @t.observe("_asked")
     def _on_asked(self, change: Any) -> None:
@@ -435,20 +425,20 @@ class LogitLens(LiveWidget):
                 yield {"op": "transplant_cells", "source": source, "target": target}
 
     def _numbers(self) -> dict[str, Column]:
-        shown = {"baseline": self._reading, "now": self._now_reading}
-        parts = [self._numbers_of(name, reading) for name, reading in shown.items() if reading is not None]
-        if not parts:
+        if self._shown is None:
             raise RuntimeError("there are no numbers yet: the model is still running")
+        shown, tokens = {"baseline": self._shown.reading, "now": self._shown.now}, self._shown.tokens
+        parts = [self._numbers_of(name, tokens, reading) for name, reading in shown.items() if reading is not None]
         return {name: [value for part in parts for value in part[name]] for name in parts[0]}
 
-    def _numbers_of(self, name: str, reading: xr.Dataset) -> dict[str, Column]:
+    def _numbers_of(self, name: str, tokens: Tokens, reading: xr.Dataset) -> dict[str, Column]:
         layers, length = reading.sizes["layer"], reading.sizes["position"]
         top = reading["top_token"].values[..., 0].ravel()
         columns: dict[str, Column] = {
             "run": [name] * (layers * length),
             "layer": np.repeat(reading["layer"].values, length).tolist(),
             "position": np.tile(np.arange(length), layers).tolist(),
-            "token": list(self._tokens.strings) * layers,
+            "token": list(tokens.strings) * layers,
             "top_token_id": top.tolist(),
             "top_token": [self.session.show_token(int(i)) for i in top],
             "top_probability": reading["top_probability"].values[..., 0].ravel(),
@@ -458,29 +448,30 @@ class LogitLens(LiveWidget):
 
     def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
         """The grid with the experiments, (layer, position), coloured by the metric, with the top tokens written in."""
-        reading, under = self._newest()
-        if reading is None or self.metric not in reading:
+        if self._shown is None or self.metric not in self._shown.reading:
             return None
+        reading, under = _newest(self._shown)
         tokens = reading["top_token"].values[..., 0]
         text = np.array([[elide(self.session.show_token(int(i)), 8) for i in row] for row in tokens])
         rows = ["emb", *(f"L{i}" for i in reading["layer"].values[1:])]
         return Heatmap(
-            reading[self.metric].values, rows, self._tokens.strings, title=f"top token after each layer{under}",
+            reading[self.metric].values, rows, self._shown.tokens.strings, title=f"top token after each layer{under}",
             row_title="layer", column_title="position", signed=False, upward=True, text=text,
             unit=f"{self.metric.replace('_', ' ')} {UNITS[self.metric]}".strip(),
         )  # fmt: skip
 
     def _tables(self) -> str:
-        reading, under = self._newest()
-        assert reading is not None
+        assert self._shown is not None
+        reading, under = _newest(self._shown)
         last = reading.isel(layer=-1)
         words, shares = last["top_token"].values[-1], last["top_probability"].values[-1]
         rows = [[self.session.show_token(int(i)), f"{p:.1%}"] for i, p in zip(words, shares, strict=True)]
         return static.table([f"last layer, last position{under}", "probability"], rows)
 
-    def _newest(self) -> tuple[xr.Dataset | None, str]:
-        """The reading with the experiments, or the baseline's where none acts, and what to say of it."""
-        return (self._reading, "") if self._now_reading is None else (self._now_reading, ", with experiments")
+
+def _newest(shown: _Shown) -> tuple[xr.Dataset, str]:
+    """The reading with the experiments, or the baseline's where none acts, and what to say of it."""
+    return (shown.reading, "") if shown.now is None else (shown.now, ", with experiments")
 
 
 def _first_difference(baseline: xr.Dataset, now: xr.Dataset) -> int:

@@ -2,52 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import traitlets as t
-import xarray as xr
 
-from ..engine.edits import Read
 from ..engine.gradient import Recorded
-from ..engine.interventions import Intervention, Patch
+from ..engine.interventions import Intervention
 from ..engine.plain import short
 from ..engine.prompts import Prompt
-from ..engine.sites import Site, resolve
+from ..engine.sites import Site
 from ..methods.attribution import way_back
 from ..methods.cells import HEAD_SITES, RESIDUAL_SITES
-from ..methods.patching import (
-    METRICS,
-    Task,
-    patching_task,
-    prompt_pair,
-    sources,
-)
-from ..methods.predictions import compare_predictions
+from ..methods.patching import sources
+from ..methods.task import METRICS, Task, patching_task, prompt_pair
 from ..presets import PRESETS, Preset
-from ..session import Run, Session
+from ..session import Session
 from ..tokens import Tokens
-from . import static
 from .bands import band_edges
 from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
-from .filling import Filling
+from .filling import Filling, Finished
 from .heatmap import Heatmap
+from .patched_cells import PatchedCell, check_site, checked_cell, patched_run, selection_of
+from .patching_map import PatchingMap, ShownMap
 from .selection import Selection
 from .view import View
 from .wire import Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, whole
 
-_MOST_FINISHED = 50  # maps that are kept, to be shown again without a sweep
-_MOST_DIFFERENCES, _MOST_STRONGEST = 20, 5  # that the static picture lists
-
 _SITES = (*(s for s in RESIDUAL_SITES if s != "resid_post"), *HEAD_SITES)
-
-
-_Map = tuple[Task, str, str, np.ndarray]
-"""What a finished map shows: the task, site, direction and raw metric values."""
 
 
 class PatchingHeatmap(LiveWidget):
@@ -125,14 +111,14 @@ class PatchingHeatmap(LiveWidget):
                 "iw.patch_sweep(session, iw.SourceTarget(...), iw.SourceTarget(...), site) gives the map of either"
             )
         self._clean, self._corrupted = _pair(session, clean, corrupted)
-        self._cells: list[dict[str, Any]] = []
+        self._cells: list[PatchedCell] = []
         self._drilled: int | None = None
-        self._map: _Map | None = None
-        self._baseline_map: _Map | None = None
-        self._finished: dict[Any, Filling] = {}  # maps by what was asked, and of which weights
+        self._map: PatchingMap | None = None
+        self._baseline_map: PatchingMap | None = None
+        self._finished = Finished(session)
         here = [set(session.engine.sites(layer)) for layer in range(session.engine.architecture.n_layers)]
         sites = [site for site in _SITES if all(site in having for having in here)]
-        _check_site(settings.get("site", type(self).site.default_value), sites)
+        check_site(settings.get("site", type(self).site.default_value), sites)
         super().__init__(session, linked=linked, _sites=sites, **settings)
         self._prompts = self._prompts_to_wire()
         self.refresh()
@@ -164,7 +150,7 @@ class PatchingHeatmap(LiveWidget):
     ) -> None:
         """Change what is patched, measured and shown; the map is computed anew if it must be."""
         if site is not None:
-            _check_site(site, self._sites)
+            check_site(site, self._sites)
         answer_id = self._answer if answer is None else self.session.token_id(answer)
         foil_id = self._foil if foil is None else self.session.token_id(foil)
         given = {"site": site, "metric": metric, "direction": direction, "normalize": normalize}
@@ -196,7 +182,7 @@ class PatchingHeatmap(LiveWidget):
         self._choose([self._checked_cell(cell, len(self._clean)) for cell in cells])
         self._patch_cells()
 
-    def _choose(self, cells: list[dict[str, Any]]) -> None:
+    def _choose(self, cells: list[PatchedCell]) -> None:
         with self.session.publishing:
             self._cells = cells
             self.selection = self._selected()
@@ -226,33 +212,28 @@ class PatchingHeatmap(LiveWidget):
         filled = [(name, now)]  # the last is what a stop leaves
 
         def drawn() -> Wire:
-            assert now.task is not None
             first = {} if layer is not None else {"_prompts": self._prompts_to_wire()}
-            return first | {"_task": self._task_to_wire(now.task), name: now.to_wire(self._result_id())}
+            return first | {"_task": now.task_to_wire(), name: now.to_wire(self._result_id())}
 
         def compared_to_wire() -> Wire:
             return {"_baseline_sweep": None if compared is None else compared.to_wire(self._result_id())}
 
         def compute() -> Wire:
             self._complete(now, drawn)
-            values, task = now.values, now.task
-            assert values is not None
-            assert task is not None
             if layer is not None:
                 return drawn()
-            self._map, self._baseline_map = (task, site, now.direction, values), None
-            known = compared is not None and (in_view or self._known(compared) is not None)
+            self._map, self._baseline_map = now.finished(), None
+            known = compared is not None and (in_view or self._finished.known(compared) is not None)
             if compared is not None and known:
-                if self._known(compared) is None:
+                if self._finished.known(compared) is None:
                     self._show(drawn())
                     filled.append(("_baseline_sweep", compared))
                 self._complete(compared, compared_to_wire)
-                assert compared.task is not None
-                assert compared.values is not None
-                self._baseline_map = (compared.task, site, compared.direction, compared.values)
+                self._baseline_map = compared.finished()
+            values = self._map.values
             bad = int((~np.isfinite(values)).sum())
-            said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", task.hint, now.note)
-            result = {"result": self._dataset(self._map), "message": " · ".join(filter(None, said))}
+            said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", self._map.task.hint, now.note)
+            result = {"result": self._shown().dataset(self.session), "message": " · ".join(filter(None, said))}
             return drawn() | now.cost() | (compared_to_wire() if known else {"_baseline_sweep": None}) | result
 
         def left() -> Wire:
@@ -285,29 +266,14 @@ class PatchingHeatmap(LiveWidget):
         def planned() -> None:
             self._show({} if filling.estimate is None else drawn(), **filling.cost())
 
-        # Asked before the sweep: weights that change during it make the map stale.
-        question = *filling.asked, self.session.engine.version()
-        known = self._finished.get(question)
-        if known is not None:
-            filling.take(known)
-            return
-        filling.run(planned, lambda: self._publish_part(drawn), progress)
-        self._keep(question, filling)
-
-    def _known(self, filling: Filling) -> Filling | None:
-        """A finished map of the same question."""
-        return self._finished.get((*filling.asked, self.session.engine.version()))
-
-    def _keep(self, question: tuple[Any, ...], filling: Filling) -> None:
-        """Keep a finished map, unless nobody can tell whether the weights are still the same."""
-        if question[-1] is not None:
-            self._finished = dict([*self._finished.items(), (question, filling)][-_MOST_FINISHED:])
+        self._finished.complete(filling, planned, lambda: self._publish_part(drawn), progress)
 
     def _patch_cells(self) -> None:
         acting = tuple(self.experiments)
         cells, direction, metric = list(self._cells), self.direction, self.metric
         clean, corrupted, answer, foil = self._clean, self._corrupted, self._answer, self._foil
         if not cells:
+            self._drop("patch")
             self._patched = None
             return
 
@@ -315,40 +281,26 @@ class PatchingHeatmap(LiveWidget):
             # The stream is kept for the patched run to go on from.
             stream = (Site("resid_pre"),)
             task = patching_task(self.session, clean, corrupted, answer, foil, metric, acting, stream)
-            base, source = (task.corrupted, task.clean) if direction == "denoise" else (task.clean, task.corrupted)
-            read = self.session.read(source, acting)
-            patches = [_patch(cell, source, read) for cell in cells]
-            patched = self.session.ask(base, (), (*acting, *patches))
-            runs: dict[str, Run] = {
-                "clean": self.session.ask(task.clean, (), acting),
-                "corrupted": self.session.ask(task.corrupted, (), acting),
-                "patched": patched,
-            }
-            rows, _ = compare_predictions(self.session, runs)
-            value = float(task.measure(patched.prediction[None])[0])
-            baseline = task.corrupted_value if direction == "denoise" else task.clean_value
-            return {
-                "_patched": {
-                    "id": self._result_id(),
-                    "cells": cells,
-                    "rows": rows,
-                    "value": value,
-                    "baseline": baseline,
-                }
-            }
+            patched = patched_run(self.session, task, cells, direction)
+            return {"_patched": {"id": self._result_id(), **patched}}
 
         self._submit(compute, lane="patch")
 
     def _drill_heads(self) -> None:
         if self._drilled is None:
-            if (ticket := self._tickets.pop("drill", None)) is not None:
-                ticket.cancel()
+            self._drop("drill")
             self._drill = None
             return
         self._fill("_drill", self.site if self.site in HEAD_SITES else "z", self._drilled, "drill")
 
+    def _drop(self, lane: str) -> None:
+        """End what is computed for a panel that is closed."""
+        self._failures.pop(lane, None)
+        if (ticket := self._tickets.pop(lane, None)) is not None:
+            ticket.cancel()
+
     def _selected(self) -> Selection:
-        return _place(self._cells, self._clean)
+        return selection_of(self._cells, self._clean)
 
     def _checked_selection(self, chosen: Selection) -> Selection:
         place = chosen.only("layer", "head", "position").to_json()
@@ -356,7 +308,7 @@ class PatchingHeatmap(LiveWidget):
             return chosen
         if "layer" not in place:
             raise ValueError(f"{chosen!r}: a cell has a layer")
-        return _place([self._checked_cell({"site": self.site, **place}, len(self._clean))], self._clean)
+        return selection_of([self._checked_cell({"site": self.site, **place}, len(self._clean))], self._clean)
 
     def _following(self, place: Selection) -> Selection | None:
         axes = ("layer", "position" if self.site in RESIDUAL_SITES else "head")
@@ -382,23 +334,8 @@ class PatchingHeatmap(LiveWidget):
             place = {"layer": chosen.layer, "head": chosen.head, "position": chosen.position}
             self.patch([] if chosen.layer is None else [{"site": self.site, **place}])
 
-    def _checked_cell(self, cell: Any, length: int) -> dict[str, Any]:
-        """The cell, if this model and prompts of this length have it."""
-        if not isinstance(cell, dict) or not {"site", "layer"} <= cell.keys():
-            raise TypeError(f"a cell is {{'site', 'layer', 'head', 'position'}}; got {cell!r}")
-        _check_site(cell["site"], self._sites)
-        at = Site(cell["site"], whole(cell["layer"], "layer"), cell.get("head"), cell.get("position"))
-        a = self.session.engine.architecture
-        resolve(at.layer, a.n_layers, "layer")
-        for axis, size in (("head", self._n_heads(at)), ("position", length)):
-            index = getattr(at, axis)
-            if index is not None:
-                resolve(whole(index, axis), size, axis)
-        return {"site": at.name, "layer": at.layer, "head": at.head, "position": at.position}
-
-    def _n_heads(self, at: Site) -> int:
-        a = self.session.engine.architecture
-        return (a.n_kv_heads if at.info.heads == "kv" else a.n_heads)[at.layer] if isinstance(at.layer, int) else 0
+    def _checked_cell(self, cell: Any, length: int) -> PatchedCell:
+        return checked_cell(self.session, cell, self._sites, length)
 
     def _prompts_to_wire(self) -> Wire:
         clean, corrupted = self._clean, self._corrupted
@@ -409,16 +346,6 @@ class PatchingHeatmap(LiveWidget):
             "corrupted": prompt_to_wire(corrupted, self.session),
             "differing": differing,
             "edges": band_edges(len(clean), same),
-        }
-
-    def _task_to_wire(self, task: Task) -> Wire:
-        return {
-            "answer": {"id": task.answer, "text": self.session.show_token(task.answer)},
-            "foil": {"id": task.foil, "text": self.session.show_token(task.foil)},
-            "clean": task.clean_value,
-            "corrupted": task.corrupted_value,
-            "units": METRICS[task.metric],
-            "gap_is_zero": task.gap_is_zero,
         }
 
     def _arguments(self) -> list[str]:
@@ -447,7 +374,7 @@ class PatchingHeatmap(LiveWidget):
     def _adopt(self, view: View) -> Callable[[], None]:
         clean, corrupted = _pair(self.session, view.prompts["clean"], view.prompts["corrupted"])
         settings = self._checked_settings(view.settings)
-        _check_site(settings["site"], self._sites)
+        check_site(settings["site"], self._sites)
         tokens = (view.settings[name] for name in ("answer", "foil"))
         answer, foil = (None if token is None else self.session.token_id(token) for token in tokens)
         given, layer = view.settings["cells"], view.settings["drill"]
@@ -455,7 +382,7 @@ class PatchingHeatmap(LiveWidget):
             raise TypeError(f"cells={short(given)}: a list is needed")
         cells = [self._checked_cell(cell, len(clean)) for cell in given]
         self._check_layer(layer)
-        chosen = _place(cells, clean)
+        chosen = selection_of(cells, clean)
         if replace(view.selection, token=chosen.token) != chosen:
             raise ValueError(f"{view.selection!r} is not the last of the patched cells, {chosen!r}")
 
@@ -479,162 +406,36 @@ class PatchingHeatmap(LiveWidget):
     def _numbers(self) -> dict[str, Column]:
         if self._map is None:
             raise RuntimeError("there are no numbers yet: the model is still running")
-        task, site, direction, values = self._map
-        effect, _, unit = self._effect(self._map)
-        compared = self._compared(self._map)
-        rows, columns = values.shape
-        cells = rows * columns
-        across = np.tile(np.arange(columns), rows).tolist()
-        place: dict[str, Column] = {"head": across}
-        if site in RESIDUAL_SITES:
-            names = {"clean_token": task.clean.strings, "corrupted_token": task.corrupted.strings}
-            place = {"position": across, **{name: list(strings) * rows for name, strings in names.items()}}
-        return {
-            "site": [site] * cells, "direction": [direction] * cells,
-            "layer": np.repeat(np.arange(rows), columns).tolist(), **place,
-            "metric": [task.metric] * cells, "value": values.astype(np.float32).ravel(),
-            "clean": [str(np.float32(task.clean_value))] * cells,
-            "corrupted": [str(np.float32(task.corrupted_value))] * cells,
-            "effect": effect.astype(np.float32).ravel(), "effect_unit": [unit] * cells,
-            **{name: array.astype(np.float32).ravel() for name, (array, _) in compared.items()},
-        }  # fmt: skip
+        return self._shown().numbers()
 
     def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
         """The map, (layer, position) or (layer, head): the change that each patch makes, as it is in view."""
         if self._map is None:
             return None
-        effect, columns, unit = self._in_view(self._map)
-        _, site, direction, _ = self._map
-        return Heatmap(
-            effect, [f"L{i}" for i in range(len(effect))], columns, title=f"patching {site}, {direction}",
-            row_title="layer", column_title="position" if site in RESIDUAL_SITES else "head", unit=unit, signed=True,
-            upward=True,
-        )  # fmt: skip
+        return self._shown().heatmap()
 
     def _tables(self) -> str:
+        return self._shown().tables()
+
+    def _shown(self) -> ShownMap:
         assert self._map is not None
-        task, site, _, _ = self._map
-        pairs = enumerate(zip(task.clean.ids, task.corrupted.ids, strict=True))
-        places = [i for i, (a, b) in pairs if a != b][:_MOST_DIFFERENCES]
-        differing = [[str(i), task.clean.strings[i], task.corrupted.strings[i]] for i in places]
-        effect, columns, _ = self._in_view(self._map)
-        strongest = np.argsort(-np.nan_to_num(np.abs(effect)), axis=None)[:_MOST_STRONGEST]
-        cells = [divmod(int(i), effect.shape[1]) for i in strongest]
-        over = "position" if site in RESIDUAL_SITES else "head"
-        found = [
-            [f"L{row}", columns[col] if over == "head" else f"{col} {columns[col]}", f"{effect[row, col]:+.3f}"]
-            for row, col in cells
-        ]
-        note = static.table(["position", "clean token", "corrupted token"], differing)
-        return (note if differing else "<div>the prompts are the same</div>") + static.table(
-            ["strongest", over, "effect"], found
-        )
-
-    def _effect(self, shown: _Map) -> tuple[np.ndarray, Sequence[str], str]:
-        """What each patch changes, its columns' names and its unit."""
-        task, site, _, values = shown
-        normalized = self.normalize and not task.gap_is_zero
-        effect = _change(shown) / (task.gap if normalized else 1.0)
-        columns = task.clean.strings if site in RESIDUAL_SITES else [f"H{i}" for i in range(values.shape[1])]
-        change = f"change in {task.metric} {METRICS[task.metric]}".rstrip()
-        return effect, columns, "share of the clean–corrupted gap" if normalized else change
-
-    def _compared(self, now: _Map) -> dict[str, tuple[np.ndarray, str]]:
-        """The map in the baseline, its effects, and by how much those with the experiments differ; each with its unit.
-
-        Shares of the difference are of the baseline's gap. Nothing while they are not in view: what is
-        there would depend on which maps happen to be kept.
-        """
-        baseline = self._baseline_map
-        if baseline is None or self.view == "now":
-            return {}
-        task = baseline[0]
-        effect, _, unit = self._effect(baseline)
-        raw = _change(now) - _change(baseline)
-        share = self.normalize and not task.gap_is_zero
-        return {
-            "baseline_value": (baseline[3], METRICS[task.metric]),
-            "baseline_effect": (effect, unit),
-            "difference": (
-                raw / task.gap if share else raw,
-                f"now − baseline, {'share of the gap in the baseline' if share else unit}",
-            ),
-        }
-
-    def _in_view(self, now: _Map) -> tuple[np.ndarray, Sequence[str], str]:
-        """As `_effect`, of what `view` says."""
-        effect, columns, unit = self._effect(now)
-        compared = self._compared(now)
-        if not compared:
-            return effect, columns, unit
-        name = "difference" if self.view == "difference" else "baseline_effect"
-        effect, unit = compared[name]
-        return effect, columns, unit if self.view == "difference" else f"{unit}, in the baseline"
-
-    def _dataset(self, shown: _Map) -> xr.Dataset:
-        task, site, direction, values = shown
-        effect, _, unit = self._effect(shown)
-        compared = self._compared(shown)
-        dims = ("layer", "position" if site in RESIDUAL_SITES else "head")
-        texts = {name: self.session.show_token(i) for name, i in (("answer", task.answer), ("foil", task.foil))}
-        return xr.Dataset(
-            {
-                "effect": (dims, effect, {"units": unit}), "value": (dims, values, {"units": METRICS[task.metric]}),
-                **{name: (dims, array, {"units": units}) for name, (array, units) in compared.items()},
-            },
-            coords={dim: np.arange(size) for dim, size in zip(dims, values.shape, strict=True)},
-            attrs=texts | {
-                "site": site, "metric": task.metric, "direction": direction, "answer_id": task.answer,
-                "foil_id": task.foil, "clean": task.clean_value, "corrupted": task.corrupted_value,
-                "clean_tokens": list(task.clean.strings), "corrupted_tokens": list(task.corrupted.strings),
-            },
-        )  # fmt: skip
+        return ShownMap(self._map, self._baseline_map, self.normalize, self.view)
 
     @t.observe("normalize")
     def _on_normalize(self, change: Any) -> None:
         if self._map is not None:
-            self.set_trait("result", self._dataset(self._map))
+            self.set_trait("result", self._shown().dataset(self.session))
 
     @t.observe("view")
     def _on_view(self, change: Any) -> None:
         if self._map is None:
             return
         self._code = self.code()
-        self.set_trait("result", self._dataset(self._map))
+        self.set_trait("result", self._shown().dataset(self.session))
         missing = self._baseline_map is None and tuple(self.experiments) != self.experiments.baseline
         if missing and self.view != "now":
             self._renew()
 
 
-def _change(shown: _Map) -> np.ndarray:
-    """What each patch changes in the metric."""
-    task, _, direction, values = shown
-    return values - (task.corrupted_value if direction == "denoise" else task.clean_value)
-
-
-def _check_site(site: Any, sites: list[str]) -> None:
-    if site not in sites:
-        raise ValueError(f"{site!r} cannot be patched here; this model has {', '.join(sites)}")
-
-
-def _place(cells: list[dict[str, Any]], clean: Tokens) -> Selection:
-    """The last of some cells."""
-    if not cells:
-        return Selection()
-    layer, head, position = (cells[-1][axis] for axis in ("layer", "head", "position"))
-    return Selection(layer, head, position, token=None if position is None else clean.ids[position])
-
-
 def _pair(session: Session, clean: Any, corrupted: Any) -> tuple[Tokens, Tokens]:
     return prompt_pair(session, parse_prompt(session, clean), parse_prompt(session, corrupted))
-
-
-def _patch(cell: dict[str, Any], source: Tokens, read: Read) -> Patch:
-    """The patch of one cell, its values read from the source prompt's run."""
-    site: str = cell["site"]
-    layer, head, position = cell["layer"], cell.get("head"), cell.get("position")
-    values = read(source.prompt, site, layer)  # (position, [head,] width)
-    values = values if head is None else values[:, head]
-    return Patch(
-        site, layer=layer, head=head, position=position, source=values if position is None else values[position]
-    )

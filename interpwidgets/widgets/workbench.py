@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import ipywidgets
 
-from ..presets import PRESETS
+from ..presets import PRESETS, Preset
 from ..session import Session
 from .attention_pattern import AttentionPattern
 from .base import LiveWidget, weakly
@@ -18,7 +19,9 @@ from .patching_heatmap import PatchingHeatmap
 
 _SIDE = "640px"
 """What a widget beside another is wide at least."""
-_WAITING = "No patching heatmap yet: workbench.compare(corrupted) adds it; both prompts need as many tokens."
+_WAITING = (
+    "No patching heatmap yet: a preset brings one, as does workbench.compare(corrupted), a prompt of as many tokens."
+)
 
 
 class Workbench(Displayed, ipywidgets.Box):
@@ -28,8 +31,8 @@ class Workbench(Displayed, ipywidgets.Box):
     heatmap stand below, beside each other from 1,300 pixels on. `attention`, `lens` and `heatmap` are the widgets.
 
     A heatmap needs a second prompt: `corrupted`, or where `prompt` is the clean one of a preset (`iw.PRESETS`), that
-    preset's, with its answer and foil. Otherwise there is none, and `heatmap` is None, until `compare` is called.
-    Raises what the three widgets raise.
+    preset's, with its answer and foil. Otherwise there is none, and `heatmap` is None, until a preset is chosen or
+    `compare` is called. Raises what the three widgets raise.
 
     Example: `iw.Workbench(session, "The Eiffel Tower is in the city of", "The Colosseum is in the city of")`
     """
@@ -46,7 +49,7 @@ class Workbench(Displayed, ipywidgets.Box):
         self.session = session
         self.heatmap: PatchingHeatmap | None = None
         self._link: Link | None = None
-        preset = next((p for p in PRESETS if p.clean == prompt), None) if corrupted is None else None
+        preset = _preset_of(prompt) if corrupted is None else None
         self.attention = AttentionPattern(session, prompt)
         try:
             self.lens = LogitLens(session, prompt, _embedded=True)
@@ -71,12 +74,16 @@ class Workbench(Displayed, ipywidgets.Box):
         self._view_count = 0
         self.observe(self._on_views, names="_view_count")
         self._arrange()
+        # After the link's own: the lens is to follow the prompt before there is another link.
+        self.attention.observe(weakly(self._on_prompt), names="_prompts_now")
 
     def compare(self, corrupted: Any, *, answer: int | str | None = None, foil: int | str | None = None) -> None:
         """Patch between the prompt that is shown and this one, in a heatmap that is added if there is none.
 
-        Raises ValueError, showing both tokenisations, if their lengths differ.
+        Raises ValueError, showing both tokenisations, if their lengths differ; RuntimeError if the workbench is closed.
         """
+        if self.attention not in self.session.widgets:
+            raise RuntimeError("this workbench is closed: make a new one to go on")
         before, self.heatmap = self.heatmap, self._heatmap_of(corrupted, answer, foil)
         if before is not None:
             before.close()
@@ -142,3 +149,17 @@ class Workbench(Displayed, ipywidgets.Box):
 
     def _on_views(self, change: Any) -> None:
         self._be_held(bool(change["new"]))
+
+    def _on_prompt(self, change: Any) -> None:
+        (tokens,) = change["new"].values()
+        preset = _preset_of(tokens.text)
+        if self.heatmap is None and preset is not None:
+            # In another tokenizer, the pair may not fit.
+            with suppress(ValueError):
+                answer, foil = (self.session.token_id(token) for token in (preset.answer, preset.foil))
+                self.compare(preset.corrupted, answer=answer, foil=foil)
+
+
+def _preset_of(prompt: Any) -> Preset | None:
+    """The preset of which this is the clean prompt."""
+    return next((preset for preset in PRESETS if preset.clean == prompt), None)

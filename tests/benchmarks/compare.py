@@ -29,7 +29,7 @@ def compare(workload: Workload, *, quick: bool) -> Outcome:
         model = copy.deepcopy(model).to(workload.device, getattr(torch, workload.dtype))
     every = workload.cells(*peers.layers_and_heads(model))
     cells = workload.chosen(every)
-    outcome = Outcome(workload, len(every), len(cells), floor.operations(model, workload), floor.rate(model))
+    outcome = Outcome(workload, len(every), len(cells), floor.operations(model, workload))
     # The trees of the peers are made before the session puts its hooks into the model.
     runs = {tool: ready(model, workload) for tool, ready in PEERS.items()}
     with iw.Session(model) as session:
@@ -37,13 +37,15 @@ def compare(workload: Workload, *, quick: bool) -> Outcome:
         values = {tool: runs[tool](cells[:2]) for tool in PEERS}
         begun = time.perf_counter()
         while len(outcome.seconds.get(OURS, ())) < workload.runs and time.perf_counter() - begun < LONGEST:
+            before = floor.rate(model)
             for tool, run in runs.items():
                 start = time.perf_counter()
                 values[tool] = run(cells)
                 spent = time.perf_counter() - start
                 scale = 1.0 if tool == OURS else len(every) / len(cells)
                 outcome.seconds.setdefault(tool, []).append(spent * scale)
-    outcome.rate = max(outcome.rate, floor.rate(model))  # other work on the machine slows it now and then
+                if tool == OURS:
+                    outcome.rates.append((before + floor.rate(model)) / 2)
     _judge(outcome, values, _exact(workload, cells, quick))
     del runs, session, model
     gc.collect()

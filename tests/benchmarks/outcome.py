@@ -19,7 +19,8 @@ class Outcome:
     n_timed: int
     """Cells that each peer ran."""
     operations: int
-    rate: float
+    rates: list[float] = field(default_factory=list)
+    """Operations a second of a matrix product, beside each of our runs: other work on the machine changes it."""
     seconds: dict[str, list[float]] = field(default_factory=dict)
     difference: dict[str, float] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
@@ -28,8 +29,18 @@ class Outcome:
 
     @property
     def floor(self) -> float:
-        """Seconds that the operations take at the measured rate."""
-        return self.operations / self.rate
+        """Seconds that the operations take at the median rate."""
+        return self.operations / statistics.median(self.rates)
+
+    @property
+    def times_the_floor(self) -> float:
+        """Our seconds over the floor at the rate beside the run; the median of the runs."""
+        return statistics.median(s * r / self.operations for s, r in zip(self.seconds[OURS], self.rates, strict=True))
+
+    def ratio(self, tool: str) -> float:
+        """A tool's seconds over ours in the same round; the median of the rounds."""
+        rounds = zip(self.seconds[tool], self.seconds[OURS], strict=True)
+        return statistics.median(theirs / ours for theirs, ours in rounds)
 
     def median(self, tool: str) -> float:
         return statistics.median(self.seconds[tool])

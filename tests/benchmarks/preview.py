@@ -14,7 +14,8 @@ import torch
 import interpwidgets as iw
 from interpwidgets.engine.gradient import Recorded
 from interpwidgets.methods.attribution import way_back
-from interpwidgets.methods.patching import Task, patching_task, prompt_pair, sources
+from interpwidgets.methods.patching import sources
+from interpwidgets.methods.task import Task, patching_task, prompt_pair
 from interpwidgets.session import Session
 from interpwidgets.widgets.filling import Filling
 

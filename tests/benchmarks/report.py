@@ -76,14 +76,14 @@ def _sweeps(outcomes: list[Outcome]) -> list[str]:
     for o in outcomes:
         row = [_name(o), f"{o.n_cells * len(o.workload.pairs):,}", _seconds(o, OURS)]
         for tool in PEERS:
-            row += [_seconds(o, tool), f"{o.median(tool) / o.median(OURS):.0f}x", _difference(o, tool)]
+            row += [_seconds(o, tool), f"{o.ratio(tool):.0f}x", _difference(o, tool)]
         rows.append(row)
     timed = "; ".join(
         f"{o.workload.name}, {len(o.seconds[OURS])} runs, {o.n_timed} of {o.n_cells} cells" for o in outcomes
     )
     notes = [
-        "Seconds: medians of runs in alternating order (least to most). Ours are cold and whole, plain runs of both "
-        "prompts included; the peers' clean runs are not counted.",
+        "Seconds: medians of runs in alternating order (least to most); ratios: medians of the rounds' own. Ours are "
+        "cold and whole, plain runs of both prompts included; the peers' clean runs are not counted.",
         "A peer's time is that of cells drawn at random from those after the first difference, scaled to all; several "
         f"pairs are one batch. Timed, in the table's order: {timed}.",
         "Differences are in logits, on the cells that the peers ran. In bfloat16, they are errors against the same "
@@ -110,7 +110,7 @@ def _difference(o: Outcome, tool: str) -> str:
 
 def _floors(outcomes: list[Outcome]) -> list[str]:
     head = ("workload", "GFLOP needed", "GFLOP/s of a matrix product", "floor, seconds", "ours / floor")
-    figures = [(o.operations / 1e9, o.rate / 1e9, o.floor, o.median(OURS) / o.floor) for o in outcomes]
+    figures = [(o.operations / 1e9, o.operations / o.floor / 1e9, o.floor, o.times_the_floor) for o in outcomes]
     rows = [(_name(o), *(f"{figure:.3g}" for figure in row)) for o, row in zip(outcomes, figures, strict=True)]
     return _table(head, rows)
 

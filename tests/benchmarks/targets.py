@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .outcome import OURS, Outcome
+from .outcome import Outcome
 from .startup import LIMITS
 from .workloads import DEMO
 
@@ -53,11 +53,11 @@ def _of_sweeps(outcomes: list[Outcome]) -> Iterator[Target]:
     main = {o.workload.name: o for o in outcomes if (o.workload.model, o.workload.device) == (DEMO, "cpu")}
     for name, tool, wanted in RATIOS:
         if name in main:
-            ratio = main[name].median(tool) / main[name].median(OURS)
+            ratio = main[name].ratio(tool)
             yield Target(f"{name} against {tool}", f"at least {wanted}x", f"{ratio:.0f}x", ratio >= wanted)
     name, most = TIMES_THE_FLOOR
     if name in main:
-        times = main[name].median(OURS) / main[name].floor
+        times = main[name].times_the_floor
         yield Target(f"{name} against the floor", f"at most {most}x", f"{times:.2f}x", times <= most)
     if outcomes:
         same = sum(o.same for o in outcomes)

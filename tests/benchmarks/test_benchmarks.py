@@ -85,7 +85,7 @@ def test_peers_run_cells_that_can_have_an_effect():
 def test_plot_is_small_and_names_every_workload():
     pair = (Pair((1, 2), (1, 3), 4, 5),)
     outcomes = [
-        Outcome(Workload(name, "a model", pair), 4, 2, 10**9, 1e11, {"interpwidgets": [0.1], "nnsight": [2.0]})
+        Outcome(Workload(name, "a model", pair), 4, 2, 10**9, [1e11], {"interpwidgets": [0.1], "nnsight": [2.0]})
         for name in ("first & only", "second")
     ]
     picture = plot(outcomes)

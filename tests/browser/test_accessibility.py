@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.harness import lens, states
 from tests.browser.harness.mounting import mount
@@ -50,8 +50,28 @@ def examined(page: Page, entry: str, *, dark: bool, width: int) -> list[str]:
     return found + violations(page)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("entry", STATES)
 def test_axe_finds_nothing(page: Page, entry: str, dark: bool, width: int) -> None:
     assert examined(page, entry, dark=dark, width=width) == []
+
+
+@pytest.mark.parametrize("entry", STATES)
+def test_a_finger_can_hit_every_control(browser: Browser, entry: str) -> None:
+    context = browser.new_context(viewport={"width": 420, "height": 1000}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    mount(page, entry, STATES[entry]())
+    assert page.evaluate("matchMedia('(pointer: coarse)').matches"), "the browser must say that it is touched"
+    checked = "input[type=checkbox]"  # it is hit by its label
+    controls = page.locator(f".iw-root :is(button, select, summary, input:not({checked}), label:has({checked}))")
+    small = [
+        control.evaluate("(e) => e.outerHTML.slice(0, 120)")
+        for control in controls.all()
+        if (box := control.bounding_box()) and min(box["width"], box["height"]) < 43.9
+    ]
+    assert controls.count() > 10
+    assert small == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    context.close()

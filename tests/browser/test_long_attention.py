@@ -7,16 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
 from playwright.sync_api import Locator, Page, expect
 
 import interpwidgets as iw
 from tests.browser.harness.live import Live
-from tests.models import tiny
+from tests.models import random_ids, tiny
 
 GRID = "L1H2 attention pattern"
 LENGTH = 600
-PROMPT = [int(i) for i in torch.randint(3, 97, (LENGTH,), generator=torch.Generator().manual_seed(0))]
+PROMPT = random_ids(LENGTH)
 
 
 @pytest.fixture(scope="module")

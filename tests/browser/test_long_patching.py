@@ -6,17 +6,16 @@ import re
 from collections.abc import Iterator
 
 import pytest
-import torch
 from playwright.sync_api import Locator, Page, expect
 
 import interpwidgets as iw
 from tests.browser.harness.live import Live
-from tests.models import tiny
+from tests.models import random_ids, tiny
 from tests.sent import array
 
 GRID = "resid_pre patching effect, layer by position"
 LENGTH = 150
-CLEAN = [int(i) for i in torch.randint(3, 97, (LENGTH,), generator=torch.Generator().manual_seed(0))]
+CLEAN = random_ids(LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +65,20 @@ def test_what_is_the_same_in_both_is_one_column_that_stays_closed(page: Page, se
     press(live, "Enter")
     assert columns(live) == 1 + 10
     assert live.mounted.requests() == []
+
+
+def test_the_differing_token_of_a_long_pair_is_named_and_in_sight(page: Page, session: iw.Session) -> None:
+    live = show(page, session, at=140)
+    for side in ("clean", "corrupted"):
+        strip = live.page.get_by_role("list", name=f"{side} tokens")
+        token = strip.locator(".iw-token--marked")
+        assert strip.evaluate("(e) => e.scrollHeight > e.clientHeight"), "the prompt must be too long for its strip"
+        live.page.wait_for_function(
+            "([strip, token]) => { const [a, b] = [strip, token].map((e) => e.getBoundingClientRect());"
+            " return a.top <= b.top && b.bottom <= a.bottom; }",
+            arg=[strip.element_handle(), token.element_handle()],
+        )
+    expect(live.page.get_by_role("group", name="corrupted", exact=True)).to_contain_text("differs at 140")
 
 
 def test_a_band_says_its_largest_effect_and_opens(page: Page, session: iw.Session) -> None:

@@ -217,6 +217,19 @@ def test_second_grid_shows_what_changed_and_what_could_not(page: Page) -> None:
     expect(second).to_be_hidden()
 
 
+@pytest.mark.parametrize(("width", "beside"), [(1600, True), (1100, False), (720, False)])
+def test_both_grids_stand_in_line_where_they_fit(page: Page, width: int, beside: bool) -> None:
+    page.set_viewport_size({"width": width, "height": 1000})
+    show(page, **experiment(15, 30), **tracks(15, 30))
+    before, now = (grid(page, name).locator("canvas").bounding_box() for name in (GRID, SECOND))
+    assert before
+    assert now
+    assert (before["y"] == now["y"]) == beside
+    assert (before["x"] + before["width"] < now["x"]) == beside
+    for name in (GRID, SECOND):
+        assert grid(page, name).evaluate("(e) => e.scrollWidth <= e.clientWidth + 1"), "all positions are in sight"
+
+
 def test_metric_is_asked_for_only_when_it_has_not_come(page: Page) -> None:
     widget = show(page)
     page.get_by_role("button", name="entropy").first.click()
@@ -325,6 +338,7 @@ def test_dark_theme_repaints_the_cells(page: Page) -> None:
     assert widget.pixel(GRID, at["x"] - 20, at["y"]) != light
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("width", [360, 900, 1800])
 @pytest.mark.parametrize(("length", "layers"), [(3, 30), (15, 30), (200, 80)])
 def test_nothing_sticks_out_at_any_width(page: Page, width: int, length: int, layers: int) -> None:
@@ -336,6 +350,7 @@ def test_nothing_sticks_out_at_any_width(page: Page, width: int, length: int, la
         assert caption.evaluate("(el) => el.scrollWidth <= el.clientWidth + 1"), caption.text_content()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("changed", [False, True], ids=["baseline", "experiment"])
 @pytest.mark.parametrize(
     ("width", "length", "layers"),

@@ -109,13 +109,19 @@ def test_click_patches_the_cell_under_the_pointer_and_shift_click_joins(page: Pa
     assert len(second["cells"]) == 2
 
 
+def test_before_any_patch_the_predictions_of_both_runs_are_shown(page: Page) -> None:
+    show(page)
+    row = page.get_by_role("table", name="Predictions").get_by_role("row", name="␣John")
+    expect(row.get_by_role("cell")).to_have_text(["84.0%", "0.7%", ""])
+
+
 def test_patched_predictions_stand_beside_clean_and_corrupted(page: Page) -> None:
     mounted = show(page)
     press(mounted, RESIDUAL, "Enter")
     number = mounted.requests()[-1]["id"]
     mounted.push(_patched=patched([cell(0, 0)], number), _status={**IDLE, "id": number})
     table = page.get_by_role("table", name="Predictions")
-    expect(table.get_by_role("columnheader")).to_have_text(["next token", "clean", "corrupted", "patched"])
+    expect(table.get_by_role("columnheader")).to_have_text(["token", "clean", "corrupted", "patched"])
     expect(table.get_by_role("row", name="␣John")).to_contain_text("84.0%0.7%67.7%")
     expect(page.get_by_text("with resid_pre L0 · position 0 patched")).to_be_visible()
     expect(page.get_by_text("logit difference −0.101 logits: 0.512 of the gap restored")).to_be_visible()
@@ -451,6 +457,7 @@ def test_disposal_leaves_no_listener(page: Page, signal: bool) -> None:
 _SHOWN = {"_patched": patched([cell(24, 14)])}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize(
     ("name", "width", "state"),

@@ -214,6 +214,21 @@ def test_a_long_prompt_is_shown_whole_and_a_bins_largest_weight_is_fetched_when_
     expect(page.locator(".iw-readout")).to_contain_text(f"{block.max():.4f}")
 
 
+def test_from_61_tokens_on_the_whole_is_on_one_screen_and_cells_are_zoomed_in_on(page: Page) -> None:
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    mounted = show(page, length=128, layers=4, heads=3, selected=(1, 1))
+    grid, scrolls = page.get_by_role("grid", name=PATTERN), "(e) => e.scrollHeight > e.clientHeight + 1"
+    assert not grid.evaluate(scrolls)
+    assert spoken(mounted, PATTERN).startswith("query 0 "), "each cell is one query and one key"
+    page.get_by_role("button", name="Values", exact=True).click()
+    mounted.settle()
+    assert grid.evaluate(scrolls)
+    expect(page.locator(".iw-minimap")).to_be_visible()
+    key(mounted, PATTERN, "0")
+    assert not grid.evaluate(scrolls)
+    expect(page.locator(".iw-minimap")).to_be_hidden()
+
+
 def test_a_click_zooms_in_there_and_exact_weights_replace_coarse_ones_in_place(page: Page) -> None:
     weights = states.patterns(4, 3, LONG)[1, 1]
     mounted = show(page, length=LONG, layers=4, heads=3, selected=(1, 1))
@@ -271,6 +286,7 @@ def test_the_whole_of_a_long_prompt_is_seen_without_scrolling(page: Page, width:
     assert whole.evaluate(hidden) <= 1  # heights are rounded
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize(("width", "length"), [(420, 15), (900, 3), (900, 15), (1500, 60), (700, 512), (1500, 512)])
 def test_pictures_to_look_at(page: Page, dark: bool, width: int, length: int) -> None:

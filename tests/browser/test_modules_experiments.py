@@ -127,6 +127,7 @@ def test_the_menu_by_keyboard(page: Page) -> None:
     expect(page.get_by_role("menuitem", name="Move later")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.get_by_role("menu")).to_have_count(0)
+    expect(more).to_be_focused()  # and not the last chip's
     more.click()
     page.locator(".iw-header__title").click()
     expect(page.get_by_role("menu")).to_have_count(0)
@@ -187,10 +188,10 @@ def test_views_say_what_the_baseline_is(page: Page) -> None:
     difference = page.get_by_role("button", name="Difference from baseline")
     expect(difference).to_have_attribute("title", "Now minus the baseline: the model as it is")
     table = page.get_by_role("table", name="Predictions")
-    expect(table.get_by_role("columnheader")).to_have_text(["next token", "baseline", "with experiments"])
+    expect(table.get_by_role("columnheader")).to_have_text(["token", "baseline", "with experiments"])
     mounted.push(_experiments=[], **pinned("z L9H6 → 0", differs=True))
     expect(difference).to_have_attribute("title", "Now minus the baseline: z L9H6 → 0")
-    expect(table.get_by_role("columnheader")).to_have_text(["next token", "baseline", "the model as it is"])
+    expect(table.get_by_role("columnheader")).to_have_text(["token", "baseline", "the model as it is"])
     expect(table.get_by_role("columnheader", name="baseline")).to_have_attribute("title", "z L9H6 → 0")
 
 

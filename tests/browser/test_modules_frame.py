@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.harness import states
@@ -216,6 +217,21 @@ def test_code_is_shown_on_demand(page: Page) -> None:
     expect(code).to_be_hidden()
     page.get_by_role("button", name="Code").click()
     expect(code).to_be_visible()
+
+
+@pytest.mark.parametrize("name", ["Code", "History", "Keys"])
+def test_escape_closes_what_a_button_opened_and_goes_back_to_it(page: Page, name: str) -> None:
+    show(page)
+    button = page.get_by_role("button", name=name, exact=True)
+    for inside in (False, True):
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(button).to_have_attribute("aria-expanded", "true")
+        if inside and name == "Code":
+            page.get_by_label("Python that rebuilds this view").focus()
+        page.keyboard.press("Escape")
+        expect(button).to_have_attribute("aria-expanded", "false")
+        expect(button).to_be_focused()
 
 
 def test_keys_stay_in_the_widget(page: Page) -> None:

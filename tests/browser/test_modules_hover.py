@@ -105,6 +105,23 @@ def test_a_widget_that_goes_away_lets_go(page: Page) -> None:
     until_changed(page, heads, before, back=True)
 
 
+def test_a_link_that_closes_lets_go(page: Page) -> None:
+    page.set_viewport_size({"width": 920, "height": 2600})
+    mount(page, "logit_lens.js", lens() | LINKED)
+    mounted = mount_beside(page, "attention_pattern.js", states.attention() | LINKED)
+    mounted.settle()
+    heads = page.get_by_role("grid", name=HEADS)
+    before = picture(heads)
+    page.get_by_role("grid", name=LENS).hover(position={"x": 300, "y": 300})
+    until_changed(page, heads, before)
+    shown = picture(heads)
+    mounted.push(_links=["two", "three"])
+    mounted.settle()
+    assert picture(heads) == shown, "one of the links is still there"
+    mounted.push(_links=["three"])
+    until_changed(page, heads, before, back=True)
+
+
 def test_what_is_no_place_is_ignored(page: Page) -> None:
     pair(page)
     heads = page.get_by_role("grid", name=HEADS)

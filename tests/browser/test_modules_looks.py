@@ -97,6 +97,7 @@ def test_menu_closes_with_escape_and_by_a_click_elsewhere(page: Page, entry: str
     expect(menu).to_be_hidden()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("mode", "width"), [("column", 3.3 * 96), ("page", 6.9 * 96)])
 @EVERY
 def test_figure_mode_leaves_nothing_to_press_and_has_the_width_of_a_paper(
@@ -190,6 +191,7 @@ def test_presets_are_asked_for_by_name_and_say_what_to_notice(page: Page, entry:
     expect(page.get_by_label("Preset prompts")).to_have_value("Induction")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("palette", ["blue", "cividis"])
 @EVERY
@@ -206,6 +208,7 @@ def test_axe_finds_nothing_in_menus_sheets_and_explanations(
     assert violations(page) == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mode", ["column", "page"])
 @EVERY
 def test_pictures_of_figure_mode(page: Page, entry: str, help_of: dict[str, Any], mode: str) -> None:

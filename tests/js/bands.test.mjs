@@ -79,13 +79,15 @@ test("a column of several bands shows the one that its metric asks for, and 255 
   const coded = (codes, kept, log = false) => ({ codes: { view: Uint8Array.from(codes).buffer, dtype: "uint8", shape: [1, 3] }, low: kept === "farthest" ? -1 : 0, high: 1, log, kept });
   const reading = readBands({
     id: 1, reading: 3, rows: ["emb"], k: 1, edges: [0, 16, 32, 40], most: {}, units: {},
-    bands: { probability: coded([0, 254, 255], "largest"), entropy: coded([254, 127, 255], "smallest"), rank: coded([254, 255, 255], "smallest", true) },
+    bands: { probability: coded([0, 254, 127], "mean"), kl: coded([0, 254, 255], "largest"), entropy: coded([254, 127, 255], "smallest"), rank: coded([254, 255, 255], "smallest", true) },
     changes: { probability: coded([0, 254, 127], "farthest"), entropy: coded([127, 0, 190], "farthest") },
   });
-  assert.equal(bandValue(reading, "bands", "probability", 0, [0, 32]), 1);
+  assert.equal(bandValue(reading, "bands", "kl", 0, [0, 32]), 1);
+  assert.equal(bandValue(reading, "bands", "probability", 0, [0, 40]), (16 * 0 + 16 * 1 + 8 * 0.5) / 40);
   assert.equal(bandValue(reading, "bands", "entropy", 0, [0, 40]), 0.5);
   assert.ok(Number.isNaN(bandValue(reading, "bands", "entropy", 0, [32, 40])));
   assert.ok(Math.abs(bandValue(reading, "bands", "rank", 0, [0, 16]) - Math.expm1(1)) < 1e-9);
   assert.equal(bandValue(reading, "changes", "entropy", 0, [0, 40]), -1);
-  assert.ok(Number.isNaN(bandValue(reading, "bands", "kl", 0, [0, 16])));
+  assert.ok(Number.isNaN(bandValue(reading, "bands", "kl", 0, [32, 40])));
+  assert.ok(Number.isNaN(bandValue(reading, "bands", "cross_entropy", 0, [0, 16])));
 });

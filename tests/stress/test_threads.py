@@ -221,3 +221,33 @@ def test_an_error_on_the_workers_thread_is_drawn_and_the_next_click_works(model,
         click(lens, "replace", position=2, token=10)
         lens.wait(LONG)
         assert lens._status["state"] == "idle"
+
+
+def test_linked_widgets_of_two_sessions_do_not_wait_for_each_other():
+    """A result's observer selects in the other session's widget, while a click there is passed on to this one."""
+    with iw.Session(tiny("llama")) as session, iw.Session(tiny("llama", seed=1)) as other:
+        one, two = iw.AttentionPattern(session, PROMPT), iw.AttentionPattern(other, PROMPT)
+        for widget in (one, two):
+            widget.wait(LONG)
+        publishing, clicking = threading.Event(), threading.Event()
+
+        def select_there(change):
+            publishing.set()
+            clicking.wait(1)
+            two.select(2, 2)
+
+        def meet(change):
+            clicking.set()
+            publishing.wait(1)
+
+        one.observe(select_there, "result")
+        two.observe(meet, "selection")
+        link = iw.link(one, two)
+        one.ablate(1, 1)
+        click_there = threading.Thread(target=lambda: two.select(1, 1), daemon=True)
+        click_there.start()
+        click_there.join(LONG)
+        assert not click_there.is_alive(), "the click hangs"
+        one.wait(LONG)
+        two.wait(LONG)
+        link.close()

@@ -12,7 +12,7 @@ from interpwidgets.engine.gradient import NoGradient, gradient_bytes
 from interpwidgets.engine.memory import NotEnoughMemory
 from interpwidgets.methods.attribution import doubt, estimate_grid
 from interpwidgets.methods.cells import grid
-from interpwidgets.methods.patching import patching_task
+from interpwidgets.methods.task import patching_task
 from tests.models import encoder_decoder, tiny
 
 CLEAN = (5, 17, 3, 44, 17, 60, 8, 91)

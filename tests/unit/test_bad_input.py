@@ -25,12 +25,6 @@ LONG = tuple(range(5, 75))  # six tokens more than the tiny models' 64 positions
 
 
 @pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
-
-
-@pytest.fixture
 def learned():
     """GPT-2 learns a vector for each of 64 positions."""
     with iw.Session(tiny("gpt2")) as session:

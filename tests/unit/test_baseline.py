@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 
 import interpwidgets as iw
-from tests.models import tiny
 from tests.sent import head
 from tests.unit.test_widgets import PROMPT, click
 
 PINNED = iw.Ablate("z", layer=1, head=2)
 LATER = iw.Ablate("z", layer=2, head=0)
-
-
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
 
 
 def ready(widget):

@@ -216,3 +216,31 @@ def test_a_name_stands_for_what_an_experiment_does():
         experiments.rename(0, 3)
     with pytest.raises(TypeError, match="an intervention is needed"):
         Experiment("z")
+
+
+def test_an_observer_that_fails_keeps_no_other_from_the_news(experiments):
+    seen = []
+
+    def fail():
+        raise ZeroDivisionError("an observer's own bug")
+
+    experiments.observe(fail)
+    experiments.observe(lambda: seen.append(list(experiments)))
+    with pytest.raises(ZeroDivisionError, match="own bug"):
+        experiments.append(C)
+    assert seen == [[A, B, C]]
+
+
+def test_what_changes_nothing_is_no_step_of_the_history(experiments):
+    experiments.append(Experiment(SCALE, name="half", group="g"))
+    experiments.pin()
+    before = len(experiments._past)
+    experiments.observe(lambda: pytest.fail("nothing changed"))
+    experiments.pin()
+    experiments.move(1, 1)
+    experiments.rename(2, "half")
+    experiments.set_strength(2, 0.5)
+    experiments.group([2], "g")
+    experiments.extend([])
+    experiments.replace(experiments.entries, experiments.baseline)
+    assert len(experiments._past) == before

@@ -14,16 +14,9 @@ import pytest
 
 import interpwidgets as iw
 from interpwidgets.widgets.static import shade
-from tests.models import tiny
 from tests.unit.test_widgets import CORRUPTED, PROMPT, click
 
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
 
 
 def attention(session, **settings):

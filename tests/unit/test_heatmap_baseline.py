@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 
 import interpwidgets as iw
-from tests.models import tiny
 from tests.sent import array
 
 CLEAN = [5, 17, 3, 44, 17, 60, 8, 91]
 CORRUPTED = [5, 21, 3, 44, 17, 60, 8, 91]
 PINNED, ACTING = iw.Ablate("z", layer=1, head=2), iw.Ablate("mlp_out", layer=2)
-
-
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
 
 
 def heatmap(session, **settings):

@@ -14,12 +14,6 @@ EARLY = [5, 21, 3, 44, 17, 60, 8, 91]
 LATE = [5, 17, 3, 44, 17, 60, 9, 91]
 
 
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
-
-
 def array(wire):
     return np.frombuffer(wire["view"], wire["dtype"]).reshape(wire["shape"])
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import interpwidgets as iw
+from interpwidgets.engine.interventions import Intervention
+from interpwidgets.engine.plain import Referred
 from interpwidgets.session import NoEffectWarning
 from tests.models import FAMILIES, tiny
 
@@ -279,6 +281,17 @@ def test_arrays_are_compared_by_content_and_cannot_be_changed():
         (lambda: iw.Ablate("zz"), ValueError, "unknown site 'zz'"),
         (lambda: iw.Ablate("pattern", how="mean"), ValueError, "to zero only"),
         (lambda: iw.Patch("z", layer=0), ValueError, "needs source"),
+        (lambda: iw.Scale("z", "2"), ValueError, "factor='2': a finite number is needed"),
+        (lambda: iw.Scale("z", None), ValueError, "factor=None: a finite number"),
+        (lambda: iw.Scale("z", True), ValueError, "factor=True: a finite number"),
+        (lambda: iw.Scale("z", float("nan")), ValueError, "factor=nan: a finite number"),
+        (lambda: iw.Scale("z", 10**400), ValueError, "factor=a long number: a finite number"),
+        (lambda: iw.Scale("z", torch.ones(2)), ValueError, "a finite number"),
+        (lambda: iw.Steer("embed", [1.0], strength=float("-inf")), ValueError, "strength=-inf: a finite number"),
+        (lambda: iw.Noise("embed", 1.0, seed="x"), TypeError, "seed='x': a whole number"),
+        (lambda: iw.Noise("embed", 1.0, seed=-5), ValueError, "seed=-5: a whole number from 0 on"),
+        (lambda: iw.Patch("z", source=PROMPT, source_layer=1.5), TypeError, "source_layer=1.5: a whole number"),
+        (lambda: iw.CutEdge(layer=1, renormalize="yes"), TypeError, "renormalize='yes': True or False"),
         (lambda: iw.Steer("resid_pre", np.ones((2, 3)), layer=0), ValueError, "one vector"),
         (lambda: iw.Steer("resid_pre", [], layer=0), ValueError, r"shape \(0,\) holds nothing"),
         (lambda: iw.Ablate("z", layer="1"), TypeError, "layer='1'"),
@@ -329,3 +342,21 @@ def test_an_array_for_every_position_acts_alike_in_a_sweep_that_shares_a_prefix(
         rows = [[iw.Patch("resid_post", layer=1, source=source)] for source in (values, other)]
         result = session.sweep(PROMPT, rows, lambda x: x[:, 7], prefix=6).values
         assert result[0] == pytest.approx(result[1], abs=1e-5)
+
+
+def test_numbers_of_any_library_become_pythons_own():
+    made = [
+        iw.Scale("z", torch.tensor(0.5), layer=np.int64(1), position=slice(np.int64(2), None)),
+        iw.Steer("z", np.ones(8), strength=np.float32(2)),
+        iw.Noise("embed", 1, seed=np.int64(3)),
+        iw.CutEdge(layer=1, renormalize=np.bool_(False)),
+    ]
+    assert [repr(i) for i in made] == [
+        "iw.Scale('z', factor=0.5, layer=1, position=slice(2, None, None))",
+        "iw.Steer('z', direction=<array (8,)>, strength=2.0)",
+        "iw.Noise('embed', seed=3)",
+        "iw.CutEdge(layer=1, renormalize=False)",
+    ]
+    for i in made:
+        referred = Referred()
+        assert Intervention.from_json(json.loads(json.dumps(i.to_json(referred), allow_nan=False)), referred) == i

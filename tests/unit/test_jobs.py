@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -191,3 +193,31 @@ def test_a_process_that_ends_during_a_run_ends_quietly(tmp_path):
             [sys.executable, script], capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": "."}
         )
         assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_ticket_that_has_run_or_never_will_holds_nothing_of_its_job():
+    class Widget:
+        def work(self, ticket):
+            ticket.finish()
+
+    worker, widget, other = Worker(), Widget(), Widget()
+    held = threading.Event()
+    blocking = worker.submit("block", lambda ticket: held.wait(30))
+    tickets = [worker.submit("a", widget.work), worker.submit("b", other.work)]
+    alive = [weakref.ref(widget), weakref.ref(other)]
+    del widget, other
+    worker.cancel("b")
+    held.set()
+    for ticket in (blocking, *tickets):
+        assert ticket.wait_until_left(30)
+    gc.collect()
+    assert [reference() for reference in alive] == [None, None]
+    worker.close()
+
+
+def test_a_job_does_not_wait_for_itself():
+    worker, seen = Worker(), []
+    ticket = worker.submit("a", lambda ticket: seen.append(ticket.wait_until_left(30)))
+    assert ticket.wait_until_left(30)
+    assert seen == [True]
+    worker.close()

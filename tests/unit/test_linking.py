@@ -15,12 +15,6 @@ ABLATION = iw.Ablate("z", layer=1, head=2)
 
 
 @pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
-
-
-@pytest.fixture
 def other():
     with iw.Session(tiny("gpt2")) as session:
         yield session

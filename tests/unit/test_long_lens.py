@@ -6,28 +6,22 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 
 import interpwidgets as iw
 from interpwidgets.methods.lens import UNITS
 from interpwidgets.widgets.bands import MOST, band_edges
 from interpwidgets.widgets.lens_bands import KEPT
-from tests.models import tiny
+from tests.models import random_ids, tiny
 from tests.sent import array
 from tests.unit.test_widgets import click
 
 LENGTH = 150
-PROMPT = [int(i) for i in torch.randint(3, 97, (LENGTH,), generator=torch.Generator().manual_seed(0))]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny("llama", max_position_embeddings=512)
+PROMPT = random_ids(LENGTH)
 
 
 @pytest.fixture
-def widget(model):
-    with iw.Session(model) as session:
+def widget(long_model):
+    with iw.Session(long_model) as session:
         widget = iw.LogitLens(session, PROMPT, metric="kl")
         widget.wait(30)
         yield widget
@@ -57,9 +51,9 @@ def test_bands_cover_every_position_once(length, first):
         assert set(np.diff([edge for edge in edges if edge >= first])) == {1}
 
 
-def test_a_prompt_whose_columns_fit_has_no_bands(model):
+def test_a_prompt_whose_columns_fit_has_no_bands(long_model):
     assert band_edges(MOST) is None
-    with iw.Session(model) as session:
+    with iw.Session(long_model) as session:
         widget = iw.LogitLens(session, PROMPT[:MOST])
         widget.wait(30)
         assert "edges" not in widget._grid
@@ -67,13 +61,14 @@ def test_a_prompt_whose_columns_fit_has_no_bands(model):
         assert array(widget._grid["p"]).shape == (5, MOST, 10)
 
 
-def test_bands_lose_no_spike_of_any_metric(widget):
+def test_a_band_shows_its_spike_and_of_probabilities_the_mean(widget):
     exact = iw.logit_lens(widget.session, PROMPT, list(UNITS))
     edges = widget._grid["edges"]
     assert set(widget._grid["bands"]) == set(UNITS)
     for name, coded in widget._grid["bands"].items():
         values, error = decoded(coded)
-        best = {"largest": np.nanmax, "smallest": np.nanmin}[KEPT[name]]
+        assert (KEPT[name] == "mean") == ("probability" in name)
+        best = {"largest": np.nanmax, "smallest": np.nanmin, "mean": np.nanmean}[KEPT[name]]
         for band, (first, end) in enumerate(itertools.pairwise(edges)):
             spike = best(exact[name].values[:, first:end], axis=1)
             close = np.broadcast_to(error, values.shape)[:, band]
@@ -180,9 +175,9 @@ def test_replacing_a_token_keeps_the_view_and_a_shorter_prompt_goes_to_its_end(w
     assert widget._window["cols"] == [80, 90]
 
 
-def test_first_picture_and_clicks_stay_small(model):
+def test_first_picture_and_clicks_stay_small():
     with iw.Session(tiny("llama", max_position_embeddings=2048)) as session:
-        prompt = [int(i) for i in torch.randint(3, 97, (1024,), generator=torch.Generator().manual_seed(1))]
+        prompt = random_ids(1024, seed=1)
         widget = iw.LogitLens(session, prompt)
         widget.wait(60)
         size = sum(memoryview(b["codes"]["view"]).nbytes for b in widget._grid["bands"].values())
@@ -190,9 +185,9 @@ def test_first_picture_and_clicks_stay_small(model):
         assert array(widget._window["baseline"]["top"]).shape == (5, 16, 10)
 
 
-def test_a_lens_that_fills_sends_few_overviews_and_only_of_whole_columns(model, monkeypatch):
-    monkeypatch.setattr("interpwidgets.widgets.base._PROGRESS_SECONDS", 0.0)
-    with iw.Session(model) as session:
+def test_a_lens_that_fills_sends_few_overviews_and_only_of_whole_columns(long_model, monkeypatch):
+    monkeypatch.setattr("interpwidgets.widgets.running._PROGRESS_SECONDS", 0.0)
+    with iw.Session(long_model) as session:
         parts = []
         widget = iw.LogitLens(session, PROMPT)
         widget.wait(30)

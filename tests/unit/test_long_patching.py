@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 import interpwidgets as iw
-from tests.models import tiny
+from tests.models import random_ids
 from tests.sent import array
 from tests.unit.test_widgets import click
 
 LENGTH = 90
-CLEAN = [int(i) for i in torch.randint(3, 97, (LENGTH,), generator=torch.Generator().manual_seed(0))]
+CLEAN = random_ids(LENGTH)
 
 
 @pytest.fixture(scope="module")
-def session():
-    with iw.Session(tiny("llama", max_position_embeddings=512)) as session:
+def session(long_model):
+    with iw.Session(long_model) as session:
         yield session
 
 

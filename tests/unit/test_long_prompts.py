@@ -10,24 +10,19 @@ import torch
 
 import interpwidgets as iw
 from interpwidgets.engine.bins import Bins
-from tests.models import tiny
+from tests.models import random_ids
 from tests.sent import array, head, thumbnails
 from tests.unit.test_resume import products
 from tests.unit.test_widgets import click
 
 LENGTH = 300
-PROMPT = [int(i) for i in torch.randint(3, 97, (LENGTH,), generator=torch.Generator().manual_seed(0))]
+PROMPT = random_ids(LENGTH)
 ABLATION = iw.Ablate("z", layer=1, head=2, how="mean")
 
 
-@pytest.fixture(scope="module")
-def model():
-    return tiny("llama", max_position_embeddings=512)
-
-
 @pytest.fixture(params=["all layers kept", "the layer in view kept"])
-def widget(request, model):
-    with iw.Session(model) as session:
+def widget(request, long_model):
+    with iw.Session(long_model) as session:
         session.memory_budget = 2**30 if request.param == "all layers kept" else 2**24
         widget = iw.AttentionPattern(session, PROMPT, layer=1, head=2)
         widget.wait(30)
@@ -153,8 +148,8 @@ def test_what_an_experiment_leaves_alone_is_not_sent_again(widget):
     assert widget._overview is overview
 
 
-def test_only_the_layer_in_view_is_held_and_another_one_costs_one_block(model):
-    with iw.Session(model) as session:
+def test_only_the_layer_in_view_is_held_and_another_one_costs_one_block(long_model):
+    with iw.Session(long_model) as session:
         session.memory_budget = 2**24
         widget = iw.AttentionPattern(session, PROMPT, layer=1, head=2)
         widget.wait(30)

@@ -8,15 +8,8 @@ import torch
 
 import interpwidgets as iw
 from interpwidgets.engine.engine import Engine
-from tests.models import tiny
 
 PROMPT = (5, 17, 3, 44, 17, 60, 8, 91)
-
-
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
 
 
 @pytest.mark.parametrize("how", ["zero", "mean"])

@@ -13,12 +13,6 @@ from tests.models import tiny
 PROMPT, OTHER = (5, 17, 3, 44, 17, 60), (5, 17, 9, 44, 17, 60)
 
 
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
-
-
 def test_the_model_counts_once_however_its_weights_are_tied(session):
     tied = tiny("gpt2")
     own = {p.untyped_storage().data_ptr(): p.nbytes for p in tied.parameters()}

@@ -13,12 +13,6 @@ from tests.models import tiny
 from tests.unit.test_bad_input import PROMPT, drawn, every_way
 
 
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
-
-
 def first_bad_module(model, ids):
     """The first module, as it ends, whose output is not finite, without our engine; the deepest of several."""
     bad = []

@@ -12,14 +12,7 @@ import torch
 
 import interpwidgets as iw
 from interpwidgets.engine.memory import NotEnoughMemory
-from tests.models import tiny
 from tests.unit.test_bad_input import CORRUPTED, PROMPT, drawn, every_way
-
-
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
 
 
 def refuse_tokens(model, most):

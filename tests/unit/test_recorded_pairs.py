@@ -11,7 +11,8 @@ from interpwidgets import differentiating
 from interpwidgets.engine.memory import NotEnoughMemory
 from interpwidgets.methods.attribution import estimate_grid, way_back
 from interpwidgets.methods.cells import grid
-from interpwidgets.methods.patching import patching_task, prompt_pair, sources
+from interpwidgets.methods.patching import sources
+from interpwidgets.methods.task import patching_task, prompt_pair
 from tests.models import tiny
 
 CLEAN = (5, 17, 3, 44, 17, 60, 8, 91)

@@ -7,15 +7,8 @@ import pytest
 import traitlets
 
 import interpwidgets as iw
-from tests.models import tiny
 from tests.sent import array, head
 from tests.unit.test_widgets import CORRUPTED, PROMPT, click
-
-
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
 
 
 def ready(widget):

@@ -36,12 +36,6 @@ EXPERIMENTS = (
 )
 
 
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
-
-
 def make(kind, session, **settings):
     """A widget of a kind that is no longer as it was made."""
     if kind == "attention":

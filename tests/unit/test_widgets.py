@@ -9,17 +9,11 @@ import pytest
 import torch
 
 import interpwidgets as iw
-from tests.models import tiny
+from tests.models import random_ids, tiny
 from tests.sent import array, head, thumbnails, under_experiments
 
 PROMPT = [5, 17, 3, 44, 17, 60, 8, 91]
 CORRUPTED = [5, 17, 3, 21, 17, 60, 9, 91]
-
-
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
 
 
 @pytest.fixture
@@ -65,7 +59,7 @@ def test_overview_holds_every_heads_pattern_in_bytes(session, attention):
 
 
 def test_thumbnails_of_a_long_prompt_lose_no_spike(session):
-    prompt = [int(i) for i in torch.randint(3, 97, (60,), generator=torch.Generator().manual_seed(0))]
+    prompt = random_ids(60)
     widget = iw.AttentionPattern(session, prompt)
     widget.wait(30)
     edges = widget._baseline_overview["edges"]
@@ -185,8 +179,8 @@ def test_an_experiment_that_changes_nothing_says_so(session, attention):
 
 
 def test_parts_of_the_lens_are_the_rows_of_its_grid_each_sent_once(session, monkeypatch):
-    monkeypatch.setattr("interpwidgets.widgets.base._PROGRESS_SECONDS", 0)
-    prompt = [int(i) for i in torch.randint(3, 97, (60,), generator=torch.Generator().manual_seed(0))]
+    monkeypatch.setattr("interpwidgets.widgets.running._PROGRESS_SECONDS", 0)
+    prompt = random_ids(60)
     parts = []
     widget = iw.LogitLens(session, PROMPT)
     widget.wait(30)
@@ -506,3 +500,105 @@ def test_what_is_sent_stays_small(attention, lens, heatmap):
     for widget in (attention, lens, heatmap):
         assert len(widget._esm) < 60_000
         assert len(widget._esm) + len(widget._css) < 100_000
+
+
+def test_a_patch_that_is_let_go_of_while_it_runs_does_not_come_back(session, heatmap):
+    heatmap.patch([{"site": "resid_pre", "layer": 1, "head": None, "position": 3}])
+    heatmap.patch([])
+    session.run(PROMPT)
+    heatmap.refresh()
+    heatmap.wait(30)
+    assert heatmap._patched is None
+
+
+def test_a_failed_run_is_drawn_until_it_has_run_whatever_is_clicked_meanwhile(session, attention):
+    session.interventions.append(iw.Ablate("z", layer=1, head=0, position=6))
+    click(attention, "run", prompt=PROMPT[:3])
+    with pytest.raises(ValueError, match="position 6 is out of range"):
+        attention.wait(30)
+    click(attention, "select", layer=2, head=1)
+    assert "position 6 is out of range" in attention._status["error"]["text"]
+    click(attention, "select", layer=99, head=1)
+    assert "no attention head 1 in layer 99" in attention._status["error"]["text"]
+    click(attention, "select", layer=2, head=2)
+    assert "position 6 is out of range" in attention._status["error"]["text"]
+    with pytest.raises(ValueError, match="position 6 is out of range"):
+        attention.wait(30)
+    assert "The picture is from the run before" in attention.static_frame()
+    click(attention, "clear")
+    attention.wait(30)
+    assert attention._status["error"] is None
+    assert "from the run before" not in attention.static_frame()
+
+
+def test_what_was_stopped_is_an_older_picture_until_it_has_run(session, attention):
+    click(attention, "stop")
+    assert attention._status["state"] == "idle"  # there was nothing to stop
+    with session.publishing:  # the run cannot end
+        click(attention, "ablate", layer=1, head=1)
+        click(attention, "stop")
+        assert attention._status["state"] == "cancelled"
+        click(attention, "select", layer=1, head=3)
+        assert attention._status["state"] == "cancelled"
+    attention.refresh()
+    attention.wait(30)
+    assert attention._status["state"] == "idle"
+
+
+def test_a_baseline_that_a_prompt_does_not_have_is_said_to_be_in_the_way(session, attention):
+    session.interventions.append(iw.Ablate("z", layer=1, head=0, position=6))
+    session.interventions.pin()
+    session.interventions.clear()
+    click(attention, "run", prompt=PROMPT[:3])
+    with pytest.raises(ValueError, match="out of range"):
+        attention.wait(30)
+    assert "baseline addresses a place" in attention._status["error"]["hint"]
+    assert "unpin" in attention._status["error"]["hint"]
+
+
+def test_the_lens_names_the_tokens_that_its_numbers_are_of(session, lens):
+    session.interventions.append(iw.Ablate("z", layer=1, head=0, position=6))
+    lens.wait(30)
+    table, columns = lens.to_csv(), lens._heatmap().columns
+    click(lens, "run", prompt=PROMPT[:3])
+    with pytest.raises(ValueError, match="out of range"):
+        lens.wait(30)
+    assert list(lens._heatmap().columns) == list(columns)
+    assert lens._as_csv() == table
+    click(lens, "to_csv")
+
+
+def test_an_observer_of_the_result_that_fails_is_told_of_and_the_picture_is_whole(session, attention):
+    def fail(change):
+        raise ZeroDivisionError("an observer's own bug")
+
+    attention.observe(fail, "result")
+    click(attention, "ablate", layer=1, head=1)
+    with pytest.raises(ZeroDivisionError, match="own bug"):
+        attention.wait(30)
+    assert attention._status["error"]["title"] == "An observer of the result failed: ZeroDivisionError"
+    assert attention._overview["acts"]
+    assert set(attention._predictions["rows"][0]) >= {"baseline", "now"}
+    assert attention.history[0]["current"]
+    assert len(attention.history) == 2
+    attention.unobserve(fail, "result")
+    click(attention, "select", layer=2, head=1)
+    attention.wait(30)
+
+
+def test_an_observer_of_the_result_may_run_something_else(session, attention):
+    seen = []
+
+    def follow(change):
+        seen.append(len(change["new"]["query"]))
+        if len(seen) == 1:
+            attention.run(CORRUPTED)
+
+    attention.observe(follow, "result")
+    attention.run(PROMPT[:5])
+    while len(seen) < 2:
+        attention.wait(30)
+    assert seen == [5, 8]
+    assert [token["id"] for token in attention._prompt["tokens"]] == CORRUPTED
+    prompts = [visit["prompt"] for visit in attention.history]
+    assert prompts == [" ".join(map(str, prompt)) for prompt in (CORRUPTED, PROMPT[:5], PROMPT)]

@@ -9,14 +9,7 @@ import pytest
 from ipywidgets.widgets.widget import _instances
 
 import interpwidgets as iw
-from tests.models import tiny
 from tests.unit.test_widgets import CORRUPTED, PROMPT
-
-
-@pytest.fixture
-def session():
-    with iw.Session(tiny("llama")) as session:
-        yield session
 
 
 def opened(session, *arguments, **named):
@@ -105,6 +98,20 @@ def demo():
         yield session
 
 
+def test_a_preset_adds_the_heatmap_that_was_missing(demo):
+    workbench = opened(demo, "The cat sat on the")
+    assert workbench.heatmap is None
+    preset = iw.PRESETS[1]
+    workbench.lens.preset(preset.name)
+    workbench.wait(120)
+    assert workbench.children == (workbench.attention, workbench.lens, workbench.heatmap)
+    assert (workbench.heatmap._clean.text, workbench.heatmap._corrupted.text) == (preset.clean, preset.corrupted)
+    assert workbench.attention._tokens.text == workbench.lens._tokens.text == preset.clean
+    workbench.attention.select(3, 1)
+    assert workbench.heatmap._links == workbench.lens._links == workbench.attention._links
+    workbench.close()
+
+
 def test_a_presets_prompt_brings_its_pair_and_others_follow_it(demo):
     first, other = iw.PRESETS[:2]
     workbench = opened(demo, first.clean)
@@ -115,4 +122,12 @@ def test_a_presets_prompt_brings_its_pair_and_others_follow_it(demo):
     assert workbench.lens._tokens.text == other.clean
     assert (workbench.heatmap._clean.text, workbench.heatmap._corrupted.text) == (other.clean, other.corrupted)
     assert workbench.heatmap._task["foil"]["id"] == demo.token_id(other.foil)
+    workbench.close()
+
+
+def test_a_workbench_whose_session_was_closed_says_so(session):
+    workbench = opened(session, PROMPT, CORRUPTED)
+    session.close()
+    with pytest.raises(RuntimeError, match="this workbench is closed: make a new one"):
+        workbench.compare(PROMPT)
     workbench.close()

@@ -1,14 +1,15 @@
 // AttentionPattern: all heads at a glance, one head large, what the model predicts; ablate a head, cut an edge.
 import { h, fill, attribute, coalesce, choice, dropdown } from "./dom.js";
+import { cellsOf, hasAll, range, tokenAt } from "./attention_cells.js";
 import { baselineWords, nowWords } from "./baseline.js";
 import { colourAt, legend, rootTicks } from "./color.js";
 import { createFrame } from "./frame.js";
 import { createHeadGrid } from "./heads.js";
-import { createMatrix, divergingColour, widestCell } from "./matrix.js";
+import { createMatrix, divergingColour, NUMBERED, widestCell } from "./matrix.js";
 import { createMinimap } from "./minimap.js";
-import { answerCaption, predictionOf, predictionTable } from "./predictions.js";
+import { answerCaption, predictionTable } from "./predictions.js";
 import { promptPair } from "./prompt.js";
-import { binOf, detailOf, overviewOf } from "./weights.js";
+import { detailOf, overviewOf } from "./weights.js";
 
 /**
  * @typedef {import("./weights.js").Head} Head
@@ -22,7 +23,9 @@ const CELL = { whole: 3, cells: 10, values: 30 };
 /** Pixels of a single cell at least and at most; it is wide enough for its weight from `WRITTEN` on. */
 const [CLOSE, CLOSEST, WRITTEN] = [4, 48, 24];
 /** Pixels of the large matrix at most, and of what its labels take of them. */
-const [TALLEST, AROUND] = [760, 72];
+const [TALLEST, AROUND] = [760, 96];
+/** Tokens from which on the whole has cells too small to be hit at ease, so that one may zoom in. */
+const ZOOMED = 60;
 /** Milliseconds that the view or the pointer rests before weights are asked for. */
 const REST = 60;
 
@@ -70,7 +73,7 @@ function render(host) {
   const heads = createHeadGrid({
     signal,
     palette: frame.palette,
-    maxHeight: 430,
+    maxHeight: 470,
     onPoint(cell, source) {
       tell(cell && { layer: cell.col, head: cell.row });
       if (cell && source === "keyboard") select({ layer: cell.col, head: cell.row });
@@ -86,15 +89,15 @@ function render(host) {
     palette: frame.palette,
     maxHeight: TALLEST,
     // What is called whole does not scroll.
-    cellWidth: () => (binned() ? [1, Math.min(CELL.whole, (TALLEST - AROUND) / edges()[0].length)] : size && isLong() ? [Math.round(size), Math.round(size)] : [6, widestCell(keys() - hidden())]),
+    cellWidth: () => (size && zooms() ? [Math.round(size), Math.round(size)] : zooms() ? [1, Math.min(binned() ? CELL.whole : CELL.cells, (TALLEST - AROUND) / (binned() ? edges()[0].length : queries()))] : [6, widestCell(keys() - hidden())]),
     onPoint(cell) {
       point(cell);
-      tell(cell && { ...selected, position: positions(0, cell.row)[0] });
+      tell(cell && { ...selected, position: cells().positions(0, cell.row)[0] });
     },
     onActivate: (cell) => (binned() ? closer(cell) : cut(cell.row + hidden(), cell.col + hidden())),
     onZoom: zoomBy,
     onView({ top, bottom, left, right }) {
-      if (!isLong() || binned()) return;
+      if (!zooms() || size === null) return;
       const [rows, cols] = [queries() - hidden(), keys() - hidden()];
       minimap.look({ top: top / rows, bottom: bottom / rows, left: left / cols, right: right / cols });
       want([top + hidden(), bottom + hidden()], [left + hidden(), right + hidden()]);
@@ -115,10 +118,10 @@ function render(host) {
     ],
     onChoose: (value) => wire.set("view", value),
   });
-  const zooms = choice({
+  const zoom = choice({
     label: "Zoom",
     options: [
-      { value: "whole", text: "Whole", title: "The whole pattern: each cell is the largest weight of several positions; a click zooms in there" },
+      { value: "whole", text: "Whole", title: "The whole pattern on one screen" },
       { value: "cells", text: "Cells", title: "A cell for each pair of tokens" },
       { value: "values", text: "Values", title: "Cells with their weights written in" },
     ],
@@ -147,8 +150,8 @@ function render(host) {
     h("section", { class: "iw-attention__heads", "aria-label": "All heads" },
       h("div", { class: "iw-controls" }, stacks.el, views.el, sink, headLegend.el), headCaption, h("div", { class: "iw-veil" }, heads.el)),
     h("section", { class: "iw-attention__head", "aria-label": "Selected head" },
-      h("div", { class: "iw-controls" }, matrixCaption, zooms.el, h("span", { class: "iw-attention__ablate" }, knock, how.el), rest.el),
-      readout, h("div", { class: "iw-veil" }, matrix.el), h("div", { class: "iw-attention__under" }, matrixLegend.el, minimap.el)),
+      h("div", { class: "iw-controls" }, matrixCaption, zoom.el, h("span", { class: "iw-attention__ablate" }, knock, how.el)),
+      readout, h("div", { class: "iw-veil" }, matrix.el), h("div", { class: "iw-attention__under" }, matrixLegend.el, rest.el, minimap.el)),
     h("section", { class: "iw-attention__next iw-veil", "aria-label": "Predictions" }, tableCaption, table.el));
 
   /** @param {number | null} position of the prompt */
@@ -160,28 +163,19 @@ function render(host) {
   const read = (/** @type {boolean} */ ofSource) => /** @type {import("./tokens.js").Token[]} */ ((ofSource ? model.get("_prompt")?.source : model.get("_prompt"))?.tokens ?? []);
   const queryTokens = () => read(stack() === "encoder");
   const keyTokens = () => read(stack() !== "decoder");
-  /** Whether no query of a row sees a key of a column. @param {number} row @param {number} col */
-  const isBlank = (row, col) => masked(positions(0, row)[1] - 1, positions(1, col)[0]);
-  const word = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ position) => tokens[position]?.text ?? String(position);
   const causal = () => overview?.causal ?? true;
   const isLong = () => !!detail?.coarse;
   const binned = () => isLong() && size === null;
+  const zooms = () => Math.max(queries(), keys()) > ZOOMED;
   const sized = () => !!detail && detail.queries === queries() && detail.keys === keys();
   /** Where the rows and columns of bins begin, position 0 among them. */
   const edges = () => (sized() && detail ? [detail.edges, detail.keyEdges] : [overview?.edges ?? [0], overview?.key_edges ?? [0]]);
-  /** Which positions a row or column stands for. @param {0 | 1} axis @param {number} index @returns {[number, number]} first and end */
-  const positions = (axis, index) => {
-    const at = index + hidden();
-    return binned() ? [edges()[axis][at] ?? 0, edges()[axis][at + 1] ?? 1] : [at, at + 1];
-  };
-  const masked = (/** @type {number} */ query, /** @type {number} */ key) => causal() && key > query;
   const name = () => `${stack() === "decoder" ? "" : `${stack()} `}L${selected.layer}H${selected.head}`;
   const isAblated = () => !!overview?.ablated.some(([layer, head]) => layer === selected.layer && head === selected.head);
-  const isCut = (/** @type {number} */ query, /** @type {number} */ key) =>
-    !!overview?.cut.some(([layer, head, from, to]) => layer === selected.layer && head === selected.head && from === query && to === key);
   const view = () => /** @type {"now" | "difference" | "baseline"} */ (overview?.acts ? model.get("view") : "now");
   /** What has come of the selected head; nothing while it is on its way. */
   const current = () => (detail && sized() && detail.stack === stack() && detail.layer === selected.layer && detail.head === selected.head ? detail : null);
+  const cells = () => cellsOf({ overview, head: current(), selected, edges: edges(), binned: binned(), first: hidden(), tokens: [queryTokens(), keyTokens()], shown: view() });
 
   /** @param {Head} head */
   function select(head) {
@@ -196,7 +190,7 @@ function render(host) {
   }
   /** @param {number} query @param {number} key */
   function cut(query, key) {
-    if (!masked(query, key)) wire.request("cut", { ...selected, query, key, renormalize: model.get("renormalize"), stack: stack() });
+    if (!cells().masked(query, key)) wire.request("cut", { ...selected, query, key, renormalize: model.get("renormalize"), stack: stack() });
   }
   /**
    * @param {{highlight: (positions: number[]) => void}} row the text that is pointed at
@@ -204,7 +198,7 @@ function render(host) {
    * @param {number | null} position
    */
   function hover(row, axis, position) {
-    const at = position === null || position < hidden() || !axis ? null : binned() ? binOf(edges()[axis === "columns" ? 1 : 0])[position] - hidden() : position - hidden();
+    const at = position === null || position < hidden() || !axis ? null : cells().indexOf(axis === "columns" ? 1 : 0, position);
     matrix.emphasise(axis === "columns" ? null : at, axis === "rows" ? null : at);
     row.highlight(position === null ? [] : [position]);
   }
@@ -226,6 +220,7 @@ function render(host) {
       light([], []);
       return;
     }
+    const { positions, isBlank, describe } = cells();
     const [rows, cols] = [positions(0, cell.row), positions(1, cell.col)];
     fill(readout, describe(cell.row, cell.col));
     light(range(rows), range(cols));
@@ -238,11 +233,11 @@ function render(host) {
   }
   /** Zoom in on the positions of a bin. @param {import("./surface.js").Cell} cell */
   function closer({ row, col }) {
-    if (!isBlank(row, col)) magnify(CELL.cells, { row, col });
+    if (!cells().isBlank(row, col)) magnify(CELL.cells, { row, col });
   }
   /** @param {number} factor 0 for the whole @param {import("./surface.js").Cell} cell @param {{x: number, y: number}} [at] */
   function zoomBy(factor, cell, at) {
-    if (!isLong()) return false;
+    if (!zooms()) return false;
     const next = factor && (size === null ? (factor > 1 ? CLOSE : 0) : Math.min(CLOSEST, size * factor));
     if (next >= CLOSE) magnify(next, cell, at);
     else if (size !== null) magnify(null, cell);
@@ -251,9 +246,10 @@ function render(host) {
   /** @param {number | null} next pixels of a single cell @param {import("./surface.js").Cell} [cell] what stays where it is @param {{x: number, y: number}} [at] its place */
   function magnify(next, cell = matrix.cursor(), at) {
     // What is zoomed twice between two frames keeps the cell that was drawn.
+    const { positions } = cells();
     anchor ??= { query: positions(0, cell.row)[0], key: positions(1, cell.col)[0], at };
     size = next;
-    const [row, col] = [anchor.query, anchor.key].map((position, axis) => (binned() ? binOf(edges()[axis])[position] : position) - hidden());
+    const [row, col] = [cells().indexOf(0, anchor.query), cells().indexOf(1, anchor.key)];
     matrix.lookAt({ row, col }, anchor.at);
     redrawMatrix();
   }
@@ -270,51 +266,6 @@ function render(host) {
     }, REST);
   }
 
-  /** What a cell says. @param {number} row @param {number} col */
-  function describe(row, col) {
-    const [rows, cols] = [positions(0, row), positions(1, col)];
-    if (rows[1] - rows[0] === 1 && cols[1] - cols[0] === 1) return sentence(rows[0], cols[0], row, col);
-    const place = `${span("query", "queries", rows)} → ${span("key", "keys", cols)}`;
-    if (isBlank(row, col)) return `${place}: masked, a query cannot look ahead`;
-    const shown = view();
-    const head = current();
-    const most = shown === "difference" ? "largest difference" : "largest";
-    if (!head || !hasAll(head, rows, cols)) return `${place}: ${most} about ${signed(weightsOf(shown)(row, col), 2)}`;
-    let found = [rows[0], cols[0]];
-    for (const query of range(rows)) for (const key of range(cols)) if (Math.abs(head.exact[shown](query, key)) > Math.abs(head.exact[shown](found[0], found[1]))) found = [query, key];
-    return `${place}, ${most}: ${sentence(found[0], found[1], row, col)}`;
-  }
-  /** @param {number} query @param {number} key @param {number} row @param {number} col the cell that they are in */
-  function sentence(query, key, row, col) {
-    const edge = `query ${query} ${word(queryTokens(), query)} → key ${key} ${word(keyTokens(), key)}`;
-    if (masked(query, key)) return `${edge}: masked, a query cannot look ahead`;
-    const head = current();
-    const exact = !!head?.has(query, key);
-    const read = (/** @type {"now" | "baseline"} */ kind) => (exact && head ? head.exact[kind](query, key).toFixed(4) : weightsOf(kind)(row, col).toFixed(2));
-    const before = overview?.acts ? ` (baseline ${read("baseline")})` : "";
-    const among = exact || !head ? "" : ", the largest of its bin";
-    return `${edge}: ${exact ? "" : "about "}${read("now")}${among}${before}${isCut(query, key) ? " · cut" : ""}`;
-  }
-
-  /** The weights that cells are drawn by: exact if they have come, else the largest of each bin. @param {"now" | "baseline" | "difference"} kind @returns {(row: number, col: number) => number} */
-  function weightsOf(kind) {
-    const [first, head] = [hidden(), current()];
-    if (head) {
-      if (binned()) return (row, col) => head.binned[kind](row + first, col + first);
-      if (!head.coarse) return (row, col) => head.exact[kind](row + first, col + first);
-      const [rowBin, colBin] = [binOf(head.edges), binOf(head.keyEdges)];
-      return (row, col) => (head.has(row + first, col + first) ? head.exact[kind](row + first, col + first) : head.binned[kind](rowBin[row + first], colBin[col + first]));
-    }
-    if (!overview) return () => 0;
-    const { now, baseline } = overview;
-    const [rowBin, colBin] = [binOf(overview.edges), binOf(overview.key_edges)];
-    const { layer, head: index } = selected;
-    return (row, col) => {
-      const [query, key] = [rowBin[positions(0, row)[0]], colBin[positions(1, col)[0]]];
-      return kind === "difference" ? now(layer, index, query, key) - baseline(layer, index, query, key) : (kind === "now" ? now : baseline)(layer, index, query, key);
-    };
-  }
-
   function draw() {
     const shown = view();
     const words = baselineWords(model);
@@ -324,19 +275,19 @@ function render(host) {
     stacks.el.hidden = (overview?.stacks.length ?? 1) < 2;
     stacks.update(stack(), { encoder: unseen });
     sink.hidden = overview?.rests === false;
-    fill(sink, stack() === "decoder" && causal() ? "Hide BOS" : `Hide ${word(queryTokens(), 0)}`);
+    fill(sink, stack() === "decoder" && causal() ? "Hide BOS" : `Hide ${tokenAt(queryTokens(), 0)}`);
     attribute(sink, "aria-pressed", model.get("hide_bos") ? "true" : "false");
     how.update(model.get("how") ?? "zero");
     rest.update(String(model.get("renormalize") ?? true));
     fill(knock, isAblated() ? `Restore ${name()}` : `Ablate ${name()}`);
     how.el.hidden = isAblated();
-    zooms.el.hidden = !isLong();
+    zoom.el.hidden = !zooms();
     prompt.update(model.get("_prompt") ?? {});
     drawHeads(shown);
     drawMatrix(shown);
     fill(tableCaption, ...answerCaption(model.get("_header"), model.get("_prompt")));
     const changed = predicted?.rows.some((row) => row.now !== null && row.now !== undefined);
-    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", title: words, quiet: true }, { key: "now", label: changed ? nowWords(model) : "now" }], predicted?.note, predictionOf(model.get("_header")));
+    table.update(predicted?.rows ?? [], [{ key: "baseline", label: "baseline", title: words, quiet: true }, { key: "now", label: changed ? nowWords(model) : "now: the same" }], predicted?.note, "token");
     point(matrix.active());
   }
 
@@ -348,6 +299,7 @@ function render(host) {
       return;
     }
     const { now, baseline, changed, present, layers, heads: count, bins, keyBins } = overview;
+    const { masked } = cells();
     const difference = shown === "difference";
     const skip = Math.min(hidden(), bins - 1);
     const bound = difference ? Math.max(0.01, largest(changed?.data ?? [])) : null;
@@ -369,12 +321,14 @@ function render(host) {
       },
     });
     attribute(frame.root, "data-shape", layers <= 16 ? "compact" : "wide");
-    fill(headCaption, `all ${layers * count} heads${binning}`, skip ? " · position 0 hidden" : "", h("span", { class: "iw-guide" }, " · click or arrow keys select, Enter ablates"));
-    headLegend.update({ kind: bound ? "div" : "seq", ticks: rootTicks(bound ?? 1, !!bound), unit: `${bound ? "now − baseline" : "attention weight"}, square-root scale` });
+    fill(headCaption, `all ${layers * count} heads${binning}`, skip ? " · position 0 hidden" : "",
+      overview.ablated.length ? " · struck out: ablated" : "", overview.cut.length ? " · ×: an edge is cut" : "", h("span", { class: "iw-guide" }, " · click or arrow keys select, Enter ablates"));
+    headLegend.update({ kind: bound ? "div" : "seq", ticks: rootTicks(bound ?? 1, !!bound), unit: `${bound ? "now − baseline" : "attention weight"}, square-root scale`, note: bound ? "outlined: changed by 0.01 or more" : undefined });
   }
 
   /** The largest weight, or difference, of what is drawn. @param {boolean} difference @param {number} rows @param {number} cols */
   function extent(difference, rows, cols) {
+    const { masked, isBlank, weightsOf } = cells();
     const [first, head] = [hidden(), current()];
     const kinds = /** @type {("now" | "baseline" | "difference")[]} */ (difference ? ["difference"] : ["now", "baseline"]);
     // Single cells of a long prompt are many, and no larger than their bins.
@@ -391,7 +345,8 @@ function render(host) {
   /** @param {"now" | "difference" | "baseline"} shown */
   function drawMatrix(shown) {
     anchor = null;
-    zooms.update(size === null ? "whole" : size < WRITTEN ? "cells" : "values");
+    const { masked, positions, indexOf, isBlank, isCut, weightsOf } = cells();
+    zoom.update(size === null ? "whole" : size < WRITTEN ? "cells" : "values");
     const first = hidden();
     const ends = binned() ? edges().map((starts) => starts.length - 1) : [queries(), keys()];
     const [rows, cols] = ends.map((end) => Math.max(0, end - first));
@@ -402,15 +357,15 @@ function render(host) {
     const { bound } = extreme;
     const colours = frame.palette();
     const labels = (/** @type {import("./tokens.js").Token[]} */ tokens, /** @type {number} */ length, /** @type {0 | 1} */ axis) =>
-      Array.from({ length }, (_, index) => (binned() ? { text: String(positions(axis, index)[0]) } : { text: word(tokens, index + first), faint: tokens[index + first]?.special }));
+      Array.from({ length }, (_, index) => (binned() ? { text: String(positions(axis, index)[0]) } : { text: tokenAt(tokens, index + first), faint: tokens[index + first]?.special }));
     const head = current();
-    // Faint patterns of a long prompt would look empty beside their thumbnails.
-    const root = isLong();
+    // Without numbers in them, faint patterns would look empty beside their thumbnails.
+    const root = widestCell(Math.max(rows, cols)) < NUMBERED;
     const paint = (/** @type {number} */ weight) => {
       const share = root ? Math.sign(weight) * Math.sqrt(Math.abs(weight) / bound) : weight / bound;
       return difference ? divergingColour(colours, share, 1) : colourAt(colours.sequential, share);
     };
-    minimap.el.hidden = !root || binned();
+    minimap.el.hidden = !zooms() || size === null;
     const pictured = [head, shown, first, frame.root.dataset.iwTheme, frame.root.dataset.iwPalette];
     if (head && !minimap.el.hidden && isNew(pictured, mapped)) {
       mapped = pictured;
@@ -419,10 +374,10 @@ function render(host) {
     }
     /** @param {number[]} edge @param {"cross" | "selected"} kind */
     const marked = (edge, kind) => {
-      const [row, col] = edge.map((position, axis) => (binned() ? binOf(edges()[axis])[position] : position) - first);
+      const [row, col] = edge.map((position, axis) => indexOf(axis, position));
       return { row, col, kind };
     };
-    frame.root.style.setProperty("--iw-natural", `${isLong() ? 260 * CELL.whole + 96 : Math.max(420, widestCell(cols) * cols + 96)}px`);
+    frame.root.style.setProperty("--iw-natural", `${zooms() ? 260 * CELL.whole + 96 : Math.max(420, widestCell(cols) * cols + 96)}px`);
     matrix.update(`${name()} attention pattern`, {
       rows, cols, rowLabels: labels(queryTokens(), rows, 0), colLabels: labels(keyTokens(), cols, 1), rowTitle: "query ↓", colTitle: "key →",
       colour(row, col) {
@@ -434,14 +389,14 @@ function render(host) {
         if (!head?.has(row + first, col + first) || masked(row, col) || isCut(row + first, col + first)) return "";
         const weight = value(row, col);
         if (Math.abs(weight) < bound * 0.05) return "";
-        const written = [3, 2, 1].map((digits) => weight.toFixed(digits).replace(/^(-?)0\./, "$1.")).slice(bound < 0.1 ? 0 : 1).find((number) => number.length <= letters);
+        const written = [3, 2, 1].map((digits) => weight.toFixed(digits).replace(/^(-?)0\./, "$1.")).slice(bound < 0.1 ? 0 : 1).find((number) => number.length <= letters - Number(difference && weight > 0));
         return written && Number(written) ? written.replace("-", "−") : "";
       },
       marks: [
         ...(overview?.cut ?? []).filter(([layer, head]) => layer === selected.layer && head === selected.head).map(([, , query, key]) => marked([query, key], "cross")),
         ...(head && model.get("edge")?.length ? [marked(model.get("edge"), "selected")] : []),
       ].filter(({ row, col }) => row >= 0 && row < rows && col >= 0 && col < cols),
-      describe,
+      describe: (row, col) => cells().describe(row, col),
     });
     const shared = head && model.get("_header")?.kv_heads !== model.get("_header")?.heads ? `, key/value head ${head.kv_head}` : "";
     const each = binned() && head ? ` · a cell is the largest of ${together(queries(), head.edges.length - 1)} × ${together(keys(), head.keyEdges.length - 1)}` : "";
@@ -451,7 +406,7 @@ function render(host) {
       ticks: root ? rootTicks(bound, difference) : difference ? [{ at: 0, text: `−${bound.toFixed(2)}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${bound.toFixed(2)}` }]
         : [{ at: 0, text: "0" }, { at: 0.5, text: (bound / 2).toFixed(2) }, { at: 1, text: bound.toFixed(2) }],
       unit: `${difference ? "now − baseline" : "attention weight"}${root ? ", square-root scale" : ""}`,
-      note: first ? `range without ${stack() === "decoder" && causal() ? "BOS" : word(queryTokens(), 0)}; weights not rescaled` : undefined,
+      note: first ? `range without ${stack() === "decoder" && causal() ? "BOS" : tokenAt(queryTokens(), 0)}; weights not rescaled` : undefined,
     });
   }
 
@@ -488,29 +443,9 @@ function render(host) {
   return frame.dispose;
 }
 
-/** @param {import("./weights.js").Detail} head @param {[number, number]} rows @param {[number, number]} cols @returns {boolean} whether all exact weights there have come */
-function hasAll(head, rows, cols) {
-  return range(rows).every((query) => range(cols).every((key) => head.has(query, key)));
-}
-
 /** @param {unknown[]} one @param {unknown[]} other */
 function isNew(one, other) {
   return one.length !== other.length || one.some((part, index) => part !== other[index]);
-}
-
-/** @param {[number, number]} range @returns {number[]} */
-function range([first, end]) {
-  return Array.from({ length: end - first }, (_, index) => first + index);
-}
-
-/** @param {string} one @param {string} several @param {[number, number]} range */
-function span(one, several, [first, end]) {
-  return end - first === 1 ? `${one} ${first}` : `${several} ${first}–${end - 1}`;
-}
-
-/** @param {number} value @param {number} digits */
-function signed(value, digits) {
-  return value.toFixed(digits).replace("-", "−");
 }
 
 /** How many positions go into a bin. @param {number} positions @param {number} bins */

@@ -139,7 +139,7 @@ export function dropdown({ label, options, onChoose, hidden = false }) {
 
 /**
  * Rebuild part of the document without losing the keyboard's place: focus returns to the element with the same `data-key`,
- * "kind index", or to the last of its kind.
+ * "kind index", or to the one whose key its own begins with, as a menu's button, or to the last of its kind.
  * @param {Element} container
  * @param {() => void} rebuild
  */
@@ -151,5 +151,18 @@ export function keepFocus(container, rebuild) {
   const keyed = /** @type {HTMLElement[]} */ ([...container.querySelectorAll("[data-key]")]);
   const kind = held.split(" ")[0];
   const alike = keyed.filter((element) => element.dataset.key?.split(" ")[0] === kind);
-  (keyed.find((element) => element.dataset.key === held) ?? alike[alike.length - 1] ?? keyed[keyed.length - 1])?.focus();
+  const opener = keyed.filter((element) => held.startsWith(`${element.dataset.key} `)).pop();
+  (keyed.find((element) => element.dataset.key === held) ?? opener ?? alike[alike.length - 1] ?? keyed[keyed.length - 1])?.focus();
+}
+
+/**
+ * Esc closes what a button opens, from inside and from the button, and leaves the keyboard there.
+ * @param {HTMLElement} button @param {HTMLElement} panel hidden while it is closed @param {() => void} close
+ */
+export function closeWithEscape(button, panel, close) {
+  for (const each of [button, panel]) each.addEventListener("keydown", ({ key }) => {
+    if (key !== "Escape" || panel.hidden) return;
+    close();
+    button.focus();
+  });
 }

@@ -1,5 +1,5 @@
 // The frame of every widget: header, prompt, experiments, body, status; theme, errors and the link to the kernel.
-import { h, fill, attribute, coalesce } from "./dom.js";
+import { h, fill, attribute, closeWithEscape, coalesce } from "./dom.js";
 import { createExperiments } from "./experiments.js";
 import { createHelp } from "./help.js";
 import { createLooks } from "./looks.js";
@@ -136,16 +136,19 @@ function header(wire, help, looks, past, saving) {
   const panel = h("div", { class: "iw-code", hidden: true },
     h("pre", { class: "iw-code__pre", tabindex: "0", "aria-label": "Python that rebuilds this view" }, code),
     h("button", { type: "button", class: "iw-button", onclick: () => copy() }, "Copy"), said);
-  const show = h("button", { type: "button", class: "iw-button", "aria-expanded": "false", title: "The Python that rebuilds this view",
-    onclick: () => {
-      panel.hidden = !panel.hidden;
-      attribute(show, "aria-expanded", panel.hidden ? "false" : "true");
-    } }, "Code");
+  const flip = () => {
+    panel.hidden = !panel.hidden;
+    attribute(show, "aria-expanded", panel.hidden ? "false" : "true");
+  };
+  const show = h("button", { type: "button", class: "iw-button", "aria-expanded": "false", title: "The Python that rebuilds this view", onclick: flip }, "Code");
+  closeWithEscape(show, panel, flip);
   const checkSummary = h("summary", { class: "iw-check__summary" });
   const checkList = h("ul", { class: "iw-pop" });
   const check = h("details", { class: "iw-check" }, checkSummary, checkList);
   check.onkeydown = (event) => {
-    if (event.key === "Escape") check.open = false;
+    if (event.key !== "Escape" || !check.open) return;
+    check.open = false;
+    checkSummary.focus();
   };
   async function copy() {
     // Outside secure contexts there is no clipboard: the selection lets the reader copy by hand.

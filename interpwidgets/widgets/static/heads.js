@@ -178,9 +178,7 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
     context.font = `10.5px ${colours.ui}`;
     context.fillStyle = colours.mute;
     context.textAlign = "left";
-    context.fillText("layer →", LEFT, 8);
-    context.fillText("head", 0, TOP - 14);
-    context.fillText("↓", 0, TOP - 3);
+    context.fillText("head ↓   layer →", 2, 8);
   }
 
   return {

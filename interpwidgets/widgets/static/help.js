@@ -1,5 +1,5 @@
 // What a widget explains: the sheet of keys, the terms of the teaching layer, the presets and what to notice in them.
-import { h, fill, attribute, dropdown, vector } from "./dom.js";
+import { h, fill, attribute, closeWithEscape, dropdown, vector } from "./dom.js";
 
 /**
  * @typedef {[tag: string, attributes: Record<string, string | number>, text: string]} Shape
@@ -21,11 +21,8 @@ export function createHelp(wire) {
 
   const presets = dropdown({ label: "Preset prompts", hidden: true, options: [["", "Presets"]], onChoose: (name) => name && wire.request("preset", { name }) });
   const toggle = h("button", { type: "button", class: "iw-button", "aria-expanded": "false", "aria-keyshortcuts": "?", "aria-label": "Keys", title: "Keys", onclick: () => show(!!sheet.hidden) }, "?");
-  const sheet = h("section", { class: "iw-sheet", hidden: true, "aria-label": "Keys", onkeydown: (/** @type {KeyboardEvent} */ event) => {
-    if (event.key !== "Escape") return;
-    show(false);
-    toggle.focus();
-  } });
+  const sheet = h("section", { class: "iw-sheet", hidden: true, "aria-label": "Keys" });
+  closeWithEscape(toggle, sheet, () => show(false));
   /** @param {boolean} open */
   function show(open) {
     fill(sheet, h("dl", { class: "iw-sheet__keys" }, ...help().keys.map(([key, what]) => h("div", { class: "iw-sheet__line" }, h("dt", {}, key), h("dd", {}, what)))));

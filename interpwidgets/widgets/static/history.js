@@ -1,5 +1,5 @@
 // The runs that a widget has shown, newest first, each with a thumbnail of its picture; a click goes back to it.
-import { h, fill, attribute, keepFocus } from "./dom.js";
+import { h, fill, attribute, closeWithEscape, keepFocus } from "./dom.js";
 
 /**
  * @typedef {{number: number, time: number, current: boolean, prompt: string, experiments: string[], about: string}} Visit
@@ -21,6 +21,7 @@ export function createHistory(wire, picture) {
   const none = h("span", { class: "iw-hint" }, "no run yet");
   const el = h("div", { class: "iw-past", hidden: true, onkeydown: (/** @type {KeyboardEvent} */ event) => step(event) }, list, none);
   const button = h("button", { type: "button", class: "iw-button", "aria-expanded": "false", title: "The runs that were shown, to go back to", onclick: () => toggle() }, "History");
+  closeWithEscape(button, el, () => toggle());
   let shown = "";
 
   function toggle() {
@@ -31,11 +32,6 @@ export function createHistory(wire, picture) {
   }
   /** @param {KeyboardEvent} event */
   function step(event) {
-    if (event.key === "Escape") {
-      toggle();
-      button.focus();
-      return;
-    }
     const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     const entries = [...list.querySelectorAll("button")];
     const at = entries.findIndex((entry) => entry === event.target);

@@ -18,6 +18,8 @@ export function followHover(model, signal, show) {
   let told = JSON.stringify(NOWHERE);
   /** @type {unknown} whose place is shown */
   let source = null;
+  /** @type {string[]} the links by which it came */
+  let through = [];
   const links = () => /** @type {string[]} */ (model.get("_links") ?? []);
   channel.onmessage = ({ data }) => {
     // Any page of this origin may speak here.
@@ -26,9 +28,15 @@ export function followHover(model, signal, show) {
     const leaves = layer === null && head === null && position === null;
     // Messages of two widgets may cross: one that is left lets go only of what it showed.
     if (leaves && source !== data.from) return;
-    source = leaves ? null : data.from;
+    [source, through] = [leaves ? null : data.from, data.links];
     show({ layer, head, position });
   };
+  const unlinked = () => {
+    if (source === null || through.some((link) => links().includes(link))) return;
+    source = null;
+    show(NOWHERE);
+  };
+  model.on("change:_links", unlinked);
   /** @param {Partial<Place> | null} place */
   const tell = (place) => {
     const said = { ...NOWHERE, ...place };
@@ -38,6 +46,7 @@ export function followHover(model, signal, show) {
     channel.postMessage({ links: links(), from, ...said });
   };
   signal.addEventListener("abort", () => {
+    model.off("change:_links", unlinked);
     tell(null);
     channel.close();
   });

@@ -4,7 +4,7 @@ import { decode } from "./wire.js";
 /**
  * @typedef {import("./lens_reading.js").Reading} Reading
  * @typedef {import("./bands.js").Span} Span
- * @typedef {"largest" | "smallest" | "farthest"} Kept which of its values a band shows; "farthest" from 0
+ * @typedef {"largest" | "smallest" | "farthest" | "mean"} Kept what a band shows of its values; "farthest" from 0
  * @typedef {{kept: Kept, value: (row: number, band: number) => number}} Bands NaN where nothing is known
  */
 
@@ -50,17 +50,19 @@ export function readBands(result) {
 export function bandValue({ folded }, kind, metric, row, [first, end]) {
   const bands = folded?.[kind][metric];
   if (!folded || !bands) return NaN;
-  let found = NaN;
+  let [found, sum, count] = [NaN, 0, 0];
   for (let band = folded.edges.indexOf(first); folded.edges[band] < end; band++) {
-    const value = bands.value(row, band);
+    const [value, width] = [bands.value(row, band), folded.edges[band + 1] - folded.edges[band]];
+    if (Number.isNaN(value)) continue;
+    [sum, count] = [sum + value * width, count + width];
     if (Number.isNaN(found) || isKept(bands.kept, value, found)) found = value;
   }
-  return found;
+  return bands.kept === "mean" ? sum / count : found;
 }
 
-/** @param {Kept} kept @param {number} value @param {number} other @returns {boolean} whether a band shows `value` rather than `other` */
+/** @param {Kept} kept @param {number} value @param {number} other @returns {boolean} whether a band shows `value` rather than `other`; of a mean, whether it is larger */
 export function isKept(kept, value, other) {
-  return kept === "farthest" ? Math.abs(value) > Math.abs(other) : kept === "largest" ? value > other : value < other;
+  return kept === "farthest" ? Math.abs(value) > Math.abs(other) : kept === "smallest" ? value < other : value > other;
 }
 
 /**

@@ -25,20 +25,20 @@ export function createCellPanel({ onTrack }) {
     update(baseline, now, cell, { place, word, next, of, tracked, untouched, compared }) {
       fill(caption, h("b", {}, place), " ", h("span", { class: "iw-lens__word" }, word), next ? ` · next: ` : null, next ? h("span", { class: "iw-lens__word" }, next) : null);
       const known = baseline && topToken(baseline, cell) >= 0;
-      const columns = [{ key: "baseline", label: "baseline", title: compared, quiet: !!now }, ...(now ? [{ key: "now", label: "now" }] : [])];
+      const columns = [{ key: "baseline", label: now ? "baseline" : "probability", title: compared, quiet: !!now }, ...(now ? [{ key: "now", label: "now" }] : [])];
       const lines = known ? topTokens(baseline, now, cell) : [];
       const remark = now && !isTouched(now, cell) ? untouched
         : now && lines.some((line) => line.baseline === null || line.now === null) ? "–: not among that run's top 10"
-        : known ? "click a token to track it over the layers" : "";
+        : known ? h("span", { class: "iw-guide" }, "click a token to track it over the layers") : "";
       keepFocus(table.el, () => {
         table.update(lines, columns, remark, of);
         for (const button of table.el.querySelectorAll("button")) button.setAttribute("aria-pressed", tracked.has(Number(button.dataset.key)) ? "true" : "false");
       });
-      fill(head, h("th", { scope: "col" }, "metric"), ...columns.map(({ label, title }) => h("th", { scope: "col", title }, label)));
+      fill(head, h("th", { scope: "col" }, "metric"), ...columns.map(({ label, title }) => h("th", { scope: "col", title }, now ? label : "value")));
       fill(body, ...LENS_METRICS.map(({ value, text, says }) => {
         const unit = baseline?.units[value];
         const read = [baseline, ...(now ? [now] : [])].map((reading) => writeMetric(value, reading?.metrics[value]?.[cell.row * reading.cols + cell.col]));
-        return h("tr", {}, h("th", { scope: "row", title: says }, text, unit ? h("span", { class: "iw-hint" }, ` ${unit}`) : null), ...read.map((number) => h("td", {}, number)));
+        return h("tr", {}, h("th", { scope: "row", title: says }, text, unit ? h("span", { class: "iw-hint" }, ` ${unit}`) : null), ...read.map((number) => h("td", { title: baseline && !(value in baseline.metrics) ? "not computed yet: colour by it" : null }, number)));
       }));
     },
   };

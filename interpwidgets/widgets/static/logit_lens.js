@@ -24,6 +24,8 @@ import { createReplace } from "./replace.js";
 
 /** Rows that are drawn at most: of a deeper model, every second layer, or third. */
 const MOST_ROWS = 46;
+/** Pixels of a cell at least: where all fit that way, and where they scroll. */
+const [SLIM, WIDE] = [38, 46];
 /** Milliseconds that the view or the pointer rests before cells are asked for. */
 const ASK_AFTER = 60;
 
@@ -54,6 +56,9 @@ function render(host) {
   /** @type {(() => void) | null} what waits for cells that were asked for */
   let waiting = null;
   const fold = createFold();
+  let width = 0;
+  /** Whether all columns fit if they are slim. */
+  let slim = false;
   /** @type {Cell | null} the cell whose hidden state is to be transplanted, while its target is picked */
   let source = null;
   /** @type {"change" | "value"} */
@@ -79,7 +84,7 @@ function render(host) {
   const replace = createReplace({ signal, onReplace: (replacement) => wire.request("replace", { ...replacement }) });
   const makeMatrix = () => createMatrix({
     signal, palette: frame.palette, upward: true, labelsOnTop: true, maxHeight: 660, maxLabel: () => (fold.anyBand() ? 88 : 70),
-    cellWidth: () => [46, 72],
+    cellWidth: () => [slim ? SLIM : WIDE, 72],
     cellHeight: () => (drawnRows().length > 36 ? 14 : 17),
     onPoint: point,
     onActivate: activate,
@@ -113,15 +118,15 @@ function render(host) {
   const secondPart = h("section", { class: "iw-lens__grid iw-lens__second" },
     h("div", { class: "iw-controls iw-lens__head" }, secondCaption, views.el, secondLegend.el), secondVeil, secondKeys);
 
-  const [targetKey, targetNote] = [key("target", ""), h("span")];
+  const [written, targetKey, targetNote] = [h("span", { class: "iw-lens__written" }, "written: the top token · "), key("target", ""), h("span")];
 
   frame.prompts.append(prompt.el, replace.el);
   frame.body.append(
-    h("div", { class: "iw-controls" }, h("span", { class: "iw-field__label" }, "colour by"), metrics.el, layers, closeBands),
+    h("div", { class: "iw-controls iw-lens__colours" }, h("span", { class: "iw-field__label" }, "colour by"), metrics.el, layers, closeBands),
     h("div", { class: "iw-lens__act" }, transplant, banner), readout,
     h("section", { class: "iw-lens__grid", "aria-label": "Baseline" },
       h("div", { class: "iw-controls iw-lens__head" }, gridCaption, gridLegend.el), gridVeil,
-      h("p", { class: "iw-caption" }, "top token of each cell · ", targetKey, targetNote)),
+      h("p", { class: "iw-caption" }, written, targetKey, targetNote)),
     secondPart, h("div", { class: "iw-lens__side" }, panel.el, tracked.el));
 
   const tokens = () => /** @type {import("./tokens.js").Token[]} */ (model.get("_prompt")?.tokens ?? []);
@@ -302,7 +307,9 @@ function render(host) {
       const [value, other] = [values[row * baseline.cols + col], values[row * baseline.cols + found]];
       if (Number.isNaN(other) || isKept(bands.kept, value, other)) found = col;
     }
-    return `${said} at ${sentence({ row, col: found }).replace(/^\S+ /, "")}`;
+    const mean = (/** @type {Reading} */ { metrics, cols }) => metrics[name].subarray(row * cols + span[0], row * cols + span[1]).reduce((sum, value) => sum + value, 0) / (span[1] - span[0]);
+    const means = bands.kept === "mean" ? ` ${[baseline, now].filter((reading) => reading !== null).map((reading) => writeMetric(name, mean(reading))).join(" → ")}, largest` : "";
+    return `${said}${means} at ${sentence({ row, col: found }).replace(/^\S+ /, "")}`;
   }
   /** What follows the pointer and the selection; the grids' cells stay as they are. */
   function showCell() {
@@ -345,19 +352,24 @@ function render(host) {
   /** @type {Mark[]} */
   let secondMarks = [];
 
-  let width = 0;
   const resized = new ResizeObserver((entries) => {
     width = entries[entries.length - 1].contentRect.width;
-    arrange();
+    if (arrange()) redraw();
   });
   resized.observe(frame.root);
   signal.addEventListener("abort", () => resized.disconnect());
-  /** Where the panels stand depends on how many columns there are, which no container query knows. */
+  /** Where the panels stand depends on how many columns there are, which no container query knows. @returns {boolean} whether cells have another size */
   function arrange() {
-    const least = Math.max(250, Math.min(700, 46 * fold.columns().length + 90));
+    const least = Math.max(250, Math.min(700, WIDE * fold.columns().length + 90));
     const room = width - 24 - 24 - 300;
-    attribute(frame.root, "data-layout", room < least ? "stacked" : !secondPart.hidden && room >= 2 * least + 24 ? "row" : "beside");
+    const slimmest = fold.columns().reduce((sum, _, col) => sum + (fold.isBand(col) ? 22 : SLIM), 90);
+    const both = !secondPart.hidden;
+    const layout = both && room >= 2 * least + 24 ? "row" : both && width - 48 >= 2 * slimmest ? "pair" : room < least ? "stacked" : "beside";
+    attribute(frame.root, "data-layout", layout);
+    const before = slim;
+    slim = slimmest <= { row: (room - 24) / 2, pair: (width - 48) / 2, stacked: width - 24, beside: room }[layout];
     frame.root.style.setProperty("--iw-natural", `${Math.max(330, 72 * fold.columns().length + 100)}px`);
+    return slim !== before;
   }
 
   function draw() {
@@ -374,7 +386,10 @@ function render(host) {
     attribute(layers, "aria-pressed", everyLayer ? "true" : "false");
     drawGrid();
     drawSecond();
-    arrange();
+    if (arrange()) {
+      drawGrid();
+      drawSecond();
+    }
     showCell();
     want();
   }
@@ -401,8 +416,9 @@ function render(host) {
   }
   function drawGrid() {
     const pinned = pinnedIn(model).labels.length ? `: ${baselineWords(model)}` : "";
-    fill(gridCaption, h("b", {}, "baseline"), pinned);
-    fill(targetKey, causal() ? "it is the actual next token" : "it is the token itself");
+    fill(gridCaption, h("b", {}, now || pinned ? "baseline" : "the model as it is"), pinned);
+    written.hidden = !frame.palette().written;
+    fill(targetKey, causal() ? "the top token is the actual next one" : "the top token is the token itself");
     fill(targetNote, causal() ? " (at the last position: the model's own choice)" : " (under a mask: the model's own choice)");
     const picture = valuePicture(baseline, { metric: metric(), palette: frame.palette(), drawn: drawn(), runs: [baseline, now] });
     gridMarks = picture.marks;
@@ -422,7 +438,7 @@ function render(host) {
     secondMarks = picture.marks;
     second.update(`${nowWords(model)}, layer by position`, filled(picture));
     secondLegend.update(picture.legend);
-    fill(secondKeys, "top token now · ", key("changed", "another one than in the baseline"),
+    fill(secondKeys, frame.palette().written ? h("span", { class: "iw-lens__written" }, "written: the top token now · ") : null, key("changed", "another top token than in the baseline"),
       ...(view === "change" ? [" · ", key("untouched", untouchedWords(model))] : []));
     unveil(secondVeil, now);
   }

@@ -29,6 +29,8 @@ import { elide } from "./tokens.js";
 const LABEL_SIZE = 11;
 const TITLE_SIZE = 14;
 const NUMBER_SIZE = 9;
+/** Pixels of a cell from which on it shows its number. */
+export const NUMBERED = 22;
 /** Pixels of a narrow column: at least what its upright label needs. */
 const NARROW = [LABEL_SIZE + 1, 22];
 /** Cells up to which the whole matrix is painted at once: of larger ones only what is seen. */
@@ -187,7 +189,7 @@ export function createMatrix(spec) {
     }
     spec.onView?.(seen);
     const { text } = data;
-    if (!text || !colours.written || plan.cell < 22 || plan.tall < 12) return;
+    if (!text || !colours.written || plan.cell < NUMBERED || plan.tall < 12) return;
     const size = Math.min(11, Math.floor(plan.tall * 0.72));
     context.font = `${size}px ${colours.mono}`;
     context.textAlign = "center";
@@ -434,7 +436,7 @@ export function divergingColour(palette, value, bound) {
   return colourAt(palette.diverging, 0.5 + value / (2 * bound || 1));
 }
 
-/** @param {number} length @returns {number} pixels of a cell when there is room: a short prompt does not fill the page */
+/** @param {number} length @returns {number} pixels of a cell when there is room: a short prompt does not fill the page, a longer one shows its numbers while they fit */
 export function widestCell(length) {
-  return Math.min(40, Math.max(11, Math.floor(600 / Math.max(1, length))));
+  return Math.min(40, Math.max(11, Math.floor(Math.max(480, Math.min(600, NUMBERED * length)) / Math.max(1, length))));
 }

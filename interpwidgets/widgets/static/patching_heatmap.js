@@ -8,7 +8,7 @@ import { cellName, cellOf, countUnknown, differenceOf, effectBound, effectOf, ef
 import { effectCells, emptySweep, wholeSweep } from "./effect_map.js";
 import { createFrame } from "./frame.js";
 import { createMatrix } from "./matrix.js";
-import { answerCaption, predictionOf, predictionTable } from "./predictions.js";
+import { answerCaption, predictionTable } from "./predictions.js";
 import { editableText, promptRow } from "./prompt.js";
 import { taskControls } from "./task.js";
 
@@ -127,11 +127,11 @@ function render(host) {
     h("section", { class: "iw-patching__next", "aria-label": "Predictions of the patched run" },
       h("div", { class: "iw-controls" }, tableCaption, clear), h("div", { class: "iw-veil" }, table.el)));
   // A map of heads is less tall than one of tokens: the place of the taller is kept.
-  let [tallest, across] = [0, 0];
+  let [tallest, broad] = [0, 0];
   const keep = new ResizeObserver(() => {
     const { offsetWidth: width, offsetHeight: height } = map.el;
-    tallest = width === across ? Math.max(tallest, height) : height;
-    across = width;
+    tallest = width === broad ? Math.max(tallest, height) : height;
+    broad = width;
     holder.style.minHeight = `${tallest}px`;
   });
   keep.observe(map.el);
@@ -144,7 +144,9 @@ function render(host) {
   const share = (/** @type {Sweep} */ grid) => setting("normalize") !== false && !grid.gap_is_zero;
   const positions = () => Math.max(1, prompt("clean").tokens.length);
   const heads = () => Number(model.get("_header")?.heads ?? 1);
-  const natural = () => Math.max(300, fold.anyBand() ? fold.columns().length * 24 : positions() * (positions() > 20 ? 24 : 46), Math.min(12, heads()) * 36);
+  /** @param {number} count columns @param {number} least @param {number} most pixels of each: few fill the place of many */
+  const across = (count, least, most) => count * Math.max(least, Math.min(most, Math.floor(760 / count)));
+  const natural = () => Math.max(300, fold.anyBand() ? across(fold.columns().length, 24, 46) : across(positions(), positions() > 20 ? 24 : 46, 64), Math.min(12, heads()) * 36);
   const fold = createFold();
   /** @param {Sweep} grid */
   const folded = (grid) => grid.dims[1] === "position" && fold.anyBand();
@@ -263,6 +265,8 @@ function render(host) {
   function draw() {
     const differing = new Set(/** @type {number[]} */ (model.get("_prompts")?.differing ?? []));
     for (const side of SIDES) prompts[side].update({ ...prompt(side), text: drafts[side] ?? prompt(side).text }, differing);
+    const [first, ...more] = differing;
+    prompts.corrupted.say(first === undefined ? (prompt("clean").tokens.length ? "same as clean" : "") : more.length ? `${more.length + 1} differ, from ${first}` : `differs at ${first}`);
     drawControls();
     drawMaps();
     drawTable();
@@ -319,10 +323,13 @@ function render(host) {
     warning.hidden = !grid.gap_is_zero;
     fill(warning, grid.gap_is_zero ? `Clean and corrupted score the same${kind === "now" ? "" : " in the baseline"} (${name} ${writeNumber(grid.clean)}${grid.units ? ` ${grid.units}` : ""}): with no gap to divide by, raw changes are shown. Are these the prompts${grid.metric === "kl" ? "" : " and tokens"} you mean?` : "");
     point(grid, readout, map.active());
-    drillSection.hidden = !opened;
-    if (drill && opened) {
+    drillSection.hidden = !drill;
+    insetReadout.hidden = insetHolder.hidden = !opened;
+    if (drill) {
       attribute(drillSection, "aria-label", `L${drill.layer} heads`);
-      fill(insetCaption, h("b", {}, `L${drill.layer} heads`), `: ${drill.site}, head by position, in the colours of the map above`);
+      fill(insetCaption, h("b", {}, `L${drill.layer} heads`), `: ${drill.site}, head by position, ${opened ? "in the map's colours" : "of the map of now only: choose Now to see it"}`);
+    }
+    if (drill && opened) {
       inset.update(`${drill.site} patching effect of L${drill.layer}, head by position`, effectCells(drill, { ...style, columns: columns(drill), describe: describe(drill) }));
       point(drill, insetReadout, inset.active());
     }
@@ -338,7 +345,7 @@ function render(host) {
     fill(tableCaption, ...answerCaption(model.get("_header"), prompt("clean")), one ? h("b", {}, ` with ${names[0]} patched`)
       : chosen.length ? h("b", {}, ` with ${chosen.length} cells patched jointly`) : h("span", { class: "iw-guide" }, " · click a cell to run that patch"));
     const remark = patched && sweep ? patched.effect_text ?? effectText(patched, sweep) : "";
-    table.update(patched?.rows ?? [], [{ key: "clean", label: "clean", quiet: true }, { key: "corrupted", label: "corrupted", quiet: true }, { key: "patched", label: "patched" }], remark, predictionOf(model.get("_header")));
+    table.update(patched?.rows ?? model.get("_task")?.rows ?? [], [{ key: "clean", label: "clean", quiet: true }, { key: "corrupted", label: "corrupted", quiet: true }, { key: "patched", label: "patched" }], remark, "token");
   }
   /** @param {Patched} result @param {Sweep} grid */
   function effectText({ value, baseline }, grid) {

@@ -49,15 +49,18 @@ export function predictionTable({ label, size = 10, onRow }) {
     h("table", { class: "iw-table", "aria-label": label }, h("thead", {}, head), body), note);
   return {
     el,
-    /** @param {Row[]} rows @param {Column[]} columns @param {string} [remark] @param {string} [of] what is predicted */
+    /** @param {Row[]} rows @param {Column[]} columns @param {string | Node} [remark] @param {string} [of] what is predicted */
     update(rows, columns, remark = "", of = "next token") {
       const most = Math.max(1e-9, ...rows.flatMap((row) => columns.map((column) => row[column.key] ?? 0)));
       fill(head, h("th", { scope: "col" }, of), ...columns.map((column) => h("th", { scope: "col", title: column.title }, column.label)));
+      // A column of which nothing is known says so in its head, once.
+      const known = columns.map((column) => rows.some((row) => (row[column.key] ?? null) !== null));
       const lines = rows.map((row) => {
         const token = onRow
           ? h("button", { type: "button", class: "iw-table__token iw-table__token--target", title: `${row.text} · id ${row.id}`, "data-key": row.id, onclick: () => onRow(row) }, elide(row.text, 16))
           : h("span", { class: "iw-table__token", title: `${row.text} · id ${row.id}` }, elide(row.text, 16));
-        return h("tr", {}, h("th", { scope: "row" }, token), ...columns.map((column) => {
+        return h("tr", {}, h("th", { scope: "row" }, token), ...columns.map((column, index) => {
+          if (!known[index]) return h("td");
           const share = row[column.key];
           const bar = h("span", { class: column.quiet ? "iw-bar iw-bar--quiet" : "iw-bar", style: `--iw-share:${(share ?? 0) / most}` });
           return h("td", {}, h("span", { class: "iw-table__cell" }, share === null || share === undefined ? h("span", { class: "iw-bar--none" }) : bar, h("span", { class: "iw-table__number" }, percent(share))));

@@ -31,8 +31,8 @@ export function promptRow({ label, onSubmit, onToken, onHover }) {
       h("button", { type: "button", class: "iw-button iw-button--primary", onclick: () => submit() }, "Run"),
       h("button", { type: "button", class: "iw-button", onclick: () => close() }, "Cancel"), hint));
   const shown = h("div", { class: "iw-prompt__shown" }, strip.el, edit);
-  const name = h("span", { class: "iw-row__label" }, label);
-  const el = h("div", { class: "iw-row iw-prompt", role: "group", "aria-label": label }, name, shown, editor);
+  const [name, remark] = [h("span", {}, label), h("span", { class: "iw-prompt__remark" })];
+  const el = h("div", { class: "iw-row iw-prompt", role: "group", "aria-label": label }, h("span", { class: "iw-row__label" }, name, remark), shown, editor);
 
   const grow = () => {
     input.style.height = "auto";
@@ -87,6 +87,8 @@ export function promptRow({ label, onSubmit, onToken, onHover }) {
       attribute(edit, "aria-label", `Edit ${next}`);
       for (const part of [el, input]) attribute(part, "aria-label", next);
     },
+    /** @param {string} words said below the row's name */
+    say: (words) => fill(remark, words),
     highlight: strip.highlight,
     item: strip.item,
     edit: open,

@@ -41,6 +41,20 @@ export function tokenStrip({ label, onToken, onHover }) {
   let marks = "";
   /** @type {number[]} positions that are pointed at */
   let lit = [];
+  /** @param {number} position a strip that scrolls shows it in its middle */
+  const reveal = (position) => {
+    const place = items[position]?.parentElement;
+    if (place && el.scrollHeight > el.clientHeight) el.scrollTop = place.offsetTop - el.clientHeight / 2;
+  };
+  /** A strip has a size only once it is attached. @param {number} position */
+  const revealAttached = (position) => {
+    const attached = new ResizeObserver(() => {
+      if (!el.clientHeight) return;
+      attached.disconnect();
+      reveal(position);
+    });
+    attached.observe(el);
+  };
   if (onHover) {
     el.onpointerover = (event) => {
       const item = event.target instanceof Element ? event.target.closest(".iw-token") : null;
@@ -70,6 +84,7 @@ export function tokenStrip({ label, onToken, onHover }) {
         return item;
       });
       fill(el, ...items.map((item) => h("span", { role: "listitem", class: "iw-strip__item" }, item)));
+      if (marked.size) revealAttached(Math.min(...marked));
     },
     /**
      * Point at tokens from elsewhere in the widget.
@@ -82,9 +97,7 @@ export function tokenStrip({ label, onToken, onHover }) {
       for (const position of lit) if (!kinds.has(position)) attribute(items[position], "data-point", null);
       lit = [...kinds.keys()].filter((position) => items[position]);
       for (const position of lit) attribute(items[position], "data-point", kinds.get(position));
-      const [pointed] = first;
-      const place = items[pointed]?.parentElement;
-      if (place && el.scrollHeight > el.clientHeight && !el.matches(":hover")) el.scrollTop = place.offsetTop - el.clientHeight / 2;
+      if (!el.matches(":hover")) reveal(first[0]);
     },
     /** @param {number} position @returns {HTMLElement | undefined} */
     item: (position) => items[position],

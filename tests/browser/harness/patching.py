@@ -149,6 +149,7 @@ def patching(
             "corrupted": CORRUPTED,
             "units": "logits",
             "gap_is_zero": False,
+            "rows": [{k: v for k, v in row.items() if k != "patched"} for row in patched([])["rows"]],
         },
         "_sweep": sweep(site, length, layers, heads),
         "_baseline_sweep": None,

@@ -1,0 +1,44 @@
+"""`--full` tries all combinations of the slow matrices; without it, each value of each parameter at least once."""
+
+from __future__ import annotations
+
+import pytest
+
+Case = frozenset[tuple[str, str]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="every combination of the matrices that are marked as sampled")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # What is asked for by name is run.
+    if config.getoption("--full") or any("::" in argument for argument in config.args):
+        return
+    matrices: dict[str, list[pytest.Function]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("sampled"):
+            matrices.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {item for matrix in matrices.values() for item in _sample(matrix)}
+    left_out = [item for matrix in matrices.values() for item in matrix if item not in kept]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _sample(matrix: list[pytest.Function]) -> list[pytest.Function]:
+    """Few of a matrix's cases, in which each value of each parameter occurs: the one with most new values first."""
+    cases = {item: _values(item) for item in matrix}
+    missing = frozenset[tuple[str, str]]().union(*cases.values())
+    kept = matrix[:1]
+    missing -= cases[kept[0]]
+    while missing:
+        best = max(matrix, key=lambda item: len(cases[item] & missing))
+        kept.append(best)
+        missing -= cases[best]
+    return kept
+
+
+def _values(item: pytest.Function) -> Case:
+    call = getattr(item, "callspec", None)
+    return frozenset() if call is None else frozenset((name, str(index)) for name, index in call.indices.items())
