@@ -24,7 +24,7 @@ from .labels import short_label
 from .observed import Observed
 from .recording import Recording
 from .selection import Selection
-from .still import way_back
+from .still import live_again
 from .unicode import drawable
 from .view import View
 from .wire import header_to_wire
@@ -290,7 +290,7 @@ class LiveWidget(Answering):
         picture, code = self._static_picture(), self.code()
         return lambda: (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
-            f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>{said}{way_back(code)}{picture()}</div>"
+            f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>{said}{live_again(code)}{picture()}</div>"
         )
 
     def _captions(self) -> list[str]:

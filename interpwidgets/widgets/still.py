@@ -82,7 +82,7 @@ class Still:
         return encodable({"text/html": f'<div id="{self._name}">{frame}</div>', "text/plain": ""})
 
 
-def way_back(code: str) -> str:
+def live_again(code: str) -> str:
     """From a still picture to a live one: the code of what is on the screen, and a button that runs it."""
     hint = '<div style="color:#767676">A still picture: run the cell to click in it.</div>'
     if len(code) > _MOST_CODE:

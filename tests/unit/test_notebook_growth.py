@@ -19,7 +19,7 @@ CELLS = [
     "w.wait(120); kept.append(w)\nw",
 ]
 MOST = 3_000_000
-MOST_WITH_STATE = 4_500_000  # every widget's state has its module and style sheet once more
+MOST_WITH_STATE = 4_000_000  # every widget's state has its module and style sheet once more
 
 
 class Growth(NamedTuple):
