@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +36,7 @@ _BY_HAND = (
 )
 
 
-def load(name: str | None = None, **from_pretrained_arguments: Any) -> Session:
+def load(name: str | os.PathLike[str] | None = None, **from_pretrained_arguments: Any) -> Session:
     """Load a model with its tokenizer and open a session on it.
 
     `name` is a Hugging Face id or a local folder; without it, the demo model: SmolLM2-135M-Instruct, dequantised
@@ -49,7 +52,8 @@ def load(name: str | None = None, **from_pretrained_arguments: Any) -> Session:
     """
     if from_pretrained_arguments.get("use_safetensors", True) is not True:
         raise ValueError(f"iw.load reads safetensors only, for a pickle can run code: {_BY_HAND}")
-    source = str(demo_model_path()) if name is None else name
+    source = str(demo_model_path()) if name is None else _expanded(os.fspath(name))
+    _require_folder(source)
     remote = {"trust_remote_code": from_pretrained_arguments.get("trust_remote_code", False)}
     hub = ("revision", "token", "cache_dir", "subfolder", "gguf_file")
     where = {**remote, **{k: v for k, v in from_pretrained_arguments.items() if k in hub}}
@@ -69,13 +73,13 @@ def load(name: str | None = None, **from_pretrained_arguments: Any) -> Session:
     return session
 
 
-def _call(name: str | None, arguments: dict[str, Any]) -> str | None:
+def _call(name: str | os.PathLike[str] | None, arguments: dict[str, Any]) -> str | None:
     """The call of `load` as Python, without secrets; None if an argument has no Python form."""
     given = {key: value for key, value in arguments.items() if key != "token"}
     given = {key: str(v).removeprefix("torch.") if isinstance(v, torch.dtype) else v for key, v in given.items()}
     if not all(isinstance(value, str | bool | int | None) for value in given.values()):
         return None
-    shown = [*([] if name is None else [repr(name)]), *(f"{key}={value!r}" for key, value in given.items())]
+    shown = [*([] if name is None else [repr(os.fspath(name))]), *(f"{key}={value!r}" for key, value in given.items())]
     return f"iw.load({', '.join(shown)})"
 
 
@@ -94,6 +98,27 @@ def _is_encoder(config: PretrainedConfig) -> bool:
     return masked and not decodes
 
 
+def _expanded(name: str) -> str:
+    return str(Path(name).expanduser()) if name.startswith("~") else name
+
+
+def _require_folder(source: str) -> None:
+    """Raise FileNotFoundError for a path without a model; a name of the form of a Hugging Face id is left alone."""
+    folder = Path(source)
+    is_path = source.startswith(".") or folder.is_absolute() or source.count("/") > 1
+    if is_path and not folder.is_dir():
+        hint = f"; did you mean {near!r}, which is beside it?" if (near := _beside(folder)) else ""
+        raise FileNotFoundError(
+            f"there is no folder {source!r}{hint or '.'} A Hugging Face id is 'name' or 'owner/name'."
+        )
+
+
+def _beside(folder: Path) -> str | None:
+    """The name that is nearest, where the folder above is there."""
+    beside = [each.name for each in folder.parent.iterdir() if each.is_dir()] if folder.parent.is_dir() else []
+    return next(iter(get_close_matches(folder.name, beside, n=1)), None)
+
+
 @contextmanager
 def _worded(source: str) -> Iterator[None]:
     """Pass on what transformers refuses, with how it is said here."""
@@ -108,6 +133,11 @@ def _worded(source: str) -> Iterator[None]:
         allow = f"iw.load({source!r}, trust_remote_code=True) runs that code: do so only if you have read it"
         raise ValueError(f"{error}\n{allow}") from error
     except OSError as error:
+        if "couldn't connect" in str(error):
+            raise OSError(
+                f"{source!r} is neither a folder here nor in the cache of models, and huggingface.co does not answer. "
+                "iw.load() opens the demo model, which needs no model hub"
+            ) from error
         if "safetensors" not in str(error):
             raise
         raise OSError(f"{error}\nA pickle can run code, so iw.load reads none: {_BY_HAND}") from error

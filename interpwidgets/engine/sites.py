@@ -185,8 +185,10 @@ def _fields(kind: type) -> tuple[str, ...]:
 def parse_name(spelling: str) -> tuple[str, int | None]:
     """Give the canonical site name and the layer, if the spelling names one.
 
-    Raises ValueError with the nearest known spelling for an unknown one.
+    Raises ValueError with the nearest known spelling for an unknown one, TypeError for what is no text.
     """
+    if not isinstance(spelling, str):
+        raise TypeError(f"a site is named by text, such as 'z'; got {spelling!r}")
     if spelling in SITES:
         return spelling, None
     if spelling in _ALIASES:

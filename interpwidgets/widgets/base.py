@@ -20,6 +20,7 @@ from ..session import Session
 from ..tokens import Tokens, elide
 from .answering import Answering
 from .code import code_of_experiments, code_of_session
+from .given import check_session, check_settings
 from .labels import short_label
 from .observed import Observed
 from .recording import Recording
@@ -64,7 +65,12 @@ class LiveWidget(Answering):
     _still = t.Unicode().tag(sync=True)
     """The id of the still pictures that the page hides while the widget is alive."""
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        check_session(cls, cls.prompt_names, kwargs.get("session", args[0] if args else None))
+        return super().__new__(cls, *args, **kwargs)
+
     def __init__(self, session: Session, *, linked: bool = True, **settings: Any) -> None:
+        check_settings(type(self), settings)
         self.session = session
         self.experiments = session.interventions if linked else Experiments()
         """The interventions that act in this widget."""

@@ -96,6 +96,8 @@ class LogitLens(Windowed, LiveWidget):
         self._metrics = set(_CHEAP)
         self._readings = 0
         self.session = session
+        if isinstance(settings.get("tracked"), list | tuple):
+            settings["tracked"] = [session.token_id(t) if isinstance(t, str) else t for t in settings["tracked"]]
         super().__init__(session, linked=linked, **settings)
         self._metrics.add(self.metric)
         self._prompt = prompt_to_wire(self._tokens, session)

@@ -95,9 +95,9 @@ class PatchingHeatmap(LiveWidget):
     def __init__(
         self,
         session: Session,
-        *,
         clean: Any,
         corrupted: Any,
+        *,
         answer: int | str | None = None,
         foil: int | str | None = None,
         linked: bool = True,

@@ -86,7 +86,12 @@ class View:
 
     @classmethod
     def _read(cls, given: Any) -> View:
-        version = given.get("version") if isinstance(given, dict) else None
+        if not isinstance(given, dict):
+            hint = "; of a text, json.loads(text)" if isinstance(given, str) else ""
+            raise TypeError(
+                f"a state is the dict that widget.state gives{hint}; got {type(given).__name__} {short(given)}"
+            )
+        version = given.get("version")
         if type(version) is not int or version != VERSION:
             raise ValueError(f"the state has version {short(version)}; this version of interpwidgets reads {VERSION}")
         require_keys("the state", given, {"version", *_KEYS})

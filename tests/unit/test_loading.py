@@ -175,6 +175,15 @@ def test_a_folder_without_a_tokenizer_is_refused_with_a_way_out(tmp_path):
         iw.load(str(tmp_path))
 
 
-def test_a_folder_that_is_not_there_is_refused_in_transformers_words(tmp_path):
-    with pytest.raises(OSError, match="nowhere"):
-        iw.load(str(tmp_path / "nowhere"))
+def test_a_folder_that_is_not_there_is_answered_with_the_nearest(tmp_path):
+    (tmp_path / "my-model").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no folder '.*my-modle'; did you mean 'my-model'"):
+        iw.load(str(tmp_path / "my-modle"))
+    with pytest.raises(FileNotFoundError, match=r"no folder './models/mine'\. A Hugging Face id is"):
+        iw.load("./models/mine")
+
+
+def test_a_name_without_a_network_is_answered_with_the_demo_model(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match=r"'gtp2' is neither a folder here .* iw.load\(\) opens the demo model"):
+        iw.load("gtp2", cache_dir=str(tmp_path))

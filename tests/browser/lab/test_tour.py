@@ -20,8 +20,10 @@ def test_the_tour_runs_and_its_widgets_answer(notebook):
     for widget in (attention, lens, heatmap):
         widget.root.scroll_into_view_if_needed()
         widget.fresh()
-    attention.button("Ablate L23H3").click()
-    expect(attention.button("Restore L23H3")).to_be_visible()
+    attention.button("Ablate L20H0").click()
+    expect(attention.button("Restore L20H0")).to_be_visible()
+    attention.fresh()
+    assert attention.table("Predictions")["␣Mary"] == ["90.0%", "72.0%"]
     for widget in (attention, lens, heatmap):
         widget.root.scroll_into_view_if_needed()
         widget.fresh()
@@ -31,7 +33,7 @@ def test_the_tour_runs_and_its_widgets_answer(notebook):
     attention.button("Undo").click()
     attention.fresh()
     for widget in (lens, heatmap):
-        expect(widget.root.get_by_role("listitem").filter(has_text="L23H3")).to_have_count(0)
+        expect(widget.root.get_by_role("listitem").filter(has_text="L20H0")).to_have_count(0)
         widget.fresh()
     heatmap.press("resid_pre patching effect, layer by position", "End", *["ArrowUp"] * 22, "Enter")
     expect(heatmap.root).to_contain_text("with resid_pre L22 · position 14 patched")
