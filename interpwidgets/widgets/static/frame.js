@@ -76,6 +76,13 @@ export function createFrame(host, { name, onTheme, picture, onHover }) {
   wire.watch(refresh);
   wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_pinned", "_embedded", "_history", "_code", "_past", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
   root.onpointerdown = (event) => looks.shut(/** @type {Node} */ (event.target));
+  // Notebook 7 hears keys before the widget does, JupyterLab after it: there the attribute tells it whose they are.
+  window.addEventListener("keydown", (event) => {
+    const [target] = event.composedPath();
+    if (!event.composedPath().includes(root) || !(target instanceof Element)) return;
+    const ours = !(event.ctrlKey || event.metaKey || event.altKey) || (!event.altKey && /^[zy]$/i.test(event.key));
+    attribute(target, "data-lm-suppress-shortcuts", ours ? "true" : null);
+  }, { capture: true, signal });
   root.onkeydown = (event) => {
     if (!(event.ctrlKey || event.metaKey || event.altKey)) {
       // A notebook in command mode would take a letter for itself: b adds a cell, d d deletes this one.

@@ -121,6 +121,20 @@ def test_two_views_of_each_widget_show_the_same(host):
     assert predictions(host, 1) == after != before
 
 
+@pytest.mark.parametrize("host", SERVERS, indirect=True)
+def test_keys_pressed_in_a_widget_are_not_the_notebooks(host):
+    """JupyterLab hears keys after the widget, Notebook 7 before it: d d deletes the cell, an arrow takes the focus."""
+    widget = host.see("Attention pattern")
+    cells = host.page.locator(".jp-Notebook .jp-CodeCell")
+    before, selected = cells.count(), switch(widget).inner_text()
+    widget.press("All heads", *"abxmdd", "Escape", "ArrowUp", "ArrowDown")
+    assert host.page.evaluate("() => document.activeElement.closest('.iw-root') !== null")
+    assert cells.count() == before
+    expect(switch(widget)).to_have_text(selected)
+    host.page.keyboard.press("Control+s")
+    host.page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+
+
 @pytest.mark.works(BUSY)
 @pytest.mark.parametrize("host", WITH_CELLS, indirect=True)
 def test_clicks_during_a_cell_all_count(host):

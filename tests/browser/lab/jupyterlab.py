@@ -34,6 +34,12 @@ _EXECUTE = """async (code) => {
   await future.done;
   return text;
 }"""
+_START = """(code) => new Promise((running) => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  kernel.requestExecute({ code, store_history: false }).onIOPub = ({ header }) => {
+    if (header.msg_type === "stream") running();
+  };
+})"""
 _APPEND = """async (code) => {
   const panel = window.jupyterapp.shell.currentWidget;
   const model = panel.content.model.sharedModel;
@@ -145,11 +151,10 @@ class Notebook:
 
     @contextmanager
     def running_a_cell(self) -> Iterator[None]:
-        """Until the block ends, a cell runs."""
+        """Until the block ends, the kernel is busy, as with a cell; but no cell takes the keyboard."""
         gate = self.server.root / "gate"
         gate.unlink(missing_ok=True)
-        self.append(_BUSY.format(str(gate)))
-        self.page.locator(".jp-OutputArea-output").filter(has_text="busy").last.wait_for()
+        self.page.evaluate(_START, _BUSY.format(str(gate)))
         try:
             yield
         finally:
