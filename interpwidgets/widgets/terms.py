@@ -72,8 +72,8 @@ _TEXTS = {
         "one layer tells a later one goes through it."
     ),
     "head": (
-        "One of several parts of an attention layer that work side by side. At each token it chooses earlier tokens "
-        "to read from, and writes what it reads into that token's residual stream."
+        "One of several parts of an attention layer that work side by side. At each token it chooses tokens to read "
+        "from, itself and earlier ones, and writes what it reads into that token's residual stream."
     ),
     "attention pattern": (
         "How much a head reads from where: each row is a token that reads (the query), each column a token it reads "
