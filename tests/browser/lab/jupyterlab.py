@@ -62,7 +62,7 @@ _AUTORESTARTING = """() => {
   });
 }"""
 _RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
-_SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
+_SHUT_DOWN = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown()"
 _BUSY = """print("busy")
 import pathlib, time
 while not pathlib.Path({!r}).exists():
