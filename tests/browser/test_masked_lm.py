@@ -53,7 +53,7 @@ def test_a_prompt_that_masks_nothing_says_what_to_do(page: Page, session: iw.Ses
 def test_the_lens_speaks_of_the_token_itself(page: Page, session: iw.Session) -> None:
     mounted = show(page, "logit_lens.js", iw.LogitLens(session, CLEAN))
     expect(page.locator(".iw-lens__grid").first).to_contain_text(
-        "it is the token itself (under a mask: the model's own"
+        "the top token is the token itself (under a mask: the model's own"
     )
     expect(page.get_by_role("table", name="Top 10 of this cell")).to_contain_text("token here")
     expect(page.locator(".iw-root")).not_to_contain_text("next")
