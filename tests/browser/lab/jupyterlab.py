@@ -94,6 +94,8 @@ class Notebook:
     page: Page
     server: Server
     complaints: list[str] = field(default_factory=list)
+    path: Path = field(default_factory=Path)
+    """The file that is open."""
 
     def __post_init__(self) -> None:
         collect_complaints(self.page, self.complaints)
@@ -104,6 +106,7 @@ class Notebook:
 
     def open(self, path: Path) -> None:
         """Open a notebook file of the server's folder."""
+        self.path = path
         name = path.relative_to(self.server.root)
         where = f"lab/workspaces/{path.stem}/tree/{name}?reset" if self.server.app == "lab" else f"notebooks/{name}"
         self.page.goto(f"{self.server.url}/{where}")

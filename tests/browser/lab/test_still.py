@@ -33,7 +33,7 @@ _PLACE = "() => [document.querySelector('.jp-WindowedPanel-outer').scrollTop, ro
 def saved(notebook: Notebook) -> list[str]:
     """The still pictures in the notebook's file."""
     notebook.command("docmanager:save")
-    cells = json.loads((notebook.server.root / "test.ipynb").read_text())["cells"]
+    cells = json.loads(notebook.path.read_text())["cells"]
     outputs = ["".join(o["data"].get("text/html", "")) for c in cells for o in c["outputs"] if "data" in o]
     return [html for html in outputs if "iw-still-" in html]
 
@@ -119,7 +119,7 @@ def test_one_click_on_a_reopened_picture_makes_it_live_as_it_was(any_front_end: 
     saved(notebook)
     notebook.shut_down()
     page.goto("about:blank")
-    notebook.open(notebook.server.root / "test.ipynb")
+    notebook.open(notebook.path)
     expect(page.get_by_text(EXPERIMENT)).to_be_visible()
     page.screenshot(path=REPORT / "reopened-experiment.png")
     page.get_by_role("button", name="Live again, in a new cell").click()
