@@ -159,12 +159,13 @@ class AttentionPattern(Windowed, LiveWidget):
         """Ablate this head's z, of the stack that is shown or another one, or restore it if it is ablated."""
         stack = stack or self.stack
         check_head(self.session, layer, head, stack)
+        chosen = cast(Literal["zero", "mean"], self.how) if how is None else how
+        ablation = Ablate(on_stack(stack, "z"), layer=layer, head=head, how=chosen)
         made = ablation_of(self.experiments.entries, stack, layer, head)
-        if made is not None:
+        if made is None:
+            self.experiments.append(ablation)
+        else:
             self.experiments.pop(made)
-            return
-        chosen = how or cast(Literal["zero", "mean"], self.how)
-        self.experiments.append(Ablate(on_stack(stack, "z"), layer=layer, head=head, how=chosen))
 
     def cut(
         self, layer: int, head: int, query: int, key: int, renormalize: bool | None = None,

@@ -203,8 +203,7 @@ def test_a_long_prompt_is_shown_whole_and_a_bins_largest_weight_is_fetched_when_
     key(mounted, PATTERN, *["PageDown"] * 10, *["PageDown"] * 5, *["ArrowRight"] * 3)
     (top, bottom), (left, right) = edges[150:152], edges[3:5]
     place = f"queries {top}–{bottom - 1} → keys {left}–{right - 1}"
-    if bottom - top == 1 or right - left == 1:
-        pytest.skip("a bin of one position")
+    assert min(bottom - top, right - left) > 1
     assert spoken(mounted, PATTERN).startswith(f"{place}: largest about ")
     page.wait_for_function("() => harness.model.sent.some((message) => '_asked' in message)")
     assert mounted.sent("_asked")[-1] == {"version": 1, "rows": [top, bottom], "cols": [left, right]}

@@ -432,6 +432,13 @@ def test_a_layer_in_the_name_of_a_swept_site_is_not_lost(session):
     assert np.array_equal(named, iw.patch_sweep(session, PROMPT, CORRUPTED, "z", layer=2))
 
 
+def test_a_way_to_ablate_that_is_none_restores_nothing(session):
+    attention = iw.AttentionPattern(session, PROMPT, linked=False)
+    attention.ablate(1, 2)
+    assert "how='resample' needs reference=" in drawn(attention, "ablate", layer=1, head=2, how="resample")
+    assert len(attention.experiments) == 1
+
+
 def test_places_out_of_range_are_drawn(session):
     attention, lens = iw.AttentionPattern(session, PROMPT), iw.LogitLens(session, PROMPT)
     heatmap = iw.PatchingHeatmap(session, clean=PROMPT, corrupted=CORRUPTED)

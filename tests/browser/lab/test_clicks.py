@@ -37,6 +37,16 @@ def probability(notebook, token, interventions="", prompt=IOI):
     return 100 * float(notebook.execute(code))
 
 
+def ablated(notebook):
+    """The attention widget that is shown, once a click has ablated its head, and its predictions then."""
+    widget = notebook.widget("Attention pattern")
+    widget.fresh()
+    widget.button("Ablate L23H3").click()
+    expect(widget.button("Restore L23H3")).to_be_visible()
+    widget.fresh()
+    return widget, widget.table(PREDICTIONS)
+
+
 def test_ablating_a_head_by_click_changes_the_predictions_to_what_python_says(any_notebook):
     notebook = any_notebook
     notebook.show(ATTENTION)
@@ -291,12 +301,7 @@ def test_a_bad_prompt_is_drawn_as_an_error_and_nothing_is_lost(any_notebook):
 def test_reload_restores_the_picture_and_it_is_still_live(any_notebook):
     notebook = any_notebook
     notebook.show(ATTENTION)
-    widget = notebook.widget("Attention pattern")
-    widget.fresh()
-    widget.button("Ablate L23H3").click()
-    expect(widget.button("Restore L23H3")).to_be_visible()
-    widget.fresh()
-    shown = widget.table(PREDICTIONS)
+    widget, shown = ablated(notebook)
     notebook.reload()
     widget = notebook.widget("Attention pattern")
     expect(widget.button("Restore L23H3")).to_be_visible(timeout=60_000)

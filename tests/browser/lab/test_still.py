@@ -13,7 +13,7 @@ from tests.browser.front_ends import NOTEBOOK, SUBSHELLS
 from tests.browser.lab.conftest import SESSION
 from tests.browser.lab.jupyterlab import REPORT, Notebook, open_page
 from tests.browser.lab.servers import Server
-from tests.browser.lab.test_clicks import ATTENTION, PREDICTIONS
+from tests.browser.lab.test_clicks import ATTENTION, PREDICTIONS, ablated
 
 STILLS = "[id^='iw-still-']"
 EXPERIMENT = "experiments: z L23H3 → 0"
@@ -109,12 +109,7 @@ def any_front_end(request: pytest.FixtureRequest, jupyter: Callable[[str], Serve
 def test_one_click_on_a_reopened_picture_makes_it_live_as_it_was(any_front_end: Notebook) -> None:
     notebook, page = any_front_end, any_front_end.page
     notebook.create(SESSION, ATTENTION)
-    widget = notebook.widget("Attention pattern")
-    widget.fresh()
-    widget.button("Ablate L23H3").click()
-    expect(widget.button("Restore L23H3")).to_be_visible()
-    widget.fresh()
-    shown = widget.table(PREDICTIONS)
+    widget, shown = ablated(notebook)
     expect(page.locator(STILLS)).to_contain_text(EXPERIMENT, timeout=30_000)
     saved(notebook)
     notebook.shut_down()
@@ -136,12 +131,7 @@ def test_the_copied_code_shows_the_same_numbers_in_a_new_cell(notebook: Notebook
     page = notebook.page
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     notebook.create(SESSION, ATTENTION)
-    widget = notebook.widget("Attention pattern")
-    widget.fresh()
-    widget.button("Ablate L23H3").click()
-    expect(widget.button("Restore L23H3")).to_be_visible()
-    widget.fresh()
-    shown = widget.table(PREDICTIONS)
+    widget, shown = ablated(notebook)
     widget.button("Code").click()
     widget.button("Copy").click()
     expect(widget.root.get_by_text("copied", exact=True)).to_be_visible()
