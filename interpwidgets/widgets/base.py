@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Self
 from uuid import uuid4
@@ -20,6 +19,7 @@ from ..session import Session
 from ..tokens import Tokens, elide
 from .answering import Answering
 from .code import code_of_experiments, code_of_session
+from .displaying import weakly
 from .given import check_session, check_settings
 from .labels import short_label
 from .observed import Observed
@@ -84,8 +84,7 @@ class LiveWidget(Answering):
         }
         super().__init__(_title=self.title, **own, **settings)
         self._own_layout = None if "layout" in settings else self.layout
-        self.comm.on_msg(weakly(self._handle_msg))
-        self._be_held(False)
+        self._listen()
         self.set_trait("linked", linked)
         # Turns the counting of views on: a widget whose outputs were cleared stops computing.
         self._view_count = 0
@@ -311,15 +310,3 @@ def _in_one_line(tokens: Tokens) -> str:
     text = " ".join(tokens.strings) if tokens.text is None else drawable(tokens.text).replace("\n", "↵")
     own = elide(text, _LONGEST_CAPTION)
     return own if tokens.source is None else f"{_in_one_line(tokens.source)} → {own}"
-
-
-def weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """A callback that does not keep the widget alive."""
-    reference = weakref.WeakMethod(method)
-
-    def call(*args: Any) -> None:
-        alive = reference()
-        if alive is not None:
-            alive(*args)
-
-    return call

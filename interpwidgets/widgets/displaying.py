@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ipywidgets
@@ -33,6 +33,14 @@ class Displayed(ipywidgets.DOMWidget):
     def _pictured(self) -> Iterable[Exporting]:
         """The widgets that the picture is of."""
         raise NotImplementedError
+
+    def _listen(self) -> None:
+        """Take the page's messages, without being kept by them, on the thread that the page has chosen."""
+        self.comm.on_msg(weakly(self._handle_msg))
+        # ipykernel 7.4 would deliver them where the last message to the page came from: to the thread of a cell that
+        # runs, be it for hours, though the page sends them to another one.
+        self.comm._reply_subshell_for = None
+        self._be_held(False)
 
     def _be_held(self, held: bool) -> None:
         """Keep the widget while it can be seen; otherwise it lives as long as something of the user's refers to it.
@@ -88,3 +96,15 @@ class Displayed(ipywidgets.DOMWidget):
 def _outputs_are_apart() -> bool:
     """Whether the front end shows every output in a frame of its own: Colab and VS Code do."""
     return "google.colab" in sys.modules or "VSCODE_PID" in os.environ
+
+
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """A callback that does not keep the widget alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> None:
+        alive = reference()
+        if alive is not None:
+            alive(*args)
+
+    return call

@@ -14,7 +14,8 @@ from ..engine.interventions import Intervention
 from ..engine.sites import SITES, resolve
 from ..experiments import Experiments
 from ..session import Session
-from .base import LiveWidget, weakly
+from .base import LiveWidget
+from .displaying import weakly
 
 _NO_PLACE = (TypeError, ValueError, t.TraitError)
 """What a widget raises for what it cannot show: it is left as it is."""

@@ -11,8 +11,8 @@ import ipywidgets
 from ..presets import PRESETS, Preset
 from ..session import Session
 from .attention_pattern import AttentionPattern
-from .base import LiveWidget, weakly
-from .displaying import Displayed
+from .base import LiveWidget
+from .displaying import Displayed, weakly
 from .linking import Link, link
 from .logit_lens import LogitLens
 from .patching_heatmap import PatchingHeatmap
@@ -68,8 +68,7 @@ class Workbench(Displayed, ipywidgets.Box):
         self._waiting = ipywidgets.Label(_WAITING)
         self._parts = (self._waiting, self._waiting.layout, self._waiting.style, layout)
         super().__init__(layout=layout)
-        self.comm.on_msg(weakly(self._handle_msg))
-        self._be_held(False)
+        self._listen()
         # Turns the counting of views on.
         self._view_count = 0
         self.observe(self._on_views, names="_view_count")

@@ -269,6 +269,29 @@ def test_a_click_during_a_busy_cell_leaves_the_cells_own_runs_alone(any_notebook
     assert notebook.execute("print(list(session.interventions))").strip() == "[iw.Ablate('z', layer=23, head=3)]"
 
 
+@pytest.mark.parametrize("meanwhile", ["", "attention.wait()", "attention.layer = 22"])
+def test_a_widget_that_a_running_cell_made_answers_clicks(any_notebook, tmp_path, meanwhile):
+    """With subshells while the cell runs, whatever the cell has done meanwhile; on the main thread right after it."""
+    notebook = any_notebook
+    notebook.show()
+    end = tmp_path / "end"
+    notebook.append(
+        f"import pathlib, time\n{ATTENTION}\ndisplay(attention)\n{meanwhile}\nprint('shown')\n"
+        f"while not pathlib.Path({str(end)!r}).exists():\n    time.sleep(0.02)"
+    )
+    notebook.page.locator(".jp-OutputArea-output").filter(has_text="shown").wait_for()
+    widget = notebook.widget("Attention pattern")
+    restore = widget.root.get_by_role("button", name=re.compile("Restore L2.H3"))
+    try:
+        widget.root.get_by_role("button", name=re.compile("Ablate L2.H3")).click()
+        if notebook.front_end == front_ends.SUBSHELLS:
+            expect(restore).to_be_visible(timeout=20_000)
+    finally:
+        end.touch()
+    expect(restore).to_be_visible(timeout=20_000)
+    notebook.wait_idle()
+
+
 LONG = "the quick brown fox jumps over the lazy dog and runs away from here " * 12
 
 
