@@ -114,16 +114,19 @@ class AttentionPattern(Windowed, LiveWidget):
         self.session = session
         stack = stack or stacks_of(self.session)[-1]
         check_head(self.session, layer, head, stack)
+        edge = self._checked_edge(settings.pop("edge", []), stack)
         super().__init__(session, linked=linked, **settings)
-        self._go_to(stack, layer, head, self.edge)
+        self._go_to(stack, layer, head, edge)
         self._prompt = prompt_to_wire(self._tokens, session)
         self.refresh()
 
     def run(self, prompt: Any) -> None:
         """Show another prompt."""
-        self._tokens = self.session.tokenize(parse_prompt(self.session, prompt, self._tokens))
-        self.edge = []
-        self.refresh()
+        tokens = self.session.tokenize(parse_prompt(self.session, prompt, self._tokens))
+        with self.session.publishing:
+            self._tokens = tokens
+            self.edge = []
+            self.refresh()
 
     def _run_preset(self, preset: Preset) -> None:
         self.run(preset.clean)
@@ -202,14 +205,21 @@ class AttentionPattern(Windowed, LiveWidget):
             now = baseline if acting == pinned else self.session.ask(tokens, kept, acting, reduce=bins, look=look)
             self._baseline, self._now, self._held = baseline, now, self._with_layer(baseline, now)
             self._note_idle(acting, now.idle)
+            place, selected = self._place(), self._overview_to_wire() | self._detail_to_wire()
+
+            def at_last() -> Wire:
+                return selected if self._place() == place else self._overview_to_wire() | self._detail_to_wire()
+
             return {
                 "_prompt": prompt_to_wire(tokens, self.session),
-                **self._overview_to_wire(),
-                **self._detail_to_wire(),
                 "_predictions": self._predictions_to_wire(),
+                "at_last": at_last,
             }
 
         self._submit(compute)
+
+    def _place(self) -> tuple[str, int, int]:
+        return self.stack, self.layer, self.head
 
     def runs(self) -> list[Run]:
         return [run for run in (self._baseline, self._now, *(self._held or ())) if run is not None]
@@ -304,14 +314,16 @@ class AttentionPattern(Windowed, LiveWidget):
 
     @t.validate("edge")
     def _in_the_pattern(self, proposal: Any) -> list[int]:
-        edge = proposal["value"]
+        return self._checked_edge(proposal["value"], self.stack)
+
+    def _checked_edge(self, edge: Any, stack: StackName) -> list[int]:
         if edge:
             try:
                 query, key = edge
-                check_edge(self.session, query, key, self.stack, self._tokens)
+                check_edge(self.session, query, key, stack, self._tokens)
             except (TypeError, ValueError) as error:
                 raise t.TraitError(f"edge={edge!r}: [query, key] is needed; {error}") from None
-        return edge
+        return list(edge)
 
     def _release(self) -> None:
         self._baseline = self._now = self._held = None
@@ -343,7 +355,7 @@ class AttentionPattern(Windowed, LiveWidget):
         asked = change["new"]
         with self.session.publishing:
             # Of a picture that is gone, or has been replaced: the page asks again once it has the new one.
-            place = (self.stack, self.layer, self.head, asked.get("version"))
+            place = (*self._place(), asked.get("version"))
             if self._held is None or place != tuple(self._detail.get(k) for k in ("stack", "layer", "head", "version")):
                 return
             before, here = self._shown().window(slice(*asked["rows"]), slice(*asked["cols"]))
@@ -403,7 +415,7 @@ class AttentionPattern(Windowed, LiveWidget):
 
     def _numbers(self) -> dict[str, Column]:
         if self._held is None:
-            raise RuntimeError("there are no numbers yet: the model is still running")
+            raise RuntimeError("there are no numbers yet: no run has finished")
         return self._shown().columns()
 
     def _ready(self) -> None:

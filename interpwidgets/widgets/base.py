@@ -32,6 +32,7 @@ from .wire import header_to_wire
 
 _FIRST_FRAME_SECONDS = 4.0  # how long a display waits for the numbers of its static picture
 _LONGEST_CAPTION = 300  # characters of a prompt under a picture
+_OLDER = "The picture is from the run before"
 
 
 class LiveWidget(Answering):
@@ -76,6 +77,8 @@ class LiveWidget(Answering):
         """The interventions that act in this widget."""
         self._recording = Recording()
         self._dormant = False
+        self._outdated = False
+        """Whether something has been changed while nobody looked."""
         self._observer = weakly(self._on_experiments)
         own = {
             "_header": header_to_wire(session),
@@ -91,6 +94,7 @@ class LiveWidget(Answering):
         session.widgets.add(self)
         self.experiments.observe(self._observer)
         self.observe(self._on_views, names="_view_count")
+        self.observe(self._on_settings, names=[*self.settings, *self.looks, "selection"])
         self._show_experiments()
 
     # -- what subclasses give ----------------------------------------------------------------------------------------
@@ -99,8 +103,18 @@ class LiveWidget(Answering):
         """Run again what is on the screen."""
         # Asked and submitted in one hold of the lock: of two threads, the later to submit knows the newer experiments.
         with self.session.publishing:
+            self._outdated = False
             self._ask()
         self._prompts_now = self._prompts_asked()
+
+    def wait(self, timeout: float | None = None) -> None:
+        if self not in self.session.widgets:
+            raise RuntimeError("this widget, or its session, is closed: make a new one to go on")
+        if self._outdated:
+            self.refresh()
+        super().wait(timeout)
+
+    wait.__doc__ = Answering.wait.__doc__
 
     def _ask(self) -> None:
         """Submit what `refresh` runs."""
@@ -154,7 +168,9 @@ class LiveWidget(Answering):
 
     def _question(self, view: View) -> Any:
         """What of a view makes the model run again."""
-        return view.prompts, [e.intervention for e in view.experiments if e.on], view.baseline
+        acting = [e.intervention for e in view.experiments if e.on]
+        # Their ids: the same text may be read as other tokens.
+        return [tokens.prompt for tokens in self._prompts_asked().values()], acting, view.baseline
 
     def _adopt(self, view: View) -> Callable[[], None]:
         """What shows a view's prompts, settings and selection, but for running them.
@@ -249,6 +265,11 @@ class LiveWidget(Answering):
     def _release(self) -> None:
         """Drop what `refresh` computes again: runs, which may be large. The picture stays."""
 
+    def _on_settings(self, change: Any) -> None:
+        with self.session.publishing:
+            self._code = self.code()
+            self._keep_visit()
+
     def _on_views(self, change: Any) -> None:
         if change["new"] == 0 and change["old"]:
             self._dormant = True
@@ -261,7 +282,9 @@ class LiveWidget(Answering):
                 self.refresh()
 
     def _renew(self) -> None:
-        if not self._dormant:
+        if self._dormant:
+            self._outdated, self._of_what_was_asked = True, False
+        else:
             self.refresh()
 
     # -- display -----------------------------------------------------------------------------------------------------
@@ -287,11 +310,10 @@ class LiveWidget(Answering):
         facts = " · ".join(
             [*(str(self._header[k]) for k in ("model", "dtype", "device")), self._header["check"]["summary"]]
         )
-        said = "".join(f"<div>{html.escape(line)}</div>" for line in self._captions())
-        failed = self._drawn()
+        lines, failed = self._captions(), self._drawn()
         if failed is not None:
-            text = html.escape(f"{failed['title']}: {failed['text']}")
-            said += f"<div><b>The picture is from the run before.</b> {text}</div>"
+            lines = [*lines, *([] if _OLDER in lines else [_OLDER]), f"{failed['title']}: {failed['text']}"]
+        said = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
         picture, code = self._static_picture(), self.code()
         return lambda: (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
@@ -299,6 +321,8 @@ class LiveWidget(Answering):
         )
 
     def _captions(self) -> list[str]:
+        if not self._of_what_was_asked and self._heatmap() is not None:
+            return [_OLDER]
         prompts = {name: _in_one_line(tokens) for name, tokens in self._prompts_asked().items()}
         acting = {"experiments": tuple(self.experiments), "baseline": self.experiments.baseline}
         said = prompts | {name: ", ".join(short_label(i) for i in made) for name, made in acting.items()}

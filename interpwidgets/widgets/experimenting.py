@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import traitlets as t
 
 from ..engine.interventions import Intervention
+from ..engine.sites import SITES, resolve
 from ..experiments import Experiment
+from ..session import Session
 from .labels import label_parts, short_label
 from .running import Running
 from .wire import Wire
@@ -78,3 +80,14 @@ class Experimenting(Running):
         """Mark the experiments that changed nothing on this widget's prompt."""
         self._idle_experiments = frozenset(acting[i] for i in idle)
         self._show_experiments()
+
+
+def check_fits(session: Session, interventions: Iterable[Intervention]) -> None:
+    """Raises ValueError for an intervention at a layer or head that the session's model does not have."""
+    engine = session.engine
+    for i in interventions:
+        stack = engine.architecture.stack(i.site)
+        counts = stack.n_kv_heads if SITES[i.site].heads == "kv" else stack.n_heads
+        for layer in engine.layers(i.site, i.layer):
+            if i.head is not None and layer is not None:
+                resolve(i.head, counts[layer], "head")

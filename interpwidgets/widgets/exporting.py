@@ -54,7 +54,7 @@ class Exporting(anywidget.AnyWidget):
         raise NotImplementedError
 
     def _settled(self) -> bool:
-        """Whether nothing runs, and what was asked for last has not failed."""
+        """Whether the picture is whole, and of what was asked for last."""
         raise NotImplementedError
 
     def _depends_on(self) -> dict[str, Any]:
@@ -151,14 +151,14 @@ class Exporting(anywidget.AnyWidget):
     def _matrix(self, *, whole: bool = False) -> Heatmap:
         shown = self._heatmap(whole=whole)
         if shown is None:
-            raise RuntimeError("there is nothing to draw yet: the model is still running")
+            raise RuntimeError("there is nothing to draw yet: no run has finished")
         return replace(shown, captions=self._captions())
 
     def _static_picture(self) -> Callable[[], str]:
         """What draws HTML of what is shown now, for places without a kernel; at most 100 KB."""
         shown = self._heatmap()
         if shown is None:
-            return lambda: "<div>The model is still running.</div>"
+            return lambda: "<div>No run has finished yet.</div>"
         tables = self._tables()
         return lambda: image(drawing(shown, thin=True), f"{shown.title}, {shown.unit}") + tables
 
@@ -167,7 +167,7 @@ class Exporting(anywidget.AnyWidget):
             self._record()
         results = [replace(r, traits=r.traits | self._only_in_a_page()) for r in self._recording.results()]
         if not results:
-            raise RuntimeError("there is nothing to save yet: the model is still running")
+            raise RuntimeError("there is nothing to save yet: no run has finished")
         made = {repr(e.intervention): e.intervention for result in results for e in result.experiments}
         return offline_page(
             title=self.title, esm=str(self._esm), css=str(self._css), results=results, chooses=self.chooses,

@@ -72,8 +72,8 @@ class Filling:
         """Be a map that is known already."""
         self.task, self.plan, self.values, self.note = finished.task, finished.plan, finished.values, finished.note
 
-    def finished(self) -> PatchingMap:
-        """The map, once it has run."""
+    def so_far(self) -> PatchingMap:
+        """The map as far as it has run, NaN in the other cells."""
         assert self.task is not None
         assert self.values is not None
         return PatchingMap(self.task, self.site, self.direction, self.values)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
-from weakref import WeakSet
 
 import traitlets as t
 
 from ..engine.interventions import Intervention
-from ..engine.sites import SITES, resolve
 from ..experiments import Experiments
 from ..session import Session
 from .base import LiveWidget
 from .displaying import weakly
+from .experimenting import check_fits
 
 _NO_PLACE = (TypeError, ValueError, t.TraitError)
 """What a widget raises for what it cannot show: it is left as it is."""
@@ -26,11 +27,11 @@ class Link:
 
     def __init__(self, *widgets: LiveWidget, selection: bool, prompt: bool, baseline: bool, hover: bool) -> None:
         # Weakly: a link must not keep a widget, and with it a model, that nothing else refers to.
-        self._widgets: WeakSet[LiveWidget] = WeakSet(widgets)
-        self._passing = False
+        self._widgets: weakref.WeakSet[LiveWidget] = weakref.WeakSet(widgets)
+        self._passing = threading.local()  # clicks come on one thread, cells on another
         self._id = uuid4().hex
         self._observed: list[tuple[Callable[[Any], None], str]] = []
-        self._lists: dict[Experiments, tuple[Session, tuple[Intervention, ...]]] = {}
+        self._lists: dict[Experiments, tuple[weakref.ref[Session], tuple[Intervention, ...]]] = {}
         """Lists of experiments, with the session they act in and the baseline they had."""
         self._observer = weakly(self._on_experiments)
         if selection:
@@ -38,7 +39,7 @@ class Link:
         if prompt:
             self._observe(self._on_prompts, "_prompts_now")
         if baseline:
-            self._lists = {w.experiments: (w.session, w.experiments.baseline) for w in widgets}
+            self._lists = {w.experiments: (weakref.ref(w.session), w.experiments.baseline) for w in widgets}
             for experiments in self._lists:
                 experiments.observe(self._observer)
         if hover:
@@ -68,16 +69,20 @@ class Link:
     @contextmanager
     def _pass(self) -> Iterator[None]:
         """What the others change while they follow is not passed on."""
-        self._passing = True
+        self._passing.on = True
         try:
             yield
         finally:
-            self._passing = False
+            self._passing.on = False
+
+    def _follows(self) -> bool:
+        """Whether what changes on this thread is a widget that follows."""
+        return getattr(self._passing, "on", False)
 
     def _on_selection(self, change: Any) -> None:
         old, new = change["old"], change["new"]
         chosen = any(value != getattr(old, name, None) for name, value in new.to_json().items())
-        if self._passing or not chosen:
+        if self._follows() or not chosen:
             return
         place = change["owner"]._place_chosen()
         with self._pass():
@@ -88,7 +93,7 @@ class Link:
                         widget.selection = following
 
     def _on_prompts(self, change: Any) -> None:
-        if self._passing or not change["new"]:
+        if self._follows() or not change["new"]:
             return
         tokens = next(iter(change["new"].values()))  # of a pair, the clean one
         with self._pass():
@@ -100,13 +105,14 @@ class Link:
                     widget._follow_prompt(tokens.given)
 
     def _on_experiments(self) -> None:
-        if self._passing:
+        if self._follows():
             return
         changed = [e for e, (_, known) in self._lists.items() if e.baseline != known]
         for pinned in (e.baseline for e in changed[:1]):
             with self._pass():
-                for experiments, (session, _) in self._lists.items():
-                    if experiments.baseline != pinned and _fits(session, pinned):
+                for experiments, (reference, _) in self._lists.items():
+                    session = reference()
+                    if session is not None and experiments.baseline != pinned and _fits(session, pinned):
                         experiments.baseline = pinned
         self._lists = {e: (session, e.baseline) for e, (session, _) in self._lists.items()}
 
@@ -138,14 +144,8 @@ def link(
 
 def _fits(session: Session, interventions: tuple[Intervention, ...]) -> bool:
     """Whether the session's model has the layers and heads of all of them."""
-    engine = session.engine
     try:
-        for i in interventions:
-            stack = engine.architecture.stack(i.site)
-            counts = stack.n_kv_heads if SITES[i.site].heads == "kv" else stack.n_heads
-            for layer in engine.layers(i.site, i.layer):
-                if i.head is not None and layer is not None:
-                    resolve(i.head, counts[layer], "head")
+        check_fits(session, interventions)
     except ValueError:
         return False
     return True

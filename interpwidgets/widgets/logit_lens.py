@@ -102,15 +102,20 @@ class LogitLens(Windowed, LiveWidget):
         self._metrics.add(self.metric)
         self._prompt = prompt_to_wire(self._tokens, session)
         self.observe(self._on_metric, names="metric")
+        self.observe(self._on_tracked, names="tracked")
         self.refresh()
 
     def run(self, prompt: Any) -> None:
         """Show another prompt."""
-        self._show_tokens(self.session.tokenize(parse_prompt(self.session, prompt, self._tokens)))
-        self.refresh()
+        self._show_run(self.session.tokenize(parse_prompt(self.session, prompt, self._tokens)))
 
     def _run_preset(self, preset: Preset) -> None:
         self.run(preset.clean)
+
+    def _show_run(self, tokens: Tokens) -> None:
+        with self.session.publishing:
+            self._show_tokens(tokens)
+            self.refresh()
 
     def _show_tokens(self, tokens: Tokens) -> None:
         with self.session.publishing, self.hold_sync():
@@ -130,8 +135,7 @@ class LogitLens(Windowed, LiveWidget):
         else:
             token_ids = [token]
         ids[position : position + 1] = token_ids
-        self._show_tokens(self.session.tokenize_ids(ids, self._tokens.source))
-        self.refresh()
+        self._show_run(self.session.tokenize_ids(ids, self._tokens.source))
 
     def transplant(self, source: tuple[int, int], target: tuple[int, int]) -> None:
         """Write the residual vector at `source`, (layer, position) of this prompt, over the one at `target`.
@@ -160,13 +164,11 @@ class LogitLens(Windowed, LiveWidget):
         token_id = self.session.token_id(token)
         if token_id not in self.tracked:
             self.tracked = [*self.tracked, token_id]
-            self.refresh()
 
     def untrack(self, token: int | str) -> None:
         """Stop following a token."""
         token_id = self.session.token_id(token)
         self.tracked = [i for i in self.tracked if i != token_id]
-        self.refresh()
 
     def compute(self, metric: str) -> None:
         """Add a metric to the grid."""
@@ -203,6 +205,7 @@ class LogitLens(Windowed, LiveWidget):
                 "result": _both(reading, reading),
             }
             if acting == pinned:
+                self._note_idle(pinned, run.idle)
                 return results | self._shown_to_wire(_Shown(self._readings, tokens, reading))
             disturbed = lens_run(self.session, tokens, acting)
             self._note_idle(acting, disturbed.idle)
@@ -215,6 +218,9 @@ class LogitLens(Windowed, LiveWidget):
 
     def _on_metric(self, change: Any) -> None:
         self.compute(change["new"])
+
+    def _on_tracked(self, change: Any) -> None:
+        self.refresh()
 
     def _shown_to_wire(self, shown: _Shown) -> Wire:
         """Everything that is drawn of these readings."""
@@ -287,7 +293,6 @@ class LogitLens(Windowed, LiveWidget):
     def _on_cell(self, change: Any) -> None:
         with self.session.publishing:
             self.selection = self._selected()
-            self._code = self.code()
 
     def _selected(self) -> Selection:
         row, position = self.cell or (None, None)
@@ -428,7 +433,7 @@ class LogitLens(Windowed, LiveWidget):
 
     def _numbers(self) -> dict[str, Column]:
         if self._shown is None:
-            raise RuntimeError("there are no numbers yet: the model is still running")
+            raise RuntimeError("there are no numbers yet: no run has finished")
         shown, tokens = {"baseline": self._shown.reading, "now": self._shown.now}, self._shown.tokens
         parts = [self._numbers_of(name, tokens, reading) for name, reading in shown.items() if reading is not None]
         return {name: [value for part in parts for value in part[name]] for name in parts[0]}

@@ -43,6 +43,12 @@ class Past:
         known.view, known.summary = view, summary
         self.current = known.number
 
+    def keep(self, question: Any, view: View) -> None:
+        """Another view of the run that is shown, if it is still the question's."""
+        for visit in self._visits:
+            if visit.number == self.current and visit.question == question:
+                visit.view = view
+
     def view(self, number: Any) -> View:
         """What a run was shown as. Raises ValueError for a number that is not kept."""
         for visit in self._visits:

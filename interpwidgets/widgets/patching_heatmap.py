@@ -111,6 +111,8 @@ class PatchingHeatmap(LiveWidget):
                 "iw.patch_sweep(session, iw.SourceTarget(...), iw.SourceTarget(...), site) gives the map of either"
             )
         self._clean, self._corrupted = _pair(session, clean, corrupted)
+        self._preset: Preset | None = None  # whose answer and foil are measured
+        self._together = True  # while several traits of what is asked for are set
         self._cells: list[PatchedCell] = []
         self._drilled: int | None = None
         self._map: PatchingMap | None = None
@@ -120,23 +122,29 @@ class PatchingHeatmap(LiveWidget):
         sites = [site for site in _SITES if all(site in having for having in here)]
         check_site(settings.get("site", type(self).site.default_value), sites)
         super().__init__(session, linked=linked, _sites=sites, **settings)
+        self._together = False
         self._prompts = self._prompts_to_wire()
         self.refresh()
 
     def run(self, clean: Any, corrupted: Any) -> None:
         """Show another pair of prompts. Raises ValueError, showing both tokenisations, if their lengths differ."""
-        self._clean, self._corrupted = _pair(self.session, clean, corrupted)
-        self._choose([])
-        self._drilled = None
-        self.refresh()
+        asked = (None, None) if self._preset is not None else (self._answer, self._foil)
+        self._run_pair(_pair(self.session, clean, corrupted), asked, None)
 
     def _run_preset(self, preset: Preset) -> None:
-        answer, foil = self.session.token_id(preset.answer), self.session.token_id(preset.foil)
-        self._clean, self._corrupted = _pair(self.session, preset.clean, preset.corrupted)
-        self._answer, self._foil = answer, foil
-        self._choose([])
-        self._drilled = None
-        self.refresh()
+        asked = self.session.token_id(preset.answer), self.session.token_id(preset.foil)
+        self._run_pair(_pair(self.session, preset.clean, preset.corrupted), asked, preset)
+
+    def _run_pair(
+        self, pair: tuple[Tokens, Tokens], asked: tuple[int | None, int | None], preset: Preset | None
+    ) -> None:
+        with self.session.publishing:
+            self._clean, self._corrupted = pair
+            self._answer, self._foil = asked
+            self._preset = preset
+            self._choose([])
+            self._drilled = None
+            self.refresh()
 
     def set(
         self,
@@ -148,11 +156,16 @@ class PatchingHeatmap(LiveWidget):
         foil: int | str | None = None,
         estimate: bool | None = None,
     ) -> None:
-        """Change what is patched, measured and shown; the map is computed anew if it must be."""
+        """Change what is patched, measured and shown; the map is computed anew if it must be.
+
+        None leaves as it is; `answer` and `foil` are tokens, or "" for what the clean and the corrupted run predict.
+        """
         if site is not None:
             check_site(site, self._sites)
-        answer_id = self._answer if answer is None else self.session.token_id(answer)
-        foil_id = self._foil if foil is None else self.session.token_id(foil)
+        answer_id, foil_id = (
+            known if token is None else None if token == "" else self.session.token_id(token)
+            for token, known in ((answer, self._answer), (foil, self._foil))
+        )
         given = {"site": site, "metric": metric, "direction": direction, "normalize": normalize}
         given["estimate"] = estimate
         for name, value in given.items():  # all before any is set
@@ -164,14 +177,44 @@ class PatchingHeatmap(LiveWidget):
             self._foil,
         )
         with self.session.publishing, self.hold_sync():
-            for name, value in changes.items():
-                self.set_trait(name, value)
+            self._set_together(changes)
+            if answer is not None or foil is not None:
+                self._preset = None
             self._answer, self._foil = answer_id, foil_id
             if "site" in changes:
-                self._drilled, self._patched, self._drill = None, None, None
-                self._choose([])
+                self._close_panels()
             self._code = self.code()
-        if recompute:
+            if recompute:
+                self.refresh()
+
+    def _set_together(self, changes: dict[str, Any]) -> None:
+        self._together = True
+        try:
+            for name, value in changes.items():
+                self.set_trait(name, value)
+        finally:
+            self._together = False
+
+    def _close_panels(self) -> None:
+        """What was patched and opened is of the site before."""
+        self._drilled, self._patched, self._drill = None, None, None
+        self._choose([])
+
+    @t.validate("site")
+    def _in_the_model(self, proposal: Any) -> str:
+        try:
+            check_site(proposal["value"], self._sites)
+        except ValueError as error:
+            raise t.TraitError(str(error)) from None
+        return str(proposal["value"])
+
+    @t.observe("site", "metric", "direction")
+    def _on_task(self, change: Any) -> None:
+        if self._together:
+            return
+        with self.session.publishing:
+            if change["name"] == "site":
+                self._close_panels()
             self.refresh()
 
     def patch(self, cells: list[dict[str, Any]]) -> None:
@@ -192,6 +235,7 @@ class PatchingHeatmap(LiveWidget):
         self._check_layer(layer)
         self._drilled = layer
         self._drill_heads()
+        self._keep_visit()
 
     def _check_layer(self, layer: Any) -> None:
         n_layers = self.session.engine.architecture.n_layers
@@ -208,11 +252,11 @@ class PatchingHeatmap(LiveWidget):
         acting, pinned = tuple(self.experiments), self.experiments.baseline
         now = self._filling(site, layer, acting)
         compared = None if layer is not None or acting == pinned else self._filling(site, None, pinned)
-        in_view = self.view != "now"
         filled = [(name, now)]  # the last is what a stop leaves
+        prompts = self._prompts_to_wire()
 
         def drawn() -> Wire:
-            first = {} if layer is not None else {"_prompts": self._prompts_to_wire()}
+            first = {} if layer is not None else {"_prompts": prompts}
             return first | {"_task": now.task_to_wire(), name: now.to_wire(self._result_id())}
 
         def compared_to_wire() -> Wire:
@@ -222,23 +266,30 @@ class PatchingHeatmap(LiveWidget):
             self._complete(now, drawn)
             if layer is not None:
                 return drawn()
-            self._map, self._baseline_map = now.finished(), None
-            known = compared is not None and (in_view or self._finished.known(compared) is not None)
+            self._map, self._baseline_map = now.so_far(), None
+            known = compared is not None and (self.view != "now" or self._finished.known(compared) is not None)
             if compared is not None and known:
                 if self._finished.known(compared) is None:
                     self._show(drawn())
                     filled.append(("_baseline_sweep", compared))
                 self._complete(compared, compared_to_wire)
-                self._baseline_map = compared.finished()
+                self._baseline_map = compared.so_far()
             values = self._map.values
             bad = int((~np.isfinite(values)).sum())
             said = (f"{values.size} cells", f"{bad} of them not finite" if bad else "", self._map.task.hint, now.note)
-            result = {"result": self._shown().dataset(self.session), "message": " · ".join(filter(None, said))}
+            result = {
+                "at_last": lambda: {"result": self._shown().dataset(self.session)},
+                "message": " · ".join(filter(None, said)),
+            }
             return drawn() | now.cost() | (compared_to_wire() if known else {"_baseline_sweep": None}) | result
 
         def left() -> Wire:
             trait, filling = filled[-1]
-            return filling.left(trait, self._result_id())
+            results = filling.left(trait, self._result_id())
+            if results and filling is now and layer is None:
+                self._map, self._baseline_map = now.so_far(), None
+                results["result"] = self._shown().dataset(self.session)
+            return results
 
         self._submit(compute, lane, left=left)
 
@@ -387,8 +438,8 @@ class PatchingHeatmap(LiveWidget):
             raise ValueError(f"{view.selection!r} is not the last of the patched cells, {chosen!r}")
 
         def take() -> None:
-            for name, value in settings.items():
-                self.set_trait(name, value)
+            self._set_together(settings)
+            self._preset = None
             self._clean, self._corrupted, self._answer, self._foil = clean, corrupted, answer, foil
             self._patched = self._drill = None
             self._drilled = layer
@@ -405,7 +456,7 @@ class PatchingHeatmap(LiveWidget):
 
     def _numbers(self) -> dict[str, Column]:
         if self._map is None:
-            raise RuntimeError("there are no numbers yet: the model is still running")
+            raise RuntimeError("there are no numbers yet: no run has finished")
         return self._shown().numbers()
 
     def _heatmap(self, *, whole: bool = False) -> Heatmap | None:
@@ -430,7 +481,6 @@ class PatchingHeatmap(LiveWidget):
     def _on_view(self, change: Any) -> None:
         if self._map is None:
             return
-        self._code = self.code()
         self.set_trait("result", self._shown().dataset(self.session))
         missing = self._baseline_map is None and tuple(self.experiments) != self.experiments.baseline
         if missing and self.view != "now":

@@ -121,7 +121,7 @@ class ShownMap:
         differing = [[str(i), task.clean.strings[i], task.corrupted.strings[i]] for i in places]
         effect, _ = self._in_view()
         strongest = np.argsort(-np.nan_to_num(np.abs(effect)), axis=None)[:_MOST_STRONGEST]
-        cells = [divmod(int(i), effect.shape[1]) for i in strongest]
+        cells = [divmod(int(i), effect.shape[1]) for i in strongest if np.isfinite(effect.flat[i])]
         found = [
             [f"L{row}", columns[col] if over == "head" else f"{col} {columns[col]}", f"{effect[row, col]:+.3f}"]
             for row, col in cells

@@ -40,12 +40,15 @@ class Running(Displayed, Exporting):
     priority: ClassVar[int]
     code: Callable[[], str]
     _note_visit: Callable[[], None]
+    _asked_now: Callable[[], Any]
 
     def __init__(self, **traits: Any) -> None:
         self._tickets: dict[str, Ticket] = {}
-        self._failures: dict[str, tuple[Exception, Wire]] = {}
-        """By lane, an error and how it is drawn: a run's until the lane runs again, a request's until the next one."""
+        self._failures: dict[str, tuple[Exception, Wire | None]] = {}
+        """By lane, an error, and how it is drawn: a run's until the lane runs again, a request's until the next one."""
         self._last_progress = 0.0
+        self._of_what_was_asked = False
+        """Whether the picture is of the newest question, and not of one before that was stopped or has failed."""
         super().__init__(**traits)
 
     def wait(self, timeout: float | None = None) -> None:
@@ -74,7 +77,8 @@ class Running(Displayed, Exporting):
     def _submit(self, compute: Callable[[], Wire], lane: str = "view", left: Callable[[], Wire] | None = None) -> None:
         """Compute on the session's worker and publish the traits that come back.
 
-        Among them may be a "message" for the status line, and a "detail" that shows when it is pointed at.
+        Among them may be a "message" for the status line, a "detail" that shows when it is pointed at, and "at_last",
+        which gives more traits once nothing can be chosen any more before they are published.
 
         Newer work in a lane replaces older. `left` gives what stays if it is stopped; by default the last picture.
         """
@@ -86,7 +90,8 @@ class Running(Displayed, Exporting):
                     check_cancelled()
                     self._tell("running")
                 results = compute()
-                self._publish(results, ticket, round(1000 * (time.perf_counter() - started)), lane == "view")
+                milliseconds = round(1000 * (time.perf_counter() - started))
+                self._publish(results, ticket, milliseconds, asked if lane == "view" else None)
             except Cancelled:
                 pass
             except BaseException as error:  # noqa: BLE001 - drawn where the user looks, and raised by wait()
@@ -95,25 +100,33 @@ class Running(Displayed, Exporting):
                         ticket.finish()
                         self._fail(_as_exception(error), lane)
             if ticket.cancelled and self._tickets.get(lane) is ticket:  # stopped, not replaced by a newer one
-                self._leave({} if left is None else left())
+                self._leave({} if left is None else left(), lane)
 
         with self.session.publishing:  # so that "queued" is said before the worker says more
             for each in (REQUEST, lane):
                 self._failures.pop(each, None)
+            if lane == "view":
+                self._of_what_was_asked = False
+            asked = self._asked_now()
             try:
                 self._tickets[lane] = self.session.worker.submit((id(self), lane), job, self.priority)
             except RuntimeError as error:
+                self._failures[lane] = error, None  # `wait` raises it
                 self._tell("closed", message=str(error))
             else:
                 self._tell("queued")
 
-    def _leave(self, results: Wire) -> None:
+    def _leave(self, results: Wire, lane: str) -> None:
         """Say that the work was stopped, with what it came to."""
-        with self.session.publishing, self.hold_sync():
-            message = results.pop("message", "")
-            for name, value in results.items():
-                self.set_trait(name, value)
-            self._tell("cancelled", message=message)
+        with self.session.publishing:
+            message, result = results.pop("message", ""), results.pop("result", None)
+            with self.hold_sync():
+                for name, value in results.items():
+                    self.set_trait(name, value)
+                if results and lane == "view":
+                    self._of_what_was_asked = True
+                self._tell("cancelled", message=message)
+            self._tell_observers(result)
 
     def _show(self, results: Wire, message: str = "", detail: str = "") -> None:
         """Publish what is known so far, from outside of a pass."""
@@ -127,18 +140,23 @@ class Running(Displayed, Exporting):
         return any(not (ticket.ended or ticket.cancelled) for ticket in list(self._tickets.values()))
 
     def _settled(self) -> bool:
-        return not self._running() and not self._failures
+        panels = self._stopped() - {"view"}  # what a stop left of the view itself is what was asked for, or is not
+        return self._of_what_was_asked and not self._running() and not self._failures and not panels
+
+    def _stopped(self) -> set[str]:
+        return {lane for lane, ticket in list(self._tickets.items()) if ticket.cancelled}
 
     def _at_rest(self) -> str:
         """The state where nothing runs: what was stopped is an older picture until it has run."""
-        ticket = self._tickets.get("view")
-        return "cancelled" if ticket is not None and ticket.cancelled else "idle"
+        return "cancelled" if self._stopped() else "idle"
 
-    def _publish(self, results: Wire, ticket: Ticket, milliseconds: int, whole: bool) -> None:
+    def _publish(self, results: Wire, ticket: Ticket, milliseconds: int, asked: Any) -> None:
+        """Show what a job has come to; `asked` is what was asked for, if it is the view itself."""
         with self.session.publishing:
             if ticket.cancelled:
                 return
             ticket.finish()
+            results |= results.pop("at_last", dict)()
             message, detail = results.pop("message", ""), results.pop("detail", "")
             result = results.pop("result", None)
             with self.hold_sync():
@@ -146,19 +164,24 @@ class Running(Displayed, Exporting):
                 for name, value in results.items():
                     self._set_result(name, value)
                 self._code = self.code()
-                if whole:
+                # Otherwise something else has been asked for meanwhile, and is about to run.
+                if asked is not None and asked == self._asked_now():
+                    self._of_what_was_asked = True
                     self._note_visit()
                 if self._settled():
                     self._record()
                 state = "running" if self._running() else self._at_rest()
                 self._tell(state, ms=milliseconds, message=message, detail=detail)
-            if result is None:
-                return
-            # Last, when the picture is whole: its observers may run something else, or fail.
-            try:
-                self.set_trait("result", result)
-            except Exception as error:  # noqa: BLE001 - drawn; the run itself has not failed
-                self._fail(error, title=f"An observer of the result failed: {type(error).__name__}")
+            self._tell_observers(result)
+
+    def _tell_observers(self, result: Any) -> None:
+        """Set the result, last, when the picture is whole: its observers may run something else, or fail."""
+        if result is None:
+            return
+        try:
+            self.set_trait("result", result)
+        except Exception as error:  # noqa: BLE001 - drawn; the run itself has not failed
+            self._fail(error, title=f"An observer of the result failed: {type(error).__name__}")
 
     def _set_result(self, name: str, value: Any) -> None:
         """Set a trait of results, unless it would say again what it says: only what has changed travels."""
@@ -207,7 +230,7 @@ class Running(Displayed, Exporting):
 
     def _drawn(self) -> Wire | None:
         """The newest error, as it is drawn."""
-        return next((drawn for _, drawn in reversed(list(self._failures.values()))), None)
+        return next((drawn for _, drawn in reversed(list(self._failures.values())) if drawn is not None), None)
 
     def _fail(self, error: Exception, lane: str = REQUEST, title: str = "") -> None:
         # The frames of a failed run hold its activations.

@@ -44,8 +44,8 @@ class View:
     prepend_bos: bool | None
     """The session's, when the state was read: other tokens would be another picture."""
     linked: bool
-    prompts: dict[str, Prompt]
-    """As they were given, by the names that they have in the widget's signature."""
+    prompts: dict[str, Any]
+    """By the names that they have in the widget's signature: as they were given, or the Tokens of a run."""
     settings: dict[str, Any]
     selection: Selection
     experiments: tuple[Experiment, ...]

@@ -11,7 +11,7 @@ import traitlets as t
 
 from ..engine.plain import require_keys, short
 from ..tokens import Tokens, elide
-from .experimenting import Experimenting
+from .experimenting import Experimenting, check_fits
 from .labels import short_label
 from .looks import Looks
 from .past import Past
@@ -72,7 +72,8 @@ class Viewing(Looks, Experimenting):
         """
         view = self._visited.view(number)
         looks = {name: getattr(self, name) for name in self.looks}
-        self._apply(replace(view, settings=view.settings | looks))
+        # Its tokens, not its text: they are the same whatever text is read as by now.
+        self._apply(replace(view, settings=view.settings | looks, prepend_bos=self.session.prepend_bos))
 
     def _view(self) -> View:
         return View(
@@ -95,6 +96,7 @@ class Viewing(Looks, Experimenting):
             raise ValueError(f"the state is of a widget that {shared}: iw.restore(state, session) makes one")
         require_keys("prompts", view.prompts, set(self.prompt_names))
         take = self._adopt(view)
+        check_fits(self.session, (*(e.intervention for e in view.experiments), *view.baseline))
         if view.model != self.session.name:
             said = f"the state is of the model {view.model!r}, and is shown on {self.session.name!r}"
             warnings.warn(said, OtherModelWarning, stacklevel=3)
@@ -128,9 +130,22 @@ class Viewing(Looks, Experimenting):
             "experiments": [e.name or short_label(e.intervention) for e in view.experiments if e.on],
             "about": self._about(),
         }
-        self._visited.note(self._question(view), view, summary)
+        self._visited.note(self._question(view), self._with_tokens(view), summary)
         self._run = self._visited.current
         self._show_past()
+
+    def _asked_now(self) -> Any:
+        """What a run that is asked for now is of."""
+        return self._question(self._view())
+
+    def _keep_visit(self) -> None:
+        """What is chosen in the run that is shown is a part of it, to go back to."""
+        if self._of_what_was_asked:
+            view = self._view()
+            self._visited.keep(self._question(view), self._with_tokens(view))
+
+    def _with_tokens(self, view: View) -> View:
+        return replace(view, prompts=dict(self._prompts_asked()))
 
     def _show_past(self, change: Any = None) -> None:
         if self._past_wanted:

@@ -71,6 +71,11 @@ def test_an_experiment_is_renamed_by_f2_and_escape_keeps_the_name(page: Page) ->
     page.keyboard.press("Enter")
     assert asked(mounted) == {"op": "rename", "index": 0, "name": "duplicate token head"}
     expect(chip).to_be_focused()
+    before = len(mounted.requests())
+    page.keyboard.press("F2")
+    page.keyboard.press("Enter")  # the label as it is: that is no name
+    expect(chip).to_be_focused()
+    assert len(mounted.requests()) == before
 
 
 def test_chips_are_moved_by_keys_and_by_dragging(page: Page) -> None:

@@ -513,11 +513,13 @@ def test_code_and_static_frame_are_of_the_stack(one, widget):
     widget.stack = "encoder"
     assert widget.code().endswith("stack='encoder')\nwidget")
     widget.select(1, 1, "cross")
+    widget.edge = [0, 4]  # a key that no decoder's own pattern has
     names = {"session": one}
     exec(widget.code(), names)
     rebuilt = names["widget"]
     rebuilt.wait(30)
     assert head(rebuilt).shape == (4, 5)
+    assert rebuilt.edge == [0, 4]
     rebuilt.close()
     assert "attention of cross L1H1, query (row) to key (column)" in widget.static_frame()
 

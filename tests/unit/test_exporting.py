@@ -163,3 +163,27 @@ def test_saved_page_is_one_file_with_nothing_to_fetch(session):
     assert set(data) == {"values", "esm", "results", "answers", "makes", "chooses"}
     assert "connect-src" not in page
     assert "default-src &#x27;none&#x27;" in page
+
+
+def test_a_saved_page_files_no_older_picture_under_a_question_whose_run_was_stopped(session):
+    widget = attention(session)
+    with session.publishing:  # the run cannot end
+        click(widget, "run", prompt=CORRUPTED)
+        click(widget, "stop")
+    widget.wait(30)
+    data = json.loads(re.search(r'id="iw-page-data">(.*?)</script>', widget.to_html(), re.S)[1])
+    assert [result["question"]["prompt"] for result in data["results"]] == [PROMPT]
+    assert "The picture is from the run before" in widget.static_frame()
+    widget.refresh()
+    widget.wait(30)
+    assert "The picture is from the run before" not in widget.static_frame()
+
+
+def test_before_any_run_has_finished_there_is_nothing_to_save(session):
+    with session.publishing:
+        widget = iw.LogitLens(session, PROMPT)
+        click(widget, "stop")
+    for save in (widget.to_html, widget.to_csv, widget.to_svg):
+        with pytest.raises(RuntimeError, match="no run has finished"):
+            save()
+    assert "from the run before" not in widget.static_frame()

@@ -88,6 +88,12 @@ def test_stop_keeps_what_is_exact_and_leaves_the_rest_as_estimates(session):
     assert widget._status["message"] == "10 of 32 cells are exact, the hatched ones are estimates"
     assert (seen[-1]["stopped"], np.isfinite(array(seen[-1]["values"])).sum()) == (True, 10)
     assert seen[-1]["estimate"] is not None
+    # What leaves the notebook is what is on the screen: the exact cells of this map, not the map before.
+    assert (np.isfinite(widget.result["value"]).sum(), widget.result.attrs["direction"]) == (10, "noise")
+    rows = widget.to_csv().splitlines()
+    assert sum(",noise," in row for row in rows) == 32
+    assert sum(",nan," in row for row in rows) == 22
+    assert "+nan" not in widget.static_frame()
     widget.unobserve_all()
     widget.set(direction="denoise")
     widget.wait(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 
 import pytest
@@ -188,6 +189,20 @@ def test_links_that_meet_in_a_widget_pass_on_and_end(session):
     assert place(attention)["layer"] == place(heatmap)["layer"] == 1
     for link in links:
         link.close()
+
+
+def test_what_another_thread_does_meanwhile_is_passed_on_too(session):
+    attention, lens, heatmap = three(session)
+    iw.link(attention, lens, heatmap)
+
+    def run_on_another_thread(change):
+        thread = threading.Thread(target=attention.run, args=[CORRUPTED])
+        thread.start()
+        thread.join(10)
+
+    lens.observe(run_on_another_thread, names="cell")  # while the link passes the heatmap's cell on
+    heatmap.selection = iw.Selection(layer=1, position=3)
+    assert lens._tokens.ids == attention._tokens.ids == tuple(CORRUPTED)
 
 
 def test_a_link_keeps_no_widget_alive(session):

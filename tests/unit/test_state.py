@@ -337,6 +337,14 @@ def test_the_history_is_bounded_and_says_what_was_asked(session):
     assert "unknown run 'x'" in widget._status["error"]["text"]
 
 
+def test_text_that_is_read_as_other_tokens_is_another_run():
+    with iw.Session(tiny("llama", vocab_size=VOCABULARY), byte_level(add_bos=False)) as session:
+        widget = ready(iw.AttentionPattern(session, "the the"))
+        session.prepend_bos = True
+        widget.run("the the")
+        assert [visit["current"] for visit in ready(widget).history] == [True, False]
+
+
 def test_edited_weights_are_run_again(session):
     widget = make("heatmap", session)
     first, shown = widget.history[0]["number"], numbers(widget)["value"]

@@ -74,8 +74,11 @@ export function createExperiments(wire, signal) {
     const what = editing;
     editing = null;
     draw(true);
-    if (what?.kind === "name") wire.request("rename", { index: what.index, name });
-    else if (what && name) wire.request("rename_group", { group: what.group, name });
+    if (what?.kind === "name") {
+      const shown = all()[what.index];
+      const given = name === shown?.label ? "" : name; // a label changes with the strength, and is no name
+      if (shown && given !== shown.name) wire.request("rename", { index: what.index, name: given });
+    } else if (what && name) wire.request("rename_group", { group: what.group, name });
   }
   /** @param {string} value @param {string} label @param {string} key */
   function nameInput(value, label, key) {

@@ -192,6 +192,11 @@ function render(host) {
     asked = wire.request("patch", { cells });
     redraw();
   }
+  /** What was chosen is no cell of another map. */
+  function forget() {
+    chosen = patched?.cells ?? [];
+    redraw();
+  }
   /** @param {number | null} at */
   function openDrill(at) {
     wire.request("drill", { layer: at });
@@ -389,12 +394,13 @@ function render(host) {
     if (!wire.pending() || !wire.connected()) wanted = {};
     redrawControls();
   });
-  wire.on(["_header", "_sites", "_task", "_pinned", "site", "metric", "direction", "normalize", "view"], redraw);
+  wire.on(["_header", "_sites", "_task", "_pinned", "metric", "direction", "normalize", "view"], redraw);
   wire.on("_prompts", () => {
     drafts = {};
     tallest = 0;
-    redraw();
+    forget();
   });
+  wire.on("site", forget);
   redraw();
   return frame.dispose;
 }
