@@ -37,11 +37,12 @@ def compile_edits(
         here = source_length if info.of_source else length
         keys = source_length if info.keys_of_source else length
         layers = engine.layers(intervention.site, intervention.layer)
-        positions = None if intervention.position is None else sorted(resolve(intervention.position, here, "position"))
+        positions = None if intervention.position is None else resolve(intervention.position, here, "position")
         for layer in layers:
             heads = _heads(engine, intervention, layer)
             write, limit = _write(intervention, layer, here, keys, positions, read)
-            where = list(range(limit)) if positions is None and limit is not None else positions
+            reached = range(limit) if positions is None and limit is not None else positions
+            where = None if reached is None else sorted(reached)
             edits.append(Edit(intervention.site, layer, write, heads, where, row, owner))
     return edits
 
@@ -58,7 +59,10 @@ def _heads(engine: Engine, intervention: Intervention, layer: int | None) -> lis
 def _write(
     intervention: Intervention, layer: int | None, length: int, n_keys: int, positions: list[int] | None, read: Read
 ) -> tuple[Write, int | None]:
-    """The write function, and how many positions it reaches if that is limited (by a source's length)."""
+    """The write function, and how many positions it reaches if that is limited (by a source's length).
+
+    `positions` are in the order in which they were given, which is that of an array's rows.
+    """
     match intervention:
         case Ablate(how="zero"):
             return (lambda old, at, head: torch.zeros_like(old)), None

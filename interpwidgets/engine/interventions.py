@@ -92,7 +92,8 @@ class Patch(Intervention):
     `source` is a prompt (its undisturbed run is read) or an array. Without `source_*`, the activation is read at the
     same site, layer, head and positions, and the prompts must have as many tokens. With `source_layer`,
     `source_position` (ints) and `source_site`, it is read there instead and written to the addressed places: a
-    transplant (Ghandeharioun et al. 2024, "Patchscopes"). An array must broadcast to (position, [head,] width).
+    transplant (Ghandeharioun et al. 2024, "Patchscopes"). An array must broadcast to (position, [head,] width), with
+    the positions in the order of `position`.
 
     Example: `iw.Patch("resid_pre", layer=3, position=5, source="The capital of France is")`
     """

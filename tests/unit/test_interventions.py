@@ -160,6 +160,18 @@ def test_patching_an_array(llama):
         llama.run(PROMPT, interventions=[iw.Patch("attn_out", layer=1, source=vector[:7])])
 
 
+@pytest.mark.parametrize("position", [[5, 2], (-1, 0), [6, 1, 3], slice(None, None, -1)])
+def test_rows_of_an_array_go_to_the_positions_as_listed(llama, position):
+    """Oracle: NumPy's own assignment."""
+    at = position if isinstance(position, slice) else list(position)
+    expected = value(llama, "resid_post").sel(layer=1).values.copy()
+    rows = np.arange(expected[at].size, dtype=np.float32).reshape(-1, 32)
+    expected[at] = rows
+    patch = iw.Patch("resid_post", layer=1, position=position, source=rows)
+    assert np.array_equal(value(llama, "resid_post", [patch]).sel(layer=1), expected)
+    assert np.array_equal(value(llama, iw.Site("resid_post", layer=1, position=position), [patch]), rows)
+
+
 def test_steering_and_scaling(session):
     site = iw.Site("resid_post", layer=1, position=5)
     plain = value(session, site)
