@@ -112,6 +112,52 @@ def test_a_changed_weight_is_seen_at_once(session):
     assert np.abs(after.logits - before.logits).max() > 0.1
 
 
+class TwoAdapters(torch.nn.Module):
+    """What PEFT puts in a linear layer's place, with its attributes' names and types."""
+
+    def __init__(self, base_layer):
+        super().__init__()
+        self.base_layer = base_layer
+        self.lora = torch.nn.ModuleDict({n: torch.nn.Linear(32, base_layer.out_features, bias=False) for n in "ab"})
+        self._active_adapter = ["a"]
+        self.scaling = {"a": 1.0, "b": 1.0}
+
+    def forward(self, x):
+        return self.base_layer(x) + sum(self.scaling[n] * self.lora[n](x) for n in self._active_adapter)
+
+
+def switch(model):
+    model.model.layers[1].mlp.up_proj._active_adapter = ["b"]
+
+
+def switch_in_place(model):
+    model.model.layers[1].mlp.up_proj._active_adapter[0] = "b"
+
+
+def scale(model):
+    model.model.layers[1].mlp.up_proj.scaling["a"] = 3.0
+
+
+@pytest.mark.parametrize("change", [switch, switch_in_place, scale])
+def test_another_adapter_or_scale_is_seen_at_once(model, change):
+    mlp = model.model.layers[1].mlp
+    mlp.up_proj = TwoAdapters(mlp.up_proj)
+    with iw.Session(model) as session:
+        before = session.run(PROMPT)
+        change(model)
+        assert off_by(before, plain(model)) > 1e-3
+        assert off_by(session.run(PROMPT), plain(model)) < 1e-5
+
+
+def test_a_changed_config_is_seen_at_once():
+    model = tiny("gemma2")
+    with iw.Session(model) as session:
+        before = session.run(PROMPT)
+        model.config.final_logit_softcapping = None
+        assert off_by(before, plain(model)) > 1e-3
+        assert off_by(session.run(PROMPT), plain(model)) < 1e-5
+
+
 def test_a_changed_weight_is_seen_by_sweeps(session):
     def sweep():
         return iw.patch_sweep(session, PROMPT, (*PROMPT[:6], 9, 91), "z", 7, 11, normalize=False)
