@@ -6,8 +6,11 @@ same site of the same layer, in the order of the list. Captures see the value af
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from .names import unknown
 from .plain import Plain, freeze_array
@@ -223,3 +226,16 @@ class CutEdge(Intervention):
     @property
     def position(self) -> Index:  # type: ignore[override]
         return self.query
+
+
+def in_ids(intervention: Intervention, ids: Callable[[Prompt], Prompt]) -> Intervention:
+    """The same with every prompt that it names as `ids` gives it: what a text runs as, only a tokenizer knows."""
+    if isinstance(intervention, Patch) and not isinstance(intervention.source, np.ndarray):
+        source = ids(intervention.source)
+        return intervention if source is intervention.source else replace(intervention, source=source)
+    if isinstance(intervention, Ablate) and intervention.reference is not None:
+        given = intervention.references() or ()
+        spelled = [ids(prompt) for prompt in given]
+        same = all(a is b for a, b in zip(given, spelled, strict=True))
+        return intervention if same else replace(intervention, reference=spelled)
+    return intervention

@@ -43,3 +43,9 @@ def freeze_prompt(prompt: Any) -> Any:
     if type(prompt) is tuple and all(type(i) is int for i in prompt):
         return prompt
     return tuple(prompt.tolist() if hasattr(prompt, "tolist") else (int(i) for i in prompt))
+
+
+def has_text(prompt: Any) -> bool:
+    """Whether any of a frozen prompt is text, which a tokenizer reads."""
+    parts = (prompt.source, prompt.target) if isinstance(prompt, SourceTarget) else (prompt,)
+    return any(isinstance(part, str) for part in parts)
