@@ -38,12 +38,13 @@ def compile_edits(
         keys = source_length if info.keys_of_source else length
         layers = engine.layers(intervention.site, intervention.layer)
         positions = None if intervention.position is None else resolve(intervention.position, here, "position")
+        entries = _entries(intervention, keys)
         for layer in layers:
             heads = _heads(engine, intervention, layer)
             write, limit = _write(intervention, layer, here, keys, positions, read)
             reached = range(limit) if positions is None and limit is not None else positions
             where = None if reached is None else sorted(reached)
-            edits.append(Edit(intervention.site, layer, write, heads, where, row, owner))
+            edits.append(Edit(intervention.site, layer, write, heads, where, row, owner, entries=entries))
     return edits
 
 
@@ -54,6 +55,13 @@ def _heads(engine: Engine, intervention: Intervention, layer: int | None) -> lis
     stack = engine.architecture.stack(intervention.site)
     counts = stack.n_kv_heads if kind == "kv" else stack.n_heads
     return resolve(intervention.head, counts[layer], "key/value head" if kind == "kv" else "head")
+
+
+def _entries(intervention: Intervention, n_keys: int) -> list[int] | None:
+    """The entries of the last axis that alone are written; None for all."""
+    if isinstance(intervention, CutEdge) and intervention.key is not None:
+        return resolve(intervention.key, n_keys, "key")
+    return None
 
 
 def _write(
@@ -84,7 +92,8 @@ def _write(
         case Noise():
             return _noise(intervention, layer), None
         case CutEdge():
-            return _cut(intervention, n_keys), None
+            cut = float("-inf") if intervention.renormalize else 0.0
+            return (lambda old, at, head: torch.full_like(old, cut)), None
     raise TypeError(f"{intervention!r} is not an intervention")
 
 
@@ -184,16 +193,5 @@ def _noise(noise: Noise, layer: int | None) -> Write:
             stream = np.random.default_rng([noise.seed, 0 if layer is None else layer + 1, position, head or 0])
             drawn.append(stream.standard_normal(tuple(old.shape[2:]), dtype=np.float32))
         return old + noise.std * torch.from_numpy(np.stack(drawn)).to(old)
-
-    return write
-
-
-def _cut(cut: CutEdge, n_keys: int) -> Write:
-    keys = None if cut.key is None else resolve(cut.key, n_keys, "key")
-
-    def write(old: Tensor, at: Sequence[int], head: int | None) -> Tensor:
-        new = old.clone()  # (row, query, head, key)
-        new[..., slice(None) if keys is None else keys] = float("-inf") if cut.renormalize else 0.0
-        return new
 
     return write

@@ -319,7 +319,17 @@ def test_a_direction_of_the_wrong_width_is_refused(llama):
         llama.run(PROMPT, interventions=[iw.Steer("resid_pre", np.ones(5), layer=0)])
 
 
-@pytest.mark.parametrize("interventions", [(), (iw.Ablate("z", layer=1, head=2),), (iw.Scale("k", 0.3, layer=2),)])
+# Key 4 is in the sliding window of 5 positions when generation begins, and no longer at its end; key 1 never is.
+@pytest.mark.parametrize(
+    "interventions",
+    [
+        (),
+        (iw.Ablate("z", layer=1, head=2),),
+        (iw.Scale("k", 0.3, layer=2),),
+        (iw.CutEdge(key=(1, 4)),),
+        (iw.CutEdge(layer=(1, 2), head=1, key=5, renormalize=False), iw.CutEdge(key=(6, 4, 2))),
+    ],
+)
 def test_generation_acts_at_every_step(session, interventions):
     """Oracle: the whole sequence run anew at each step, without a cache."""
     ids = list(PROMPT)
