@@ -14,7 +14,7 @@ import numpy as np
 
 from .names import unknown
 from .plain import Plain, freeze_array
-from .prompts import Prompt, SourceTarget, freeze_prompt
+from .prompts import Prompt, SourceTarget, freeze_prompt, is_prompt
 from .sites import SITES, Index, StackName, _freeze, check_axes, on_stack, parse_name
 
 
@@ -71,10 +71,7 @@ class Ablate(Intervention):
         if self.reference is not None:
             if not isinstance(self.reference, SourceTarget) and len(self.reference) == 0:
                 raise ValueError("reference= is empty: one prompt or several are needed")
-            single = isinstance(self.reference, str | SourceTarget) or not isinstance(
-                next(iter(self.reference)), str | list | tuple | SourceTarget
-            )
-            prompts = [self.reference] if single else list(self.reference)
+            prompts = [self.reference] if is_prompt(self.reference) else list(self.reference)
             if self.how == "resample" and len(prompts) != 1:
                 raise ValueError(f"how='resample' takes one reference prompt, {len(prompts)} were given")
             frozen = tuple(freeze_prompt(p) for p in prompts)
@@ -92,7 +89,8 @@ class Ablate(Intervention):
 class Patch(Intervention):
     """Replace an activation by one from another run: activation patching, or a transplant.
 
-    `source` is a prompt (its undisturbed run is read) or an array. Without `source_*`, the activation is read at the
+    `source` is a prompt (its undisturbed run is read) or an array. Whole numbers along one axis, or (1, position), are
+    token ids. Without `source_*`, the activation is read at the
     same site, layer, head and positions, and the prompts must have as many tokens. With `source_layer`,
     `source_position` (ints) and `source_site`, it is read there instead and written to the addressed places: a
     transplant (Ghandeharioun et al. 2024, "Patchscopes"). An array must broadcast to (position, [head,] width), with
@@ -116,18 +114,12 @@ class Patch(Intervention):
             raise ValueError("Patch needs source=: a prompt (text, token ids or a SourceTarget) or an array")
         if self.source_site is not None:
             object.__setattr__(self, "source_site", parse_name(self.source_site)[0])
-        if isinstance(self.source, str | SourceTarget) or _is_ids(self.source):
+        if is_prompt(self.source):
             object.__setattr__(self, "source", freeze_prompt(self.source))
             return
         object.__setattr__(self, "source", freeze_array(self.source))
         if any(v is not None for v in (self.source_layer, self.source_position, self.source_site)):
             raise ValueError("source_layer, source_position and source_site are read from a prompt's run, not an array")
-
-
-def _is_ids(source: Any) -> bool:
-    if isinstance(source, list | tuple):
-        return all(isinstance(i, int) or getattr(i, "ndim", 1) == 0 for i in source)
-    return getattr(source, "ndim", 0) == 1 and "int" in str(getattr(source, "dtype", ""))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

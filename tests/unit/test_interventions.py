@@ -172,6 +172,33 @@ def test_rows_of_an_array_go_to_the_positions_as_listed(llama, position):
     assert np.array_equal(value(llama, iw.Site("resid_post", layer=1, position=position), [patch]), rows)
 
 
+@pytest.mark.parametrize(
+    "form", [list, np.array, torch.tensor, lambda ids: np.array([ids]), lambda ids: [*np.array(ids)]]
+)
+def test_a_prompt_is_named_by_ids_in_any_form(form):
+    assert iw.Patch("z", layer=0, source=form(OTHER)) == iw.Patch("z", layer=0, source=OTHER)
+    assert iw.Ablate("z", how="resample", reference=form(OTHER)) == iw.Ablate("z", how="resample", reference=OTHER)
+    two = iw.Ablate("z", how="mean", reference=[form(OTHER), form(PROMPT)])
+    assert two == iw.Ablate("z", how="mean", reference=[OTHER, PROMPT])
+
+
+def test_a_prompt_is_named_by_the_tokens_of_a_run(llama):
+    tokens = llama.run(OTHER).tokens
+    assert iw.Patch("z", layer=0, source=tokens) == iw.Patch("z", layer=0, source=OTHER)
+    assert iw.Ablate("z", how="resample", reference=tokens) == iw.Ablate("z", how="resample", reference=OTHER)
+    assert iw.Ablate("z", how="mean", reference=[tokens, PROMPT]).references() == (OTHER, PROMPT)
+    grown = llama.generate(PROMPT, 3)
+    assert [run.tokens.ids for run in llama.run([tokens, grown])] == [OTHER, grown.ids]
+
+
+@pytest.mark.parametrize("items", [torch.tensor, np.float32])
+def test_a_vector_as_a_list_of_scalars_is_no_prompt(llama, items):
+    vector = np.linspace(-0.5, 1.5, 32, dtype=np.float32)
+    site = iw.Site("resid_post", layer=1, position=5)
+    patch = iw.Patch("resid_post", layer=1, position=5, source=[items(x) for x in vector.tolist()])
+    assert np.array_equal(value(llama, site, [patch]), vector)
+
+
 def test_steering_and_scaling(session):
     site = iw.Site("resid_post", layer=1, position=5)
     plain = value(session, site)
@@ -307,6 +334,9 @@ def test_arrays_are_compared_by_content_and_cannot_be_changed():
         (lambda: iw.Steer("resid_pre", np.ones((2, 3)), layer=0), ValueError, "one vector"),
         (lambda: iw.Steer("resid_pre", [], layer=0), ValueError, r"shape \(0,\) holds nothing"),
         (lambda: iw.Ablate("z", layer="1"), TypeError, "layer='1'"),
+        (lambda: iw.Ablate("z", how="mean", reference=[0.5, 1.7]), TypeError, "sequence of token ids, got float: 0.5"),
+        (lambda: iw.Ablate("z", how="mean", reference=[[0.5, 1.7]]), TypeError, "sequence of token ids, got list"),
+        (lambda: iw.SourceTarget([0.5, 1.7]), TypeError, r"source=\[0.5, 1.7\]: text or token ids are needed"),
     ],
 )
 def test_bad_interventions_are_refused_when_made(make, error, message):
