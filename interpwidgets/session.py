@@ -46,8 +46,8 @@ class Session(Differentiator):
 
     The model is used as it is: nothing in it is replaced, folded or renamed, and calls of your own are not
     affected. Prompts are text (as the tokenizer makes it; `prepend_bos` True or False adds or drops BOS), token
-    ids, the `tokens` of a run, or a list of these. Without a tokenizer, prompts and answers are token ids. Of a model with an encoder,
-    a prompt is what the encoder reads, or a `SourceTarget`.
+    ids, the `tokens` of a run, or a list of these. Without a tokenizer, prompts and answers are token ids. Of a model
+    with an encoder, a prompt is what the encoder reads, or a `SourceTarget`.
 
     Raises UnsupportedModel if the model's parts cannot be found or what would be shown is not what the model
     computes; NotFinite if its logits are not finite; TypeError or ValueError for what is no model with its weights

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .engine import Engine
-from .forward import Edit, Write
+from .forward import Edit, Write, require_entry
 from .interventions import Ablate, CutEdge, Intervention, Noise, Patch, Prompt, Scale, Steer
 from .sites import SITES, resolve
 
@@ -61,7 +61,19 @@ def _entries(intervention: Intervention, n_keys: int) -> list[int] | None:
     """The entries of the last axis that alone are written; None for all."""
     if isinstance(intervention, CutEdge) and intervention.key is not None:
         return resolve(intervention.key, n_keys, "key")
-    return None
+    if not isinstance(intervention, Ablate | Patch) or intervention.entry is None:
+        return None
+    if SITES[intervention.site].base in ("scores", "pattern"):
+        require_entry(intervention.site, intervention.entry, n_keys)
+    return [intervention.entry]
+
+
+def _part(source: Tensor, site: str, entry: int | None) -> Tensor:
+    """The entry of a source's last axis that alone is written, which nothing is copied for; None: all."""
+    if entry is None:
+        return source
+    require_entry(site, entry, source.shape[-1])
+    return source[..., entry : entry + 1]
 
 
 def _write(
@@ -76,13 +88,14 @@ def _write(
             return (lambda old, at, head: torch.zeros_like(old)), None
         case Ablate(how="mean"):
             prompts = intervention.references() or (None,)
-            stacked = torch.cat([read(p, intervention.site, layer) for p in prompts])
+            sources = [read(p, intervention.site, layer) for p in prompts]
+            stacked = torch.cat([_part(source, intervention.site, intervention.entry) for source in sources])
             return _constant(stacked.mean(0, keepdim=True)), None
         case Ablate():
             (prompt,) = intervention.references() or ()
             source = read(prompt, intervention.site, layer)
             _require_same_length(intervention, source, length, n_keys, positions)
-            return _aligned(source), length
+            return _aligned(_part(source, intervention.site, intervention.entry)), length
         case Patch():
             return _patch(intervention, layer, length, n_keys, positions, read)
         case Scale():
@@ -125,14 +138,15 @@ def _patch(
         several = patch.source.ndim >= 2 and patch.source.shape[0] > 1
         return _array(patch, positions, length), length if several else None
     from_layer = layer if patch.source_layer is None else patch.source_layer
-    source = read(patch.source, patch.source_site or patch.site, from_layer)
+    from_site = patch.source_site or patch.site
+    source = read(patch.source, from_site, from_layer)
     if patch.source_position is not None:
         (where,) = resolve(patch.source_position, source.shape[0], "source position")
         if SITES[patch.site].base in ("scores", "pattern"):
             raise ValueError(f"a row of {patch.site!r} cannot be moved to another position: its keys would differ")
-        return _constant(source[where : where + 1]), None
+        return _constant(_part(source[where : where + 1], from_site, patch.entry)), None
     _require_same_length(patch, source, length, n_keys, positions)
-    return _aligned(source), length
+    return _aligned(_part(source, from_site, patch.entry)), length
 
 
 def _require_same_length(

@@ -200,7 +200,10 @@ class ForwardPass:
         info, gone = SITES[edit.site], 0
         if edit.entries is None:
             return None
-        if info.base in ("scores", "pattern") and not info.keys_of_source:
+        keys = info.base in ("scores", "pattern")
+        if not keys:
+            require_entry(edit.site, max(edit.entries), width)
+        if keys and not info.keys_of_source:
             # The cache of a sliding window lets go of the first keys.
             gone = max(0, self.start + self.engine.length - width)
         here = [entry - gone for entry in edit.entries if entry >= gone]
@@ -220,3 +223,9 @@ def standard(site: str, x: Tensor, rows: int) -> Tensor:
     if x.dim() == 2:  # positions flattened into the batch, as in OPT's MLP
         return x.view(rows, -1, x.shape[-1])
     return x
+
+
+def require_entry(site: str, entry: int, width: int) -> None:
+    """Raise ValueError unless an activation of this width has the entry."""
+    if entry >= width:
+        raise ValueError(f"entry {entry} is out of range: {site!r} has {width} (entries 0 to {width - 1})")

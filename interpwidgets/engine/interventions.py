@@ -45,7 +45,8 @@ class Ablate(Intervention):
 
     `how="zero"` writes 0. `how="mean"` writes the mean over all positions of this prompt's undisturbed run, or of all
     positions of the `reference` prompts if given. `how="resample"` writes the activation of one other prompt
-    (`reference`) at the same positions; it must have as many tokens.
+    (`reference`) at the same positions; it must have as many tokens. With `entry`, one entry of the activation's last
+    axis alone: of `mlp_post` a neuron, of `pattern` a key.
     Terms: zero, mean and resample ablation as in Chan et al. 2022, "Causal scrubbing", and Zhang & Nanda 2309.16042.
 
     Example: `iw.Ablate("z", layer=9, head=6, how="mean")`
@@ -57,9 +58,11 @@ class Ablate(Intervention):
     position: Index = None
     how: Literal["zero", "mean", "resample"] = "zero"
     reference: Any = None
+    entry: int | None = None
 
     def __post_init__(self) -> None:
         self._settle()
+        _require_counted("entry", self.entry)
         if self.how not in ("zero", "mean", "resample"):
             raise ValueError(f"how={self.how!r}: one of 'zero', 'mean', 'resample' is needed")
         if self.how == "resample" and self.reference is None:
@@ -94,7 +97,8 @@ class Patch(Intervention):
     same site, layer, head and positions, and the prompts must have as many tokens. With `source_layer`,
     `source_position` (ints) and `source_site`, it is read there instead and written to the addressed places: a
     transplant (Ghandeharioun et al. 2024, "Patchscopes"). An array must broadcast to (position, [head,] width), with
-    the positions in the order of `position`.
+    the positions in the order of `position`. With `entry`, one entry of the last axis alone is written: of `mlp_post` a
+    neuron, of `pattern` a key; an array's width is then 1.
 
     Example: `iw.Patch("resid_pre", layer=3, position=5, source="The capital of France is")`
     """
@@ -107,9 +111,11 @@ class Patch(Intervention):
     source_layer: int | None = None
     source_position: int | None = None
     source_site: str | None = None
+    entry: int | None = None
 
     def __post_init__(self) -> None:
         self._settle()
+        _require_counted("entry", self.entry)
         if self.source is None:
             raise ValueError("Patch needs source=: a prompt (text, token ids or a SourceTarget) or an array")
         if self.source_site is not None:
@@ -179,8 +185,7 @@ class Noise(Intervention):
         self._settle()
         if SITES[self.site].base in ("scores", "pattern"):
             raise ValueError(f"noise cannot be added to {self.site!r}; add it to 'q' or 'k' instead")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed}: a whole number from 0 on is needed")
+        _require_counted("seed", self.seed)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -218,6 +223,12 @@ class CutEdge(Intervention):
     @property
     def position(self) -> Index:  # type: ignore[override]
         return self.query
+
+
+def _require_counted(name: str, number: int | None) -> None:
+    """Raise ValueError for a number below 0."""
+    if number is not None and number < 0:
+        raise ValueError(f"{name}={number}: a whole number from 0 on is needed")
 
 
 def in_ids(intervention: Intervention, ids: Callable[[Prompt], Prompt]) -> Intervention:
