@@ -14,9 +14,10 @@ from .engine.cache import Cache
 from .engine.edits import Read, compile_edits
 from .engine.finite import require_finite
 from .engine.forward import Edit, Enough, ForwardPass
-from .engine.interventions import Intervention
+from .engine.interventions import Intervention, in_ids
 from .engine.jobs import check_cancelled
 from .engine.memory import explained
+from .engine.prompts import has_text
 from .engine.ready import require_still
 from .engine.resume import Resume, is_watched, shared_blocks
 from .engine.sites import Site
@@ -87,6 +88,8 @@ class Asker(Reader):
     ) -> list[Run]:
         """`ask` for several prompts of the same length: those that are not in the cache share one pass."""
         all_logits |= not self.causal or any(site.name == "ln_final" for site in sites)
+        # A run is kept under the tokens that a text was read as, for it may be read as others later.
+        given, interventions = interventions, tuple(in_ids(i, self._read_as) for i in interventions)
         with self.engine.lock:
             look = look or self.look()
             weights = look.weights
@@ -112,7 +115,11 @@ class Asker(Reader):
                     if keep and not (part and run.nbytes > self._results.budget // 16):
                         key = run.tokens.prompt, interventions, weights, sites, reduce, all_logits, base is not None
                         self._results.put(key, run, run.nbytes)
-        return [self._answer(tokens, found[tokens.prompt], sites, reduce) for tokens in prompts]
+        return [self._answer(tokens, given, found[tokens.prompt], sites, reduce) for tokens in prompts]
+
+    def _read_as(self, prompt: Any) -> Any:
+        """A prompt that an intervention names, as token ids."""
+        return self.tokenize(prompt).prompt if has_text(prompt) else prompt
 
     def _known(
         self,
@@ -181,13 +188,20 @@ class Asker(Reader):
         places += [(bins.site, None) for bins in reduce if bins not in run.reduced]
         return {layer for site, index in places for layer in self.engine.layers(site, index)}
 
-    def _answer(self, tokens: Tokens, found: Run | None, sites: tuple[Site, ...], reduce: tuple[Bins, ...]) -> Run:
-        """A run as the answer to a prompt: the same ids may come from another text."""
+    def _answer(
+        self,
+        tokens: Tokens,
+        interventions: tuple[Intervention, ...],
+        found: Run | None,
+        sites: tuple[Site, ...],
+        reduce: tuple[Bins, ...],
+    ) -> Run:
+        """A run as the answer to a prompt under interventions: the same ids may come from another text."""
         assert found is not None
         captured = {site: self._part(found, site) for site in sites}
         at = self.answer_position(tokens)
         reduced = {bins: found.reduced[bins] for bins in reduce}
-        return Run(tokens, found.interventions, found._logits, captured, found.idle, self._n_heads(), at, reduced)
+        return Run(tokens, interventions, found._logits, captured, found.idle, self._n_heads(), at, reduced)
 
     def _forward(
         self,

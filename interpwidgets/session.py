@@ -27,7 +27,7 @@ from .engine.interventions import Intervention
 from .engine.jobs import Worker, check_cancelled
 from .engine.limits import Context
 from .engine.memory import BudgetWarning, Memory, explained, free_memory, storages
-from .engine.prompts import SourceTarget
+from .engine.prompts import SourceTarget, is_prompt
 from .engine.ready import require_fit, require_model
 from .engine.sites import Site
 from .experiments import Experiments
@@ -46,8 +46,8 @@ class Session(Differentiator):
 
     The model is used as it is: nothing in it is replaced, folded or renamed, and calls of your own are not
     affected. Prompts are text (as the tokenizer makes it; `prepend_bos` True or False adds or drops BOS), token
-    ids, or a list of either. Without a tokenizer, prompts and answers are token ids. Of a model with an encoder,
-    a prompt is what the encoder reads, or a `SourceTarget`.
+    ids, the `tokens` of a run, or a list of these. Without a tokenizer, prompts and answers are token ids. Of a model
+    with an encoder, a prompt is what the encoder reads, or a `SourceTarget`.
 
     Raises UnsupportedModel if the model's parts cannot be found or what would be shown is not what the model
     computes; NotFinite if its logits are not finite; TypeError or ValueError for what is no model with its weights
@@ -158,7 +158,7 @@ class Session(Differentiator):
         prompts, a list. Warns of an intervention that changed nothing (NoEffectWarning), and of captures that are more
         than `memory_budget` by themselves (BudgetWarning): a run is what was asked for, and is not split.
         """
-        if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list | tuple | SourceTarget):
+        if isinstance(prompt, list) and prompt and is_prompt(prompt[0]):
             return [self.run(p, capture, interventions) for p in prompt]
         tokens = self.tokenize(prompt)
         run = self.ask(tokens, _sites(capture), interventions_of(interventions), all_logits=True, resume=False)

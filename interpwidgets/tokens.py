@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .engine.prompts import Prompt, SourceTarget
+from .engine.prompts import Prompt, SourceTarget, ids_of
 from .engine.sites import SiteInfo
 
 _VISIBLE = str.maketrans({" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", "\u200b": "⁝"})
@@ -84,7 +84,7 @@ def tokenize(tokenizer: Any, prompt: Any, prepend_bos: bool | None, n_vocab: int
             raise ValueError("prepend_bos=True, but this tokenizer has no BOS token")
         text = prompt
     else:
-        ids, text = _ids(prompt), None
+        ids, text = list(ids_of(prompt)), None
         bos = "ids as given"
     if not ids:
         raise ValueError(f"the prompt is empty: at least one token is needed, got {prompt!r}")
@@ -170,20 +170,6 @@ def written_ids(text: str) -> list[int]:
     except ValueError:
         raise ValueError(
             f"this session has no tokenizer: type token ids, such as 5, 17, 3; got {elide(text, 80)!r}"
-        ) from None
-
-
-def _ids(prompt: Any) -> list[int]:
-    values = prompt.tolist() if hasattr(prompt, "tolist") else prompt
-    if isinstance(values, Sequence) and len(values) == 1 and isinstance(values[0], list):
-        values = values[0]  # a (1, position) batch, as tokenizers return it
-    try:
-        if isinstance(values, bytes | bytearray):  # which iterate as numbers, but never as ids
-            raise TypeError
-        return [i.__index__() for i in values]
-    except (TypeError, AttributeError):
-        raise TypeError(
-            f"a prompt is text or a sequence of token ids, got {type(prompt).__name__}: {elide(repr(prompt), 80)}"
         ) from None
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .engine import Engine
-from .forward import Edit, Write
+from .forward import Edit, Write, require_entry
 from .interventions import Ablate, CutEdge, Intervention, Noise, Patch, Prompt, Scale, Steer
 from .sites import SITES, resolve
 
@@ -37,12 +37,14 @@ def compile_edits(
         here = source_length if info.of_source else length
         keys = source_length if info.keys_of_source else length
         layers = engine.layers(intervention.site, intervention.layer)
-        positions = None if intervention.position is None else sorted(resolve(intervention.position, here, "position"))
+        positions = None if intervention.position is None else resolve(intervention.position, here, "position")
+        entries = _entries(intervention, keys)
         for layer in layers:
             heads = _heads(engine, intervention, layer)
             write, limit = _write(intervention, layer, here, keys, positions, read)
-            where = list(range(limit)) if positions is None and limit is not None else positions
-            edits.append(Edit(intervention.site, layer, write, heads, where, row, owner))
+            reached = range(limit) if positions is None and limit is not None else positions
+            where = None if reached is None else sorted(reached)
+            edits.append(Edit(intervention.site, layer, write, heads, where, row, owner, entries=entries))
     return edits
 
 
@@ -55,22 +57,45 @@ def _heads(engine: Engine, intervention: Intervention, layer: int | None) -> lis
     return resolve(intervention.head, counts[layer], "key/value head" if kind == "kv" else "head")
 
 
+def _entries(intervention: Intervention, n_keys: int) -> list[int] | None:
+    """The entries of the last axis that alone are written; None for all."""
+    if isinstance(intervention, CutEdge) and intervention.key is not None:
+        return resolve(intervention.key, n_keys, "key")
+    if not isinstance(intervention, Ablate | Patch) or intervention.entry is None:
+        return None
+    if SITES[intervention.site].base in ("scores", "pattern"):
+        require_entry(intervention.site, intervention.entry, n_keys)
+    return [intervention.entry]
+
+
+def _part(source: Tensor, site: str, entry: int | None) -> Tensor:
+    """The entry of a source's last axis that alone is written, which nothing is copied for; None: all."""
+    if entry is None:
+        return source
+    require_entry(site, entry, source.shape[-1])
+    return source[..., entry : entry + 1]
+
+
 def _write(
     intervention: Intervention, layer: int | None, length: int, n_keys: int, positions: list[int] | None, read: Read
 ) -> tuple[Write, int | None]:
-    """The write function, and how many positions it reaches if that is limited (by a source's length)."""
+    """The write function, and how many positions it reaches if that is limited (by a source's length).
+
+    `positions` are in the order in which they were given, which is that of an array's rows.
+    """
     match intervention:
         case Ablate(how="zero"):
             return (lambda old, at, head: torch.zeros_like(old)), None
         case Ablate(how="mean"):
             prompts = intervention.references() or (None,)
-            stacked = torch.cat([read(p, intervention.site, layer) for p in prompts])
+            sources = [read(p, intervention.site, layer) for p in prompts]
+            stacked = torch.cat([_part(source, intervention.site, intervention.entry) for source in sources])
             return _constant(stacked.mean(0, keepdim=True)), None
         case Ablate():
             (prompt,) = intervention.references() or ()
             source = read(prompt, intervention.site, layer)
             _require_same_length(intervention, source, length, n_keys, positions)
-            return _aligned(source), length
+            return _aligned(_part(source, intervention.site, intervention.entry)), length
         case Patch():
             return _patch(intervention, layer, length, n_keys, positions, read)
         case Scale():
@@ -80,7 +105,8 @@ def _write(
         case Noise():
             return _noise(intervention, layer), None
         case CutEdge():
-            return _cut(intervention, n_keys), None
+            cut = float("-inf") if intervention.renormalize else 0.0
+            return (lambda old, at, head: torch.full_like(old, cut)), None
     raise TypeError(f"{intervention!r} is not an intervention")
 
 
@@ -112,14 +138,15 @@ def _patch(
         several = patch.source.ndim >= 2 and patch.source.shape[0] > 1
         return _array(patch, positions, length), length if several else None
     from_layer = layer if patch.source_layer is None else patch.source_layer
-    source = read(patch.source, patch.source_site or patch.site, from_layer)
+    from_site = patch.source_site or patch.site
+    source = read(patch.source, from_site, from_layer)
     if patch.source_position is not None:
         (where,) = resolve(patch.source_position, source.shape[0], "source position")
         if SITES[patch.site].base in ("scores", "pattern"):
             raise ValueError(f"a row of {patch.site!r} cannot be moved to another position: its keys would differ")
-        return _constant(source[where : where + 1]), None
+        return _constant(_part(source[where : where + 1], from_site, patch.entry)), None
     _require_same_length(patch, source, length, n_keys, positions)
-    return _aligned(source), length
+    return _aligned(_part(source, from_site, patch.entry)), length
 
 
 def _require_same_length(
@@ -180,16 +207,5 @@ def _noise(noise: Noise, layer: int | None) -> Write:
             stream = np.random.default_rng([noise.seed, 0 if layer is None else layer + 1, position, head or 0])
             drawn.append(stream.standard_normal(tuple(old.shape[2:]), dtype=np.float32))
         return old + noise.std * torch.from_numpy(np.stack(drawn)).to(old)
-
-    return write
-
-
-def _cut(cut: CutEdge, n_keys: int) -> Write:
-    keys = None if cut.key is None else resolve(cut.key, n_keys, "key")
-
-    def write(old: Tensor, at: Sequence[int], head: int | None) -> Tensor:
-        new = old.clone()  # (row, query, head, key)
-        new[..., slice(None) if keys is None else keys] = float("-inf") if cut.renormalize else 0.0
-        return new
 
     return write

@@ -47,6 +47,7 @@ class Edit:
     positions: list[int] | None = None  # absolute; None for all, also those that are generated later
     row: int | None = None  # None for every row of the batch
     owner: int = 0  # index of the intervention that it came from
+    entries: list[int] | None = None  # of the last axis; None for all. Of scores and pattern absolute, as positions are
     changed: Tensor | float = 0.0  # largest |difference| that it made
 
 
@@ -172,21 +173,47 @@ class ForwardPass:
             absolute = [p for p in edit.positions if p in positions]
             if not absolute:
                 return
-            first, last = absolute[0] - offset, absolute[-1] - offset
-            consecutive = absolute == list(range(absolute[0], absolute[-1] + 1))
-            local = slice(first, last + 1) if consecutive else [p - offset for p in absolute]
+            local = _index([p - offset for p in absolute])
         self._write(edit, view, local, absolute)
 
     def _write(self, edit: Edit, view: Tensor, local: Any, positions: list[int]) -> None:
         """Edit the part of (row, position, [head,] width) that `local` picks along its second axis."""
+        entries = self._entries(edit, view.shape[-1])
+        if entries == []:
+            return
         for head in edit.heads if edit.heads is not None else [None]:
             at = (slice(None), local) if head is None else (slice(None), local, slice(head, head + 1))
-            old = view[at]
+            part = view[at]
+            old = part if entries is None else part[..., entries]
             new = edit.write(old, positions, head).to(view.dtype)
             if self._watch:
                 change = (new - old).abs().nan_to_num(0.0, posinf=torch.inf).max()
                 edit.changed = torch.maximum(torch.as_tensor(edit.changed, device=change.device), change)
-            view[at] = new
+            if entries is not None:
+                part[..., entries] = new
+                new = part
+            if entries is None or not isinstance(local, slice):  # by slices, a part is a view
+                view[at] = new
+
+    def _entries(self, edit: Edit, width: int) -> slice | list[int] | None:
+        """Which of `width` entries an edit addresses; none where they are no longer there."""
+        info, gone = SITES[edit.site], 0
+        if edit.entries is None:
+            return None
+        keys = info.base in ("scores", "pattern")
+        if not keys:
+            require_entry(edit.site, max(edit.entries), width)
+        if keys and not info.keys_of_source:
+            # The cache of a sliding window lets go of the first keys.
+            gone = max(0, self.start + self.engine.length - width)
+        here = [entry - gone for entry in edit.entries if entry >= gone]
+        return _index(here) if here else []
+
+
+def _index(places: list[int]) -> slice | list[int]:
+    """Places along an axis; as a slice, which copies nothing, if they follow each other."""
+    first, last = places[0], places[-1]
+    return slice(first, last + 1) if places == list(range(first, last + 1)) else places
 
 
 def standard(site: str, x: Tensor, rows: int) -> Tensor:
@@ -196,3 +223,9 @@ def standard(site: str, x: Tensor, rows: int) -> Tensor:
     if x.dim() == 2:  # positions flattened into the batch, as in OPT's MLP
         return x.view(rows, -1, x.shape[-1])
     return x
+
+
+def require_entry(site: str, entry: int, width: int) -> None:
+    """Raise ValueError unless an activation of this width has the entry."""
+    if entry >= width:
+        raise ValueError(f"entry {entry} is out of range: {site!r} has {width} (entries 0 to {width - 1})")

@@ -6,12 +6,15 @@ same site of the same layer, in the order of the list. Captures see the value af
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from .names import unknown
 from .plain import Plain, freeze_array
-from .prompts import Prompt, SourceTarget, freeze_prompt
+from .prompts import Prompt, SourceTarget, freeze_prompt, is_prompt
 from .sites import SITES, Index, StackName, _freeze, check_axes, on_stack, parse_name
 
 
@@ -42,7 +45,8 @@ class Ablate(Intervention):
 
     `how="zero"` writes 0. `how="mean"` writes the mean over all positions of this prompt's undisturbed run, or of all
     positions of the `reference` prompts if given. `how="resample"` writes the activation of one other prompt
-    (`reference`) at the same positions; it must have as many tokens.
+    (`reference`) at the same positions; it must have as many tokens. With `entry`, one entry of the activation's last
+    axis alone: of `mlp_post` a neuron, of `pattern` a key.
     Terms: zero, mean and resample ablation as in Chan et al. 2022, "Causal scrubbing", and Zhang & Nanda 2309.16042.
 
     Example: `iw.Ablate("z", layer=9, head=6, how="mean")`
@@ -54,9 +58,11 @@ class Ablate(Intervention):
     position: Index = None
     how: Literal["zero", "mean", "resample"] = "zero"
     reference: Any = None
+    entry: int | None = None
 
     def __post_init__(self) -> None:
         self._settle()
+        _require_counted("entry", self.entry)
         if self.how not in ("zero", "mean", "resample"):
             raise ValueError(f"how={self.how!r}: one of 'zero', 'mean', 'resample' is needed")
         if self.how == "resample" and self.reference is None:
@@ -68,10 +74,7 @@ class Ablate(Intervention):
         if self.reference is not None:
             if not isinstance(self.reference, SourceTarget) and len(self.reference) == 0:
                 raise ValueError("reference= is empty: one prompt or several are needed")
-            single = isinstance(self.reference, str | SourceTarget) or not isinstance(
-                next(iter(self.reference)), str | list | tuple | SourceTarget
-            )
-            prompts = [self.reference] if single else list(self.reference)
+            prompts = [self.reference] if is_prompt(self.reference) else list(self.reference)
             if self.how == "resample" and len(prompts) != 1:
                 raise ValueError(f"how='resample' takes one reference prompt, {len(prompts)} were given")
             frozen = tuple(freeze_prompt(p) for p in prompts)
@@ -89,10 +92,13 @@ class Ablate(Intervention):
 class Patch(Intervention):
     """Replace an activation by one from another run: activation patching, or a transplant.
 
-    `source` is a prompt (its undisturbed run is read) or an array. Without `source_*`, the activation is read at the
+    `source` is a prompt (its undisturbed run is read) or an array. Whole numbers along one axis, or (1, position), are
+    token ids. Without `source_*`, the activation is read at the
     same site, layer, head and positions, and the prompts must have as many tokens. With `source_layer`,
     `source_position` (ints) and `source_site`, it is read there instead and written to the addressed places: a
-    transplant (Ghandeharioun et al. 2024, "Patchscopes"). An array must broadcast to (position, [head,] width).
+    transplant (Ghandeharioun et al. 2024, "Patchscopes"). An array must broadcast to (position, [head,] width), with
+    the positions in the order of `position`. With `entry`, one entry of the last axis alone is written: of `mlp_post` a
+    neuron, of `pattern` a key; an array's width is then 1.
 
     Example: `iw.Patch("resid_pre", layer=3, position=5, source="The capital of France is")`
     """
@@ -105,25 +111,21 @@ class Patch(Intervention):
     source_layer: int | None = None
     source_position: int | None = None
     source_site: str | None = None
+    entry: int | None = None
 
     def __post_init__(self) -> None:
         self._settle()
+        _require_counted("entry", self.entry)
         if self.source is None:
             raise ValueError("Patch needs source=: a prompt (text, token ids or a SourceTarget) or an array")
         if self.source_site is not None:
             object.__setattr__(self, "source_site", parse_name(self.source_site)[0])
-        if isinstance(self.source, str | SourceTarget) or _is_ids(self.source):
+        if is_prompt(self.source):
             object.__setattr__(self, "source", freeze_prompt(self.source))
             return
         object.__setattr__(self, "source", freeze_array(self.source))
         if any(v is not None for v in (self.source_layer, self.source_position, self.source_site)):
             raise ValueError("source_layer, source_position and source_site are read from a prompt's run, not an array")
-
-
-def _is_ids(source: Any) -> bool:
-    if isinstance(source, list | tuple):
-        return all(isinstance(i, int) or getattr(i, "ndim", 1) == 0 for i in source)
-    return getattr(source, "ndim", 0) == 1 and "int" in str(getattr(source, "dtype", ""))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,8 +185,7 @@ class Noise(Intervention):
         self._settle()
         if SITES[self.site].base in ("scores", "pattern"):
             raise ValueError(f"noise cannot be added to {self.site!r}; add it to 'q' or 'k' instead")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed}: a whole number from 0 on is needed")
+        _require_counted("seed", self.seed)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -222,3 +223,22 @@ class CutEdge(Intervention):
     @property
     def position(self) -> Index:  # type: ignore[override]
         return self.query
+
+
+def _require_counted(name: str, number: int | None) -> None:
+    """Raise ValueError for a number below 0."""
+    if number is not None and number < 0:
+        raise ValueError(f"{name}={number}: a whole number from 0 on is needed")
+
+
+def in_ids(intervention: Intervention, ids: Callable[[Prompt], Prompt]) -> Intervention:
+    """The same with every prompt that it names as `ids` gives it: what a text runs as, only a tokenizer knows."""
+    if isinstance(intervention, Patch) and not isinstance(intervention.source, np.ndarray):
+        source = ids(intervention.source)
+        return intervention if source is intervention.source else replace(intervention, source=source)
+    if isinstance(intervention, Ablate) and intervention.reference is not None:
+        given = intervention.references() or ()
+        spelled = [ids(prompt) for prompt in given]
+        same = all(a is b for a, b in zip(given, spelled, strict=True))
+        return intervention if same else replace(intervention, reference=spelled)
+    return intervention

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from .interventions import Ablate, Intervention, Patch
+from .interventions import Intervention, in_ids
 from .metrics import StandardMetric
 from .plain import Plain, Referred, prompt_from_json, prompt_to_json, require_keys, short
 from .sweep import Metric
@@ -56,7 +56,7 @@ class SweepRequest:
             return known[id(prompt)]
 
         def spelled(interventions: tuple[Intervention, ...]) -> tuple[Intervention, ...]:
-            return tuple(_in_ids(i, once) for i in interventions)
+            return tuple(in_ids(i, once) for i in interventions)
 
         rows, acting = tuple(map(spelled, self.rows)), spelled(self.interventions)
         return replace(self, prompt=ids(self.prompt), rows=rows, interventions=acting)
@@ -158,11 +158,3 @@ def _list(what: str, given: Any) -> list[Any]:
     if not isinstance(given, list):
         raise ValueError(f"{what}: a list is needed, got {short(given)}")
     return given
-
-
-def _in_ids(intervention: Intervention, ids: Callable[[Any], Any]) -> Intervention:
-    if isinstance(intervention, Patch) and not isinstance(intervention.source, np.ndarray):
-        return replace(intervention, source=ids(intervention.source))
-    if isinstance(intervention, Ablate) and intervention.reference is not None:
-        return replace(intervention, reference=[ids(prompt) for prompt in intervention.references() or ()])
-    return intervention

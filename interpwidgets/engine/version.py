@@ -19,6 +19,11 @@ _SAMPLES = 64
 """Elements of each tensor that are read."""
 
 _PLAIN = frozenset((bool, int, float, str, type(None)))
+_COMPARED = _PLAIN | {list, tuple, dict}
+_OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"training"}
+"""What torch itself keeps in a module; what of it matters is looked at by name."""
+_OF_A_PASS = frozenset(("_attn_implementation_internal",))
+"""What a pass of ours changes in a config for its time."""
 
 
 class Versions:
@@ -26,7 +31,8 @@ class Versions:
 
     Compared are: every parameter and buffer by its place in memory, dtype, device, torch's count of edits and 64 of its
     elements, spread evenly; the hooks on every module; a `forward` that was put on a module (LoRA-like wrappers,
-    accelerate); plain attributes of modules (scaling factors, flags); and the attention implementation.
+    accelerate); plain attributes of modules and of their configs (scaling factors, flags, the adapter that is active),
+    also those in their lists, tuples and dicts; and the attention implementation.
 
     An edit that torch counts is always seen: under `no_grad`, by an optimiser, by `load_state_dict`. One that it does
     not count, through `parameter.data` or a NumPy view, is seen if it touches one of the 64 elements: an update of a
@@ -53,7 +59,9 @@ class Versions:
             if edits != self._samples[0]:
                 self._samples = edits, without_gradients(lambda: _samples(tensors))
             sampled = without_gradients(lambda: _digest(self._samples[1]))
-            state = (settings, edits, sampled, _global_hooks(), [_behaviour(m) for m in found])
+            configs = {id(c): c for m in found if (c := vars(m).get("config")) is not None}
+            chosen = [_plain(getattr(c, "__dict__", {}), _OF_A_PASS) for c in configs.values()]
+            state = (settings, edits, sampled, _global_hooks(), chosen, [_behaviour(m) for m in found])
             if state != self._seen:
                 self._seen = state
                 self._number += 1
@@ -115,8 +123,21 @@ def _elements(t: Tensor) -> bytes:
 def _behaviour(module: nn.Module) -> tuple[Any, ...]:
     """What a module does beside using its weights."""
     own = vars(module)
-    plain = [value for value in list(own.values()) if type(value) in _PLAIN]
+    plain = _plain(own, _OF_EVERY_MODULE)
     return tuple(module._forward_pre_hooks), tuple(module._forward_hooks), own.get("forward"), plain
+
+
+def _plain(attributes: dict[str, Any], besides: frozenset[str]) -> list[Any]:
+    """The plain values of these attributes; of lists, tuples and dicts those that they hold."""
+    # Copied first: another thread may set an attribute meanwhile.
+    compared = [v for name, v in list(attributes.items()) if type(v) in _COMPARED and name not in besides]
+    return [v if type(v) in _PLAIN else _held(v) for v in compared]
+
+
+def _held(several: Any) -> list[Any]:
+    if type(several) is dict:
+        return [(k, v) for k, v in list(several.items()) if type(k) in _PLAIN and type(v) in _PLAIN]
+    return [v for v in tuple(several) if type(v) in _PLAIN]
 
 
 def _global_hooks() -> tuple[int, ...]:

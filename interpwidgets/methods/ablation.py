@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import xarray as xr
-from torch import Tensor
 
 from ..engine.interventions import Ablate, Intervention, Patch
 from ..engine.names import unknown
@@ -19,7 +17,6 @@ from ..engine.sites import SITES, parse_name
 from ..engine.sweep import Progress
 from ..run import NOTHING_MASKED
 from ..session import Session
-from ..tokens import Tokens
 from .cells import Cell, Grid, grid, strings_of
 from .patching import TOKEN_OF
 from .task import METRICS, measure_of
@@ -77,7 +74,7 @@ def ablation_sweep(
     if foil_id == answer_id and metric == "logit_diff":
         raise ValueError(f"answer and foil are both {session.show_token(foil_id)!r} (id {foil_id}): give another foil")
     measure = measure_of(metric, answer_id, foil_id, logits)
-    rows = ablation_rows(session, tokens, where, how, reference, interventions)
+    rows = ablation_rows(where, how, reference)
     result = session.sweep(tokens, rows, measure, interventions=interventions, answer_position=at, progress=progress)
     absent = np.array([cell is None for cell in where.cells])
     values = np.where(absent, np.nan, result.values - result.base).reshape(where.shape)
@@ -89,37 +86,16 @@ def ablation_sweep(
     return data
 
 
-def ablation_rows(
-    session: Session,
-    tokens: Tokens,
-    where: Grid,
-    how: Literal["zero", "mean", "resample"],
-    reference: Any,
-    interventions: tuple[Intervention, ...] = (),
-) -> list[list[Intervention]]:
+def ablation_rows(where: Grid, how: Literal["zero", "mean", "resample"], reference: Any) -> list[list[Intervention]]:
     """Each cell's ablation; none where there is no such cell."""
     prompts = Ablate("embed", how=how, reference=reference).references()  # raises for a reference that does not fit
-    read = session.read(tokens, interventions, whole=True)
-
-    def instead(cell: Cell, part: tuple[Any, ...]) -> Tensor | float:
-        """What stands in for one entry of an activation's last axis."""
-        values = [read(prompt, where.site, cell.layer) for prompt in prompts or (None,)]
-        if how == "mean":
-            return torch.cat(values)[:, cell.entry].mean()
-        return 0.0 if how == "zero" else values[0][(*part, cell.entry)]
 
     def row(cell: Cell | None) -> list[Intervention]:
         if cell is None:
             return []
-        at: dict[str, Any] = {"layer": cell.layer, "head": cell.head, "position": cell.position}
-        if cell.entry is not None:
-            changed = read(None, where.site, cell.layer).clone()  # (position, [head,] width)
-            part: tuple[Any, ...] = (slice(None) if cell.position is None else cell.position,)
-            part = part if cell.head is None else (*part, cell.head)
-            changed[(*part, cell.entry)] = instead(cell, part)
-            return [Patch(where.site, **at, source=changed[part])]
-        if SITES[where.site].base == "pattern" and how == "resample":
-            return [Patch(where.site, **at, source=reference)]
-        return [Ablate(where.site, **at, how=how, reference=reference)]
+        at: dict[str, Any] = {"layer": cell.layer, "head": cell.head, "position": cell.position, "entry": cell.entry}
+        if prompts is not None and SITES[where.site].base == "pattern":
+            return [Patch(where.site, **at, source=prompts[0])]
+        return [Ablate(where.site, **at, how=how, reference=prompts)]
 
     return [row(cell) for cell in where.cells]

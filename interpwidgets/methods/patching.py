@@ -284,12 +284,8 @@ def patch_rows(session: Session, task: Task, where: Grid, direction: str) -> Pat
         # Such as the embedding of a token that is the same in both prompts.
         if torch.equal(old[part], new[part]):
             return []
-        if cell.entry is None:
-            return [Patch(where.site, layer=cell.layer, head=cell.head, position=at, source=source.prompt)]
-        changed = old.clone()
-        changed[part] = new[part]
-        whole = changed[at] if cell.head is None else changed[at, cell.head]
-        return [Patch(where.site, layer=cell.layer, head=cell.head, position=at, source=whole)]
+        place: dict[str, Any] = {"layer": cell.layer, "head": cell.head, "position": at, "entry": cell.entry}
+        return [Patch(where.site, **place, source=source.prompt)]
 
     return Patches(base, [row(cell) for cell in where.cells], shared_positions(task))
 

@@ -47,7 +47,8 @@ def _label(intervention: Intervention, place: str) -> str:
 def _place(intervention: Intervention) -> str:
     head = _at("H", intervention.head)
     position = _at("@", intervention.position)
-    return " ".join(part for part in (_at("L", intervention.layer) + head, position) if part)
+    entry = _at("#", getattr(intervention, "entry", None))
+    return " ".join(part for part in (_at("L", intervention.layer) + head, position, entry) if part)
 
 
 def _at(prefix: str, index: Index) -> str:

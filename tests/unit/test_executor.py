@@ -117,6 +117,23 @@ def test_a_second_process_runs_rows_of_every_kind_under_interventions(remote):
     assert np.abs(found.values[own] - twin).max() <= 1e-5 * np.abs(twin).max()
 
 
+@pytest.mark.parametrize("places", [{"site": "mlp_post"}, {"site": "pattern", "head": 2}])
+def test_neurons_and_edges_travel_as_places_and_not_as_activations(remote, places):
+    asked = []
+    ask, remote.executor._ask = remote.executor._ask, lambda data: asked.append(data) or ask(data)
+    ways = [
+        lambda: iw.patch_sweep(remote, CLEAN, CORRUPTED, answer=ANSWER, foil=FOIL, layer=1, **places),
+        lambda: iw.ablation_sweep(remote, CLEAN, answer=ANSWER, foil=FOIL, layer=1, **places),
+        lambda: iw.ablation_sweep(
+            remote, CLEAN, how="resample", reference=CORRUPTED, answer=ANSWER, foil=FOIL, layer=1, **places
+        ),
+    ]
+    found = [way().values for way in ways]
+    remote.executor = None
+    assert all(np.allclose(a, way().values, atol=1e-5, equal_nan=True) for a, way in zip(found, ways, strict=True))
+    assert [{a.dtype for a in unpack(data)[1].values()} for data in asked] == [{np.dtype("int64")}] * 3
+
+
 def test_progress_and_partial_values_come_as_they_do_here(remote):
     rows = [[iw.Ablate("z", layer=i % 4, head=h, position=p)] for i in range(4) for h in range(4) for p in range(8)] * 2
     done, parts = [], []
@@ -261,7 +278,7 @@ ARRAY = {"array": "0" * 64, "shape": [1]}
         (altered(model="m"), "a fingerprint is needed"),
         (altered(rows=None), "rows: a list is needed"),
         (altered(rows=[{}]), "row 0: a list is needed"),
-        (altered(rows=[[{"type": "Patch"}]]), "Patch has no 'head'"),
+        (altered(rows=[[{"type": "Patch"}]]), "Patch has no 'entry'"),
         (altered(rows=[[{"type": "patch"}]]), "did you mean 'Patch'"),
         (altered(rows=[[{"type": []}]]), "unknown type"),
         (altered(metric=DIFFERENCE.to_json() | {"answer": True}), "True: int is needed"),

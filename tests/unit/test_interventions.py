@@ -160,6 +160,89 @@ def test_patching_an_array(llama):
         llama.run(PROMPT, interventions=[iw.Patch("attn_out", layer=1, source=vector[:7])])
 
 
+@pytest.mark.parametrize("position", [[5, 2], (-1, 0), [6, 1, 3], slice(None, None, -1)])
+def test_rows_of_an_array_go_to_the_positions_as_listed(llama, position):
+    """Oracle: NumPy's own assignment."""
+    at = position if isinstance(position, slice) else list(position)
+    expected = value(llama, "resid_post").sel(layer=1).values.copy()
+    rows = np.arange(expected[at].size, dtype=np.float32).reshape(-1, 32)
+    expected[at] = rows
+    patch = iw.Patch("resid_post", layer=1, position=position, source=rows)
+    assert np.array_equal(value(llama, "resid_post", [patch]).sel(layer=1), expected)
+    assert np.array_equal(value(llama, iw.Site("resid_post", layer=1, position=position), [patch]), rows)
+
+
+@pytest.mark.parametrize(
+    "form", [list, np.array, torch.tensor, lambda ids: np.array([ids]), lambda ids: [*np.array(ids)]]
+)
+def test_a_prompt_is_named_by_ids_in_any_form(form):
+    assert iw.Patch("z", layer=0, source=form(OTHER)) == iw.Patch("z", layer=0, source=OTHER)
+    assert iw.Ablate("z", how="resample", reference=form(OTHER)) == iw.Ablate("z", how="resample", reference=OTHER)
+    two = iw.Ablate("z", how="mean", reference=[form(OTHER), form(PROMPT)])
+    assert two == iw.Ablate("z", how="mean", reference=[OTHER, PROMPT])
+
+
+def test_a_prompt_is_named_by_the_tokens_of_a_run(llama):
+    tokens = llama.run(OTHER).tokens
+    assert iw.Patch("z", layer=0, source=tokens) == iw.Patch("z", layer=0, source=OTHER)
+    assert iw.Ablate("z", how="resample", reference=tokens) == iw.Ablate("z", how="resample", reference=OTHER)
+    assert iw.Ablate("z", how="mean", reference=[tokens, PROMPT]).references() == (OTHER, PROMPT)
+    grown = llama.generate(PROMPT, 3)
+    assert [run.tokens.ids for run in llama.run([tokens, grown])] == [OTHER, grown.ids]
+
+
+@pytest.mark.parametrize("items", [torch.tensor, np.float32])
+def test_a_vector_as_a_list_of_scalars_is_no_prompt(llama, items):
+    vector = np.linspace(-0.5, 1.5, 32, dtype=np.float32)
+    site = iw.Site("resid_post", layer=1, position=5)
+    patch = iw.Patch("resid_post", layer=1, position=5, source=[items(x) for x in vector.tolist()])
+    assert np.array_equal(value(llama, site, [patch]), vector)
+
+
+@pytest.mark.parametrize(
+    ("make", "wanted"),
+    [
+        (lambda at: iw.Ablate(**at), lambda own, other: 0),
+        (lambda at: iw.Ablate(**at, how="mean"), lambda own, other: own.mean()),
+        (lambda at: iw.Ablate(**at, how="mean", reference=[OTHER]), lambda own, other: other.mean()),
+        (lambda at: iw.Ablate(**at, how="resample", reference=OTHER), lambda own, other: other),
+        (lambda at: iw.Patch(**at, source=OTHER), lambda own, other: other),
+        (lambda at: iw.Patch(**at, source=OTHER, source_layer=1, source_position=2), lambda own, other: other[2]),
+        (lambda at: iw.Patch(**at, source=np.ones((1, 1))), lambda own, other: 1),
+        (lambda at: iw.Patch(**at, source=np.arange(8.0)[:, None]), lambda own, other: np.arange(8)),
+    ],
+)
+@pytest.mark.parametrize(("site", "entry"), [("mlp_post", 40), ("resid_pre", 0), ("z", 5)])
+def test_one_entry_is_written_alone(llama, site, entry, make, wanted):
+    head = 2 if site == "z" else None
+    own, other = (value(llama, iw.Site(site, layer=1, head=head), prompt=p).values for p in (PROMPT, OTHER))
+    expected = own.copy()
+    expected[:, entry] = wanted(own[:, entry], other[:, entry])
+    written = make({"site": site, "layer": 1, "head": head, "entry": entry})
+    assert close(value(llama, iw.Site(site, layer=1, head=head), [written]), expected)
+
+
+def test_one_entry_of_attention_is_one_edge(session):
+    at = {"layer": 1, "head": 2, "position": 6, "entry": 3}
+    cut = session.run(PROMPT, interventions=[iw.CutEdge(layer=1, head=2, query=6, key=3, renormalize=False)])
+    assert np.array_equal(session.run(PROMPT, interventions=[iw.Ablate("pattern", **at)]).logits, cut.logits)
+    plain, other = value(session, "pattern"), value(session, "pattern", prompt=OTHER)
+    expected = plain.sel(layer=1).values.copy()
+    expected[2, 6, 3] = other.sel(layer=1).values[2, 6, 3]
+    patched = value(session, iw.Site("pattern", layer=1), [iw.Patch("pattern", **at, source=OTHER)])
+    assert close(patched, expected, 1e-6)
+
+
+def test_an_entry_that_is_not_there_is_refused(llama):
+    for experiment, said in (
+        (iw.Ablate("mlp_post", layer=1, entry=48), r"entry 48 is out of range: 'mlp_post' has 48 \(entries 0 to 47\)"),
+        (iw.Patch("pattern", layer=1, entry=8, source=OTHER), r"'pattern' has 8 \(entries 0 to 7\)"),
+        (iw.Patch("mlp_post", layer=1, entry=40, source=OTHER, source_site="mlp_out"), r"'mlp_out' has 32"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            llama.run(PROMPT, interventions=[experiment])
+
+
 def test_steering_and_scaling(session):
     site = iw.Site("resid_post", layer=1, position=5)
     plain = value(session, site)
@@ -255,6 +338,7 @@ def test_printed_as_the_python_that_makes_them():
         iw.Patch("resid_pre", layer=3, position=slice(2, 5), source="Paris is"),
         iw.Patch("resid_post", layer=3, position=4, source=(1, 2, 3), source_layer=1, source_position=0),
         iw.Scale("mlp_out", -1.0, layer=[1, 2]),
+        iw.Ablate("mlp_post", layer=3, entry=7),
         iw.CutEdge(layer=1, head=2, query=3, key=(0, 1), renormalize=False),
         iw.Noise("embed", 0.1, seed=7),
     ):
@@ -295,6 +379,11 @@ def test_arrays_are_compared_by_content_and_cannot_be_changed():
         (lambda: iw.Steer("resid_pre", np.ones((2, 3)), layer=0), ValueError, "one vector"),
         (lambda: iw.Steer("resid_pre", [], layer=0), ValueError, r"shape \(0,\) holds nothing"),
         (lambda: iw.Ablate("z", layer="1"), TypeError, "layer='1'"),
+        (lambda: iw.Ablate("mlp_post", entry=-1), ValueError, "entry=-1: a whole number from 0 on"),
+        (lambda: iw.Patch("mlp_post", source=PROMPT, entry=1.5), TypeError, "entry=1.5: a whole number"),
+        (lambda: iw.Ablate("z", how="mean", reference=[0.5, 1.7]), TypeError, "sequence of token ids, got float: 0.5"),
+        (lambda: iw.Ablate("z", how="mean", reference=[[0.5, 1.7]]), TypeError, "sequence of token ids, got list"),
+        (lambda: iw.SourceTarget([0.5, 1.7]), TypeError, r"source=\[0.5, 1.7\]: text or token ids are needed"),
     ],
 )
 def test_bad_interventions_are_refused_when_made(make, error, message):
@@ -307,7 +396,17 @@ def test_a_direction_of_the_wrong_width_is_refused(llama):
         llama.run(PROMPT, interventions=[iw.Steer("resid_pre", np.ones(5), layer=0)])
 
 
-@pytest.mark.parametrize("interventions", [(), (iw.Ablate("z", layer=1, head=2),), (iw.Scale("k", 0.3, layer=2),)])
+# Key 4 is in the sliding window of 5 positions when generation begins, and no longer at its end; key 1 never is.
+@pytest.mark.parametrize(
+    "interventions",
+    [
+        (),
+        (iw.Ablate("z", layer=1, head=2),),
+        (iw.Scale("k", 0.3, layer=2),),
+        (iw.CutEdge(key=(1, 4)),),
+        (iw.CutEdge(layer=(1, 2), head=1, key=5, renormalize=False), iw.CutEdge(key=(6, 4, 2))),
+    ],
+)
 def test_generation_acts_at_every_step(session, interventions):
     """Oracle: the whole sequence run anew at each step, without a cache."""
     ids = list(PROMPT)

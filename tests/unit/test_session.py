@@ -89,6 +89,34 @@ def test_the_same_ids_from_text_and_as_ids_keep_their_own_tokens():
         assert np.array_equal(text.logits, ids.logits)
 
 
+def leave_bos_out(session):
+    session.prepend_bos = False
+
+
+def change_the_tokenizer(session):
+    session.tokenizer = byte_level(add_bos=False)
+
+
+@pytest.mark.parametrize("change", [leave_bos_out, change_the_tokenizer])
+def test_a_text_that_an_intervention_names_is_read_anew_when_it_is_read_otherwise(change):
+    """Oracle: a session that is given the same prompts as token ids."""
+    text, model = "the the the", tiny("llama", vocab_size=VOCABULARY)
+    with iw.Session(model, byte_level(add_bos=True)) as session, iw.Session(model) as of_ids:
+        longer = session.tokenize(text).ids
+        for make in (
+            lambda prompt: iw.Ablate("z", layer=1, how="mean", reference=prompt),
+            lambda prompt: iw.Patch("resid_pre", layer=2, source=prompt, source_layer=1, source_position=0),
+        ):
+            session.prepend_bos, session.tokenizer = None, byte_level(add_bos=True)
+            before = session.run(PROMPT, interventions=[make(text)])
+            assert np.array_equal(before.logits, of_ids.run(PROMPT, interventions=[make(longer)]).logits)
+            change(session)
+            after = session.run(PROMPT, interventions=[make(text)])
+            assert after.interventions == (make(text),)
+            assert np.abs(after.logits - before.logits).max() > 1e-3
+            assert np.array_equal(after.logits, of_ids.run(PROMPT, interventions=[make(longer[1:])]).logits)
+
+
 def test_an_answer_of_several_tokens_is_refused_with_a_way_out():
     with iw.Session(tiny("llama", vocab_size=VOCABULARY), byte_level(add_bos=False)) as session:
         assert session.show_token(session.token_id(" the")) == "␣the"
@@ -110,6 +138,52 @@ def test_a_changed_weight_is_seen_at_once(session):
     after = session.run(PROMPT)
     assert off_by(after, plain(session.model)) < 1e-5
     assert np.abs(after.logits - before.logits).max() > 0.1
+
+
+class TwoAdapters(torch.nn.Module):
+    """What PEFT puts in a linear layer's place, with its attributes' names and types."""
+
+    def __init__(self, base_layer):
+        super().__init__()
+        self.base_layer = base_layer
+        self.lora = torch.nn.ModuleDict({n: torch.nn.Linear(32, base_layer.out_features, bias=False) for n in "ab"})
+        self._active_adapter = ["a"]
+        self.scaling = {"a": 1.0, "b": 1.0}
+
+    def forward(self, x):
+        return self.base_layer(x) + sum(self.scaling[n] * self.lora[n](x) for n in self._active_adapter)
+
+
+def switch(model):
+    model.model.layers[1].mlp.up_proj._active_adapter = ["b"]
+
+
+def switch_in_place(model):
+    model.model.layers[1].mlp.up_proj._active_adapter[0] = "b"
+
+
+def scale(model):
+    model.model.layers[1].mlp.up_proj.scaling["a"] = 3.0
+
+
+@pytest.mark.parametrize("change", [switch, switch_in_place, scale])
+def test_another_adapter_or_scale_is_seen_at_once(model, change):
+    mlp = model.model.layers[1].mlp
+    mlp.up_proj = TwoAdapters(mlp.up_proj)
+    with iw.Session(model) as session:
+        before = session.run(PROMPT)
+        change(model)
+        assert off_by(before, plain(model)) > 1e-3
+        assert off_by(session.run(PROMPT), plain(model)) < 1e-5
+
+
+def test_a_changed_config_is_seen_at_once():
+    model = tiny("gemma2")
+    with iw.Session(model) as session:
+        before = session.run(PROMPT)
+        model.config.final_logit_softcapping = None
+        assert off_by(before, plain(model)) > 1e-3
+        assert off_by(session.run(PROMPT), plain(model)) < 1e-5
 
 
 def test_a_changed_weight_is_seen_by_sweeps(session):
