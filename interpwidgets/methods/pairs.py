@@ -56,8 +56,9 @@ def patch_pairs(
     ...), the patched metric minus the unpatched one, in shares of the pair's own gap between its clean and corrupted
     run (positive towards the run patched from) or, with `normalize=False`, in the metric's units; its `mean`; the
     bootstrap percentile interval `low` to `high` of the mean over prompts (Efron & Tibshirani 1993, chapter 13); and
-    `p_value`, two-sided, of the sign-flip test that effects are symmetric about 0 (exact up to 12 pairs). Pairs whose
-    gap is zero cannot be normalised: they are warned of, and NaN.
+    `p_value`, two-sided, of the sign-flip test that effects are symmetric about 0 (exact up to 12 pairs). All are NaN
+    where there is no such cell (see `patch_sweep`). Pairs whose gap is zero cannot be normalised: they are warned of,
+    and NaN.
 
     Runs of pairs of the same length share passes. `progress(pairs done, pairs)`; `partial(dataset)` after each pair,
     over the pairs so far. Raises ValueError for no pairs, and where `patch_sweep` does.
@@ -169,7 +170,7 @@ def sign_flip_p(effects: np.ndarray, flips: int = 10_000, seed: int = 0) -> np.n
     """Two-sided p-value of (pair, ...) effects being symmetric about 0, by flipping the pairs' signs.
 
     All flips up to 12 pairs; of more, `flips` at random, the one observed counted with them (Phipson & Smyth 2010).
-    NaN where there is no pair.
+    NaN where there is no pair, and where an effect is not finite.
     """
     n = len(effects)
     if n == 0:
@@ -182,4 +183,6 @@ def sign_flip_p(effects: np.ndarray, flips: int = 10_000, seed: int = 0) -> np.n
     observed = np.abs(effects.mean(0))
     # Flips of equal mean differ by rounding.
     reached = observed - 1e-12 * np.abs(effects).max(0)
-    return (np.abs(np.tensordot(signs, effects, 1) / n) >= reached).mean(0)
+    p = (np.abs(np.tensordot(signs, effects, 1) / n) >= reached).mean(0)
+    # No comparison with NaN holds: 0 would be the surest effect of all.
+    return np.where(np.isfinite(observed), p, np.nan)

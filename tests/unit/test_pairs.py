@@ -89,6 +89,20 @@ def test_p_values_by_hand():
     assert sign_flip_p(many + 1.0).max() < 0.01
 
 
+@pytest.mark.parametrize("n", [3, 20])
+def test_what_is_not_finite_has_no_p_value(n):
+    effects = np.random.default_rng(2).normal(2.0, 1.0, (n, 3))
+    effects[:, 1], effects[1, 2] = np.nan, np.inf
+    assert np.isfinite(sign_flip_p(effects)).tolist() == [True, False, False]
+
+
+def test_cells_that_do_not_exist_have_no_statistics(session):
+    data = iw.patch_pairs(session, [PAIRS[0], PAIRS[2]], "pattern", layer=1, head=2)
+    ahead = np.triu(np.ones((8, 8), bool), 1)
+    for name in ("mean", "low", "high", "p_value"):
+        assert (np.isnan(data[name].values) == ahead).all(), name
+
+
 def test_intervals_cover_the_mean_as_often_as_they_say():
     rng = np.random.default_rng(1)
     low, high = bootstrap_interval(rng.normal(3.0, 2.0, (60, 400)), 0.9)
