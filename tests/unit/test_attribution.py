@@ -128,6 +128,26 @@ def test_every_metric_is_differentiated(metric):
         assert error.max() <= (0.1 if metric == "kl" else 0.02) * np.abs(effect[0]).max()
 
 
+def test_one_step_from_where_the_divergence_is_least_is_refused():
+    with iw.Session(tiny("llama").double()) as session:
+        asked = (session, CLEAN, CORRUPTED, "resid_pre", 7, 11, "kl", "noise", False)
+        for acting in ((), (iw.Scale("mlp_out", 0.5, layer=1),)):
+            with pytest.raises(NoGradient, match=r"gradient is 0: iw\.attribution_sweep\(\.\.\., steps=8\)"):
+                iw.attribution_sweep(*asked, interventions=acting)
+        found = iw.attribution_sweep(*asked, steps=64)
+        # What is patched into the embedding adds up to the whole way from a divergence of 0.
+        assert float(found[0].sum()) == pytest.approx(found.attrs["corrupted"], rel=0.02)
+
+
+def test_neurons_are_chosen_where_the_divergence_is_least_too():
+    with iw.Session(tiny("llama").double()) as session:
+        asked = (session, CLEAN, CORRUPTED, "mlp_post", 7, 11, "kl", "noise", False)
+        exact = iw.patch_sweep(*asked, layer=1).values  # (neuron,)
+        chosen = iw.patch_sweep(*asked, layer=1, neurons=12)["neuron"].values
+        assert exact[chosen].sum() > 0.5 * np.sort(exact)[-12:].sum()
+        assert exact[chosen[:4]].mean() > 2 * exact.mean()
+
+
 def test_effects_of_inputs_add_up_to_the_gap_as_steps_grow():
     with iw.Session(tiny("gpt2").double()) as session:
         asked = (session, CLEAN, CORRUPTED, "resid_pre", 7, 11)
