@@ -119,7 +119,8 @@ def ablation_rows(
             changed[(*part, cell.entry)] = instead(cell, part)
             return [Patch(where.site, **at, source=changed[part])]
         if SITES[where.site].base == "pattern" and how == "resample":
-            return [Patch(where.site, **at, source=reference)]
+            assert prompts is not None
+            return [Patch(where.site, **at, source=prompts[0])]
         return [Ablate(where.site, **at, how=how, reference=reference)]
 
     return [row(cell) for cell in where.cells]
