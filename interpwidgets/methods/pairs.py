@@ -14,7 +14,7 @@ from ..engine.sites import parse_name
 from ..session import Session
 from ..tokens import Tokens
 from .cells import Grid, grid
-from .patching import TOKEN_OF, ZeroGapWarning, run_grid, sources
+from .patching import TOKEN_OF, TokenWarning, ZeroGapWarning, run_grid, sources
 from .task import METRICS, patching_task, prompt_pair
 
 _AT_ONCE = 2**14
@@ -58,7 +58,7 @@ def patch_pairs(
     bootstrap percentile interval `low` to `high` of the mean over prompts (Efron & Tibshirani 1993, chapter 13); and
     `p_value`, two-sided, of the sign-flip test that effects are symmetric about 0 (exact up to 12 pairs). All are NaN
     where there is no such cell (see `patch_sweep`). Pairs whose gap is zero cannot be normalised: they are warned of,
-    and NaN.
+    and NaN. Answers and foils without their leading space are warned of in the end, all at once.
 
     Runs of pairs of the same length share passes. `progress(pairs done, pairs)`; `partial(dataset)` after each pair,
     over the pairs so far. Raises ValueError for no pairs, and where `patch_sweep` does.
@@ -87,6 +87,7 @@ def patch_pairs(
     gaps = np.full(len(asked), np.nan)
     order = sorted(range(len(asked)), key=lambda i: len(tokens[i][0]))
     done: list[int] = []
+    hints: dict[int, str] = {}
     for chunk in _chunks(session, site, order, tokens):
         session.ask_all([t for i in chunk for t in tokens[i]], sources(session, site))
         for i in chunk:
@@ -95,12 +96,17 @@ def patch_pairs(
             unpatched = task.corrupted_value if direction == "denoise" else task.clean_value
             toward = task.gap if direction == "denoise" else -task.gap
             gaps[i] = task.gap
+            if task.hint:
+                hints[i] = task.hint
             effects[i] = (values - unpatched) / ((np.nan if task.gap_is_zero else toward) if normalize else 1.0)
             done.append(i)
             if progress is not None:
                 progress(len(done), len(asked))
             if partial is not None:
                 partial(_summary(first, effects, gaps, done, confidence, resamples, seed))
+    if hints:
+        hinted = sorted(hints)
+        warnings.warn(f"in pairs {hinted}: of pair {hinted[0]}, {hints[hinted[0]]}", TokenWarning, stacklevel=2)
     zero = np.flatnonzero(np.isnan(effects).reshape(len(asked), -1).all(1)).tolist() if normalize else []
     if zero:
         warnings.warn(

@@ -171,6 +171,8 @@ def patch_sets(
     names = dict.fromkeys(site.name for each in sets for site in each)
     capture = tuple(dict.fromkeys(site for name in names for site in sources(session, name)))
     task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, capture)
+    if task.hint:
+        warnings.warn(task.hint, TokenWarning, stacklevel=2)
     base, source = runs_of(task, direction)
     rows = [
         [Patch(s.name, layer=s.layer, head=s.head, position=s.position, source=source.prompt) for s in each]
