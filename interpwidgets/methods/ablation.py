@@ -47,10 +47,10 @@ def ablation_sweep(
 ) -> xr.DataArray:
     """Ablate one activation at a time, and measure how the prediction changes.
 
-    `site`, `layer`, `head`, `by_position` and `neurons` choose the map as in `patch_sweep`. `how` and `reference` are
-    those of `Ablate`: "zero"; "mean" over the positions of this prompt, or of the `reference` prompts; "resample", from
-    one reference prompt of as many tokens. Single edges and neurons keep the rest of what they are part of. Attention
-    weights have no mean: it would be one over queries, which see different keys.
+    `site`, `layer`, `head`, `by_position` and `neurons`, of which a list is needed, choose the map as in `patch_sweep`.
+    `how` and `reference` are those of `Ablate`: "zero"; "mean" over the positions of this prompt, or of the `reference`
+    prompts; "resample", from one reference prompt of as many tokens. Single edges and neurons keep the rest of what
+    they are part of. Attention weights have no mean: it would be one over queries, which see different keys.
 
     Gives the metric of the ablated run minus that of the undisturbed one, which is `attrs["base"]`, in the metric's
     units: 0 is no effect. `answer` defaults to the run's top prediction, `foil` to the likeliest other token; "kl" is

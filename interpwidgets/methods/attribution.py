@@ -180,12 +180,14 @@ def top_neurons(session: Session, task: Task, site: str, layer: int | None, coun
 
     From one gradient, or integrated gradients where that is 0.
     """
-    if site != "mlp_post" or layer is None:
+    if SITES[site].base != "mlp_post" or layer is None:
         raise ValueError(f"neurons={count} are chosen from one layer of 'mlp_post': give that site and layer=...")
+    if count < 1:
+        raise ValueError(f"neurons={count}: a positive number, or a list of neurons, is needed")
     steps = _STEPS if _is_flat(task, direction) else 1
     (effects,) = attribution(session, task, site, direction, layer=layer, steps=steps).values()
     size = effects.sum(0).abs()  # (neuron,)
-    return size.topk(min(max(count, 1), len(size))).indices.tolist()
+    return size.topk(min(count, len(size))).indices.tolist()
 
 
 def _is_flat(task: Task, direction: str) -> bool:

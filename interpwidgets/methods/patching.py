@@ -139,10 +139,10 @@ def asked_map(
     )
     if task.hint:
         warnings.warn(task.hint, TokenWarning, stacklevel=3)
-    if isinstance(neurons, int):
+    if isinstance(neurons, int | np.integer):
         from .attribution import top_neurons  # which builds on this file
 
-        neurons = top_neurons(session, task, site, layer, neurons, direction)
+        neurons = top_neurons(session, task, site, layer, int(neurons), direction)
     return task, grid(session, site, task.clean, layer=layer, head=head, by_position=by_position, neurons=neurons)
 
 

@@ -167,6 +167,14 @@ def test_a_model_with_an_encoder_is_estimated_by_positions_of_its_source(site, s
         assert np.abs(estimate - exact).max() <= 0.01 * np.abs(exact).max()
 
 
+def test_an_encoders_neurons_are_chosen_by_their_attribution():
+    with iw.Session(encoder_decoder("t5").double()) as session:
+        asked = session, *[iw.SourceTarget((5, 9, token, 30, 8), (0, 17, 60)) for token in (44, 21)], "encoder.mlp_post"
+        effects = iw.attribution_sweep(*asked, 7, 11, layer=1, normalize=False)
+        largest = np.argsort(-np.abs(effects.values - effects.attrs["corrupted"]))[:5]
+        assert iw.patch_sweep(*asked, 7, 11, layer=1, neurons=5)["neuron"].values.tolist() == largest.tolist()
+
+
 def test_experiments_act_in_all_runs():
     with iw.Session(linear_gpt2()) as session:
         acting = (iw.Scale("mlp_out", 0.5, layer=1), iw.Ablate("z", layer=2, head=1))

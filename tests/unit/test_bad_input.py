@@ -438,6 +438,15 @@ def test_a_sweep_of_a_layer_out_of_range_is_answered_with_the_range(session):
         iw.patch_sweep(session, PROMPT, CORRUPTED, "resid_pre", layer=2)
 
 
+def test_neurons_are_listed_where_none_are_chosen(session):
+    for count in (20, np.int64(20)):
+        with pytest.raises(TypeError, match=r"neurons=20: this map takes a list of neurons; patch_sweep\("):
+            iw.ablation_sweep(session, PROMPT, "mlp_post", layer=3, neurons=count)
+        with pytest.raises(TypeError, match="neurons=20: this map takes a list"):
+            iw.patch_pairs(session, [(PROMPT, CORRUPTED)], "mlp_post", layer=3, neurons=count)
+    assert iw.patch_sweep(session, PROMPT, CORRUPTED, "mlp_post", layer=3, neurons=np.int64(4)).shape == (4,)
+
+
 def test_a_layer_in_the_name_of_a_swept_site_is_not_lost(session):
     named = iw.patch_sweep(session, PROMPT, CORRUPTED, "blocks.2.attn.hook_z")
     assert named.dims == ("head", "position")
