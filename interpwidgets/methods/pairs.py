@@ -19,6 +19,8 @@ from .task import METRICS, patching_task, prompt_pair
 
 _AT_ONCE = 2**14
 """Tokens of plain runs that share a pass: enough for the weights not to be what is waited for."""
+_HELD = 2**23
+"""Bytes of means of resampled or sign-flipped effects that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +169,8 @@ def bootstrap_interval(
     if n == 0:
         return (np.full(effects.shape[1:], np.nan),) * 2
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n  # (resample, pair)
-    means = np.tensordot(drawn, effects, 1)  # (resample, ...)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = _by_cells(effects, resamples, lambda part: np.quantile(drawn @ part, ends, axis=0))
     return low, high
 
 
@@ -186,9 +188,27 @@ def sign_flip_p(effects: np.ndarray, flips: int = 10_000, seed: int = 0) -> np.n
     else:
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(flips, n))
         signs[0] = 1.0
-    observed = np.abs(effects.mean(0))
-    # Flips of equal mean differ by rounding.
-    reached = observed - 1e-12 * np.abs(effects).max(0)
-    p = (np.abs(np.tensordot(signs, effects, 1) / n) >= reached).mean(0)
-    # No comparison with NaN holds: 0 would be the surest effect of all.
-    return np.where(np.isfinite(observed), p, np.nan)
+
+    def p_value(part: np.ndarray) -> np.ndarray:
+        """(cell,) of (pair, cell)."""
+        observed = np.abs(part.mean(0))
+        # Flips of equal mean differ by rounding.
+        reached = observed - 1e-12 * np.abs(part).max(0)
+        p = (np.abs(signs @ part / n) >= reached).mean(0)
+        # No comparison with NaN holds: 0 would be the surest effect of all.
+        return np.where(np.isfinite(observed), p, np.nan)
+
+    with np.errstate(invalid="ignore"):
+        return _by_cells(effects, len(signs), p_value)
+
+
+def _by_cells(effects: np.ndarray, rows: int, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A statistic of (pair, ...) effects that takes `rows` numbers a cell, of as many cells at a time as may be held.
+
+    `statistic` maps (pair, cell) to (..., cell).
+    """
+    cells = effects.reshape(len(effects), -1)
+    step = max(1, _HELD // (8 * rows))
+    parts = [statistic(cells[:, start : start + step]) for start in range(0, max(1, cells.shape[1]), step)]
+    whole = np.concatenate(parts, -1)
+    return whole.reshape(*whole.shape[:-1], *effects.shape[1:])

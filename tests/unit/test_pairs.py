@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -110,6 +111,19 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
     assert np.allclose(high - low, 2 * 1.645 * 2 / np.sqrt(60), rtol=0.35)
     with pytest.raises(ValueError, match="between 0 and 1"):
         bootstrap_interval(np.ones((3, 2)), 95)
+
+
+def test_the_statistics_of_a_large_map_hold_little_and_are_those_of_its_parts():
+    effects = np.random.default_rng(3).normal(0.3, 1.0, (20, 40, 60))  # all flips would be 192 MB
+    tracemalloc.start()
+    (low, high), p = bootstrap_interval(effects), sign_flip_p(effects)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50_000_000
+    assert low.shape == high.shape == p.shape == (40, 60)
+    for row in (0, 17, 39):
+        assert np.allclose(bootstrap_interval(effects[:, row]), (low[row], high[row]), atol=1e-12)
+        assert np.array_equal(sign_flip_p(effects[:, row]), p[row])
 
 
 def test_no_pairs_are_refused(session):
