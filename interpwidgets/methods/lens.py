@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..engine.interventions import Intervention
 from ..engine.jobs import check_cancelled
+from ..engine.metrics import kl_divergence
 from ..engine.names import unknown
 from ..engine.sites import Site, resolve
 from ..session import Run, Session
@@ -192,7 +193,7 @@ def _measure(
     measures: dict[str, Callable[[], Tensor]] = {
         "probability": lambda: top_log[:, 0].exp(),
         "log_probability": lambda: top_log[:, 0],
-        "entropy": lambda: -(log_p.exp() * log_p).sum(-1),
+        "entropy": lambda: torch.special.entr(log_p.exp()).sum(-1),
         "rank": lambda: (log_p > at_target).sum(-1).float(),
         "kl": lambda: _kl(final, log_p),
         "cross_entropy": lambda: -at_target[:, 0],
@@ -209,7 +210,7 @@ def _measure(
 
 def _kl(final: Tensor | None, log_p: Tensor) -> Tensor:
     assert final is not None
-    return (final.exp() * (final - log_p)).sum(-1)
+    return kl_divergence(final, log_p)
 
 
 def _empty(n_layers: int, length: int, top_k: int, track: Sequence[int], metrics: Sequence[str]) -> xr.Dataset:
