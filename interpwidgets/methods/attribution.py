@@ -8,6 +8,7 @@ Sources: Nanda 2023, "Attribution patching: activation patching at industrial sc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ..engine.gradient import NoGradient, Recorded
 from ..engine.interventions import Intervention, Patch
+from ..engine.metrics import LogProbability
 from ..engine.sites import SITES, Index, Site
 from ..engine.sweep import Prefix
 from ..session import Session
@@ -26,7 +28,6 @@ from .patching import asked_map, label, runs_of, shared_positions, unpatched
 from .task import Task
 
 _OFF = 0.25  # of the gap; a layer whose effects add up to less or more than that is not to be trusted
-_STEPS = 8  # where the gradient of the run that is patched says nothing
 
 
 def attribution_sweep(
@@ -156,7 +157,7 @@ def attribution(
     if steps == 1 and _is_flat(task, direction):
         raise NoGradient(
             "the KL divergence from the clean run is least in that run, which is the one patched with "
-            f"direction='noise', so that its gradient is 0: iw.attribution_sweep(..., steps={_STEPS}), "
+            "direction='noise', so that its gradient is 0: iw.attribution_sweep(..., steps=8), "
             "direction='denoise' and other metrics have one"
         )
     base, source = runs_of(task, direction)
@@ -178,14 +179,15 @@ def attribution(
 def top_neurons(session: Session, task: Task, site: str, layer: int | None, count: int, direction: str) -> list[int]:
     """The neurons of the largest attribution over all positions, largest first.
 
-    From one gradient, or integrated gradients where that is 0.
+    Where the metric is flat, of the answer's log-probability: what moves that moves the distribution.
     """
     if SITES[site].base != "mlp_post" or layer is None:
         raise ValueError(f"neurons={count} are chosen from one layer of 'mlp_post': give that site and layer=...")
     if count < 1:
         raise ValueError(f"neurons={count}: a positive number, or a list of neurons, is needed")
-    steps = _STEPS if _is_flat(task, direction) else 1
-    (effects,) = attribution(session, task, site, direction, layer=layer, steps=steps).values()
+    if _is_flat(task, direction):
+        task = replace(task, metric="log_probability", measure=LogProbability(task.answer))
+    (effects,) = attribution(session, task, site, direction, layer=layer).values()
     size = effects.sum(0).abs()  # (neuron,)
     return size.topk(min(count, len(size))).indices.tolist()
 

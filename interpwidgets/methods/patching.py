@@ -68,7 +68,7 @@ def patch_sweep(
     position (of `pattern`: one query), (layer, head, position); with `layer`, of that layer only, (head, position).
     `pattern` with `layer` and `head`: one attention edge, (query, key), of which the rest of the row stays as it is.
     `mlp_post` with `layer`: one neuron at all positions, (neuron,); `neurons` names those wanted, or says how many:
-    those of the largest attribution (`attribution_sweep`, of "kl" and "noise" with several steps), largest first.
+    those of the largest attribution (`attribution_sweep`; for "kl" and "noise" of the log-probability), largest first.
     Layers that lack the site are left out (`layer` names those that have it); NaN stands for a head that a layer does
     not have, and for keys that a causal query does not see.
 
