@@ -193,7 +193,8 @@ def _measure(
     measures: dict[str, Callable[[], Tensor]] = {
         "probability": lambda: top_log[:, 0].exp(),
         "log_probability": lambda: top_log[:, 0],
-        "entropy": lambda: torch.special.entr(log_p.exp()).sum(-1),
+        # Of a token that is forbidden (-inf) 0, not NaN.
+        "entropy": lambda: -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(-1),
         "rank": lambda: (log_p > at_target).sum(-1).float(),
         "kl": lambda: _kl(final, log_p),
         "cross_entropy": lambda: -at_target[:, 0],
