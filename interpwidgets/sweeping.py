@@ -87,6 +87,10 @@ class Sweeper(Asker):
             except NotFinite as error:
                 said = f"{len(bad)} of {len(rows)} rows have no finite value. Of the first, {error}"
                 warnings.warn(said, NotFiniteWarning, stacklevel=2)
+            else:
+                if none := int(np.isnan(result.values).sum()):
+                    said = f"the metric of {none} of {len(rows)} rows is NaN, though the first one's logits are finite"
+                    warnings.warn(said, NotFiniteWarning, stacklevel=2)
         return result
 
     def execute(

@@ -87,4 +87,13 @@ class KL(StandardMetric):
 
     def __call__(self, logits: Tensor) -> Tensor:
         reference = torch.tensor(self.reference).to(logits.device)  # (token,)
-        return (reference.exp() * (reference - logits.float().log_softmax(-1))).sum(-1)
+        return kl_divergence(reference, logits.float().log_softmax(-1))
+
+
+def kl_divergence(reference: Tensor, log_p: Tensor) -> Tensor:
+    """The divergence of predictions from a reference, in nats; both are logarithms of probabilities, (..., token).
+
+    A token that the reference forbids (-inf) adds nothing.
+    """
+    terms = reference.exp() * (reference - log_p)
+    return torch.where(reference == -torch.inf, 0.0, terms).sum(-1)

@@ -5,6 +5,7 @@ Terms are those of Chan et al. 2022, "Causal scrubbing", and Zhang & Nanda 2309.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,8 +19,8 @@ from ..engine.sweep import Progress
 from ..run import NOTHING_MASKED
 from ..session import Session
 from .cells import Cell, Grid, grid, strings_of
-from .patching import TOKEN_OF
-from .task import METRICS, measure_of
+from .patching import TOKEN_OF, TokenWarning
+from .task import METRICS, measure_of, missing_space
 
 HOWS = ("zero", "mean", "resample")
 
@@ -43,14 +44,15 @@ def ablation_sweep(
 ) -> xr.DataArray:
     """Ablate one activation at a time, and measure how the prediction changes.
 
-    `site`, `layer`, `head`, `by_position` and `neurons` choose the map as in `patch_sweep`. `how` and `reference` are
-    those of `Ablate`: "zero"; "mean" over the positions of this prompt, or of the `reference` prompts; "resample", from
-    one reference prompt of as many tokens. Single edges and neurons keep the rest of what they are part of. Attention
-    weights have no mean: it would be one over queries, which see different keys.
+    `site`, `layer`, `head`, `by_position` and `neurons`, of which a list is needed, choose the map as in `patch_sweep`.
+    `how` and `reference` are those of `Ablate`: "zero"; "mean" over the positions of this prompt, or of the `reference`
+    prompts; "resample", from one reference prompt of as many tokens. Single edges and neurons keep the rest of what
+    they are part of. Attention weights have no mean: it would be one over queries, which see different keys.
 
     Gives the metric of the ablated run minus that of the undisturbed one, which is `attrs["base"]`, in the metric's
     units: 0 is no effect. `answer` defaults to the run's top prediction, `foil` to the likeliest other token; "kl" is
-    of the undisturbed prediction from the ablated one. `interventions` act in all runs. All cells share one pass.
+    of the undisturbed prediction from the ablated one. An answer or foil without its leading space is warned of as in
+    `patch_sweep`. `interventions` act in all runs. All cells share one pass.
 
     Example: `iw.ablation_sweep(session, prompt, "z", how="mean")`
     """
@@ -73,6 +75,8 @@ def ablation_sweep(
     foil_id = likeliest[likeliest[0] == answer_id] if foil is None else session.token_id(foil)
     if foil_id == answer_id and metric == "logit_diff":
         raise ValueError(f"answer and foil are both {session.show_token(foil_id)!r} (id {foil_id}): give another foil")
+    if hint := missing_space(session, {"answer": answer, "foil": foil}, [logits]):
+        warnings.warn(hint, TokenWarning, stacklevel=2)
     measure = measure_of(metric, answer_id, foil_id, logits)
     rows = ablation_rows(where, how, reference)
     result = session.sweep(tokens, rows, measure, interventions=interventions, answer_position=at, progress=progress)

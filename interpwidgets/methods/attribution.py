@@ -8,6 +8,7 @@ Sources: Nanda 2023, "Attribution patching: activation patching at industrial sc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +16,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from ..engine.gradient import Recorded
+from ..engine.gradient import NoGradient, Recorded
 from ..engine.interventions import Intervention, Patch
+from ..engine.metrics import LogProbability
 from ..engine.sites import SITES, Index, Site
 from ..engine.sweep import Prefix
 from ..session import Session
@@ -59,8 +61,10 @@ def attribution_sweep(
     linear and of which a patch replaces nearly everything; MLP 0; queries and keys of heads whose attention is
     saturated, which have no gradient. `attrs` has `approximate=True`, `method` and `steps`.
 
-    Raises NoGradient where autograd cannot follow the model (weights in integers, kernels without a backward),
-    NotEnoughMemory if the activations that it would keep are more than the session's budget; else as `patch_sweep`.
+    Raises NoGradient where autograd cannot follow the model (weights in integers, kernels without a backward), and for
+    one step of "kl" with `direction="noise"`: the clean run, which is patched there, has KL 0, the least there is, so
+    that the gradient is 0. NotEnoughMemory if the activations that it would keep are more than the session's budget;
+    else as `patch_sweep`.
     """
     task, where = asked_map(
         session, clean, corrupted, site, answer, foil, metric, direction, layer=layer, head=head,
@@ -146,10 +150,16 @@ def attribution(
     """To first order, what patching each entry alone would add to the metric: (position, [head,] width) by layer.
 
     (source - base) times the base run's gradient, or the mean of gradients between the two (see `attribution_sweep`).
-    Raises ValueError for `steps` that are not 1 or more.
+    Raises ValueError for `steps` that are not 1 or more, NoGradient for one where the metric is flat.
     """
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"steps={steps!r}: a whole number of gradients is needed, 1 or more")
+    if steps == 1 and _is_flat(task, direction):
+        raise NoGradient(
+            "the KL divergence from the clean run is least in that run, which is the one patched with "
+            "direction='noise', so that its gradient is 0: iw.attribution_sweep(..., steps=8), "
+            "direction='denoise' and other metrics have one"
+        )
     base, source = runs_of(task, direction)
     old, new = session.ask_all((base, source), (Site(site),), task.interventions)
     total: dict[int, Tensor] = {}
@@ -167,12 +177,24 @@ def attribution(
 
 
 def top_neurons(session: Session, task: Task, site: str, layer: int | None, count: int, direction: str) -> list[int]:
-    """The neurons of the largest attribution over all positions, largest first."""
-    if site != "mlp_post" or layer is None:
+    """The neurons of the largest attribution over all positions, largest first.
+
+    Where the metric is flat, of the answer's log-probability: what moves that moves the distribution.
+    """
+    if SITES[site].base != "mlp_post" or layer is None:
         raise ValueError(f"neurons={count} are chosen from one layer of 'mlp_post': give that site and layer=...")
+    if count < 1:
+        raise ValueError(f"neurons={count}: a positive number, or a list of neurons, is needed")
+    if _is_flat(task, direction):
+        task = replace(task, metric="log_probability", measure=LogProbability(task.answer))
     (effects,) = attribution(session, task, site, direction, layer=layer).values()
     size = effects.sum(0).abs()  # (neuron,)
-    return size.topk(min(max(count, 1), len(size))).indices.tolist()
+    return size.topk(min(count, len(size))).indices.tolist()
+
+
+def _is_flat(task: Task, direction: str) -> bool:
+    """Whether the metric has its minimum at the run that is patched."""
+    return task.metric == "kl" and direction == "noise"
 
 
 def _prefix(session: Session, task: Task, base: Tokens) -> Prefix | None:

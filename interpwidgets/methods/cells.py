@@ -78,14 +78,15 @@ def grid(
         raise ValueError(f"head={head} shows the edges of one head: site='pattern' and a layer are needed with it")
     if neurons is not None and base != "mlp_post":
         raise ValueError(f"neurons are entries of 'mlp_post'; {site!r} was given")
+    is_residual = base in RESIDUAL_SITES
+    if (by_position and (is_residual or base == "mlp_post")) or (is_residual and layer is not None):
+        option = "by_position" if by_position else f"layer={layer}"
+        raise ValueError(f"{option} shows the heads of a layer ({', '.join(HEAD_SITES)}); {site!r} has none")
     if base == "mlp_post":
         return _neurons(session, site, layer, neurons)
     length, n_keys = len(tokens.of(info)), len(tokens.keys_of(info))
     places = np.arange(length)
-    if base in RESIDUAL_SITES:
-        if layer is not None or by_position:
-            option, with_heads = "by_position" if by_position else f"layer={layer}", ", ".join(HEAD_SITES)
-            raise ValueError(f"{option} shows the heads of a layer ({with_heads}); {site!r} has none")
+    if is_residual:
         coords = {"layer": np.array(layers), "position": places}
         return Grid(site, coords, [Cell(i, position=p) for i in layers for p in range(length)])
     counts = head_counts(session, site)
@@ -116,6 +117,11 @@ def strings_of(where: Grid, tokens: Tokens) -> dict[str, list[str]]:
 
 
 def _neurons(session: Session, site: str, layer: int | None, neurons: Sequence[int] | None) -> Grid:
+    if isinstance(neurons, int | np.integer):
+        raise TypeError(
+            f"neurons={neurons}: this map takes a list of neurons; patch_sweep(..., neurons={neurons}) chooses those "
+            "of the largest attribution, and its result's coordinate 'neuron' names them"
+        )
     if layer is None:
         raise ValueError(f"{site!r} is swept by the neurons of one layer: give layer=...")
     width = session.engine.architecture.stack(site).d_mlp[layer]

@@ -1,7 +1,8 @@
 """The logit lens: what the model would predict if it stopped after a layer (nostalgebraist 2020, "interpreting GPT").
 
 Each residual vector goes through the model's own final norm, with the norm's statistics of that vector, then the
-unembedding, soft cap and scale. The last row is therefore the model's own logits.
+unembedding, soft cap and scale. The last row is therefore the model's own logits; what acts on `ln_final`, behind the
+last block, acts in that row alone.
 
 TransformerLens' `logit_lens` does the same; its stack counts from "0_pre", our layer -1. nnterp's leaves out the
 embedding, soft cap and scale.
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from ..engine.interventions import Intervention
 from ..engine.jobs import check_cancelled
+from ..engine.metrics import kl_divergence
 from ..engine.names import unknown
-from ..engine.sites import Site
+from ..engine.sites import Site, resolve
 from ..session import Run, Session
 
 UNITS = {
@@ -48,7 +50,7 @@ def logit_lens(
     """Read every layer's residual stream as a prediction of the next token; of the token itself if that is masked.
 
     `layer` -1 is the embedding (resid_pre of block 0); layer l is resid_post of block l; the last is the model's own
-    output. Gives a Dataset with
+    output, the only one that `interventions` at `ln_final` reach. Gives a Dataset with
 
     - `top_token`, `top_probability` (layer, position, k): the k likeliest tokens and their probabilities;
     - one variable (layer, position) for each `metric`: `probability` and `log_probability` of the top token;
@@ -80,16 +82,36 @@ def logit_lens(
 
 
 def lens_run(session: Session, prompt: Any, interventions: tuple[Intervention, ...] = ()) -> Run:
-    """The run that the lens reads: its residual stream at every layer."""
+    """The run that the lens reads: its residual stream at every layer, and all logits where those say more."""
     tokens = session.tokenize(prompt)
-    return session.ask(tokens, (Site("resid_pre", layer=0), Site("resid_post")), interventions)
+    sites = (Site("resid_pre", layer=0), Site("resid_post"))
+    return session.ask(tokens, sites, interventions, all_logits=bool(_behind_the_stream(interventions)))
 
 
 def residual_stack(run: Run) -> Tensor:
     """The residual stream of a lens run, (layer, position, d_model); row 0 is the embedding."""
-    rows = [run.tensor("resid_pre", 0), *run.captured[Site("resid_post")].values()]
+    rows = _rows_of(run)
     # The layers of a large model may stand on several devices.
     return torch.stack([row.to(rows[-1].device) for row in rows])
+
+
+def _rows_of(run: Run) -> list[Tensor]:
+    return [run.tensor("resid_pre", 0), *run.captured[Site("resid_post")].values()]
+
+
+def changed_cells(run: Run, other: Run) -> np.ndarray:
+    """Of two lens runs of a prompt, which cells (layer, position) are not read of the same, bit for bit."""
+    rows = zip(_rows_of(run), _rows_of(other), strict=True)
+    changed = torch.stack([(now != before).any(-1).cpu() for now, before in rows]).numpy()
+    acting, others = (_behind_the_stream(each.interventions) for each in (run, other))
+    if acting != others:
+        for intervention in (*acting, *others):
+            changed[-1, resolve(intervention.position, len(run.tokens), "position")] = True
+    return changed
+
+
+def _behind_the_stream(interventions: Sequence[Intervention]) -> list[Intervention]:
+    return [i for i in interventions if i.site == "ln_final"]
 
 
 def read_stack(
@@ -99,27 +121,37 @@ def read_stack(
     track: Sequence[int] = (),
     metrics: Sequence[str] = tuple(UNITS),
     *,
-    known: tuple[Tensor, xr.Dataset] | None = None,
+    known: tuple[Run, xr.Dataset] | None = None,
     partial: Callable[[xr.Dataset], None] | None = None,
 ) -> xr.Dataset:
     """Read a lens run's whole stack.
 
-    `known` is the stack of another run of the same prompt and its reading: cells whose vectors are the same bit for
-    bit are copied from it. `partial` receives the dataset as it fills, from the last layer down.
+    `known` is another run of the same prompt and its reading: cells that are read of the same are copied from it.
+    `partial` receives the dataset as it fills, from the last layer down.
     """
     stack = residual_stack(run)  # (layer, position, d_model)
     n_layers, length, _ = stack.shape
+    given = bool(_behind_the_stream(run.interventions))
+
+    def read(layers: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """The logits (row, token) of cells."""
+        logits = session.engine.readout(stack[layers, positions]).float()
+        for row, (layer, position) in enumerate(zip(layers, positions, strict=True)):
+            if given and layer == n_layers - 1:
+                logits[row] = run.logits_at(position)
+        return logits
+
     top_k = min(top_k, session.engine.architecture.n_vocab)
     said = session.targets(run.tokens)
     open_ = [i for i, token in enumerate(said) if token is None]  # the positions whose target is the model's own
     target = torch.tensor([-1 if token is None else token for token in said], device=stack.device)
-    target[open_] = session.engine.readout(stack[-1, open_]).argmax(-1)
+    target[open_] = read([n_layers - 1] * len(open_), open_).argmax(-1)
     out = _empty(n_layers, length, top_k, track, metrics)
     out["target"] = ("position", target.cpu().numpy().astype(np.int32))
     todo = torch.ones(n_layers, length, dtype=torch.bool)
     if known is not None and _reusable(known[1], out):
         before, reading = known
-        same = (before == stack).all(-1).cpu()  # (layer, position)
+        same = torch.from_numpy(~changed_cells(run, before))  # (layer, position)
         # What compares with the last layer changes with it: KL everywhere, ranks where the target is the model's own.
         same[:, open_] &= torch.from_numpy(reading["target"].values == out["target"].values)[open_]
         if "kl" in metrics:
@@ -130,14 +162,14 @@ def read_stack(
                 where = np.broadcast_to(_spread(~todo.numpy(), out[name].dims), out[name].shape)
                 out[name].values[where] = reading[name].values[where]
     for start in range(0, length, _ROWS):
-        here = range(start, min(start + _ROWS, length))
+        here = list(range(start, min(start + _ROWS, length)))
         # The last layer's log-probabilities (position, token), which KL compares with.
-        final = session.engine.readout(stack[-1, here]).float().log_softmax(-1) if "kl" in metrics else None
+        final = read([n_layers - 1] * len(here), here).log_softmax(-1) if "kl" in metrics else None
         rows = [(layer, p) for layer in reversed(range(n_layers)) for p in here if todo[layer, p]]
         for at in range(0, len(rows), _ROWS):
             check_cancelled()
             layers, positions = ([row[i] for row in rows[at : at + _ROWS]] for i in (0, 1))
-            logits = session.engine.readout(stack[layers, positions]).float()  # (row, token)
+            logits = read(layers, positions)  # (row, token)
             last = None if final is None else final[[p - start for p in positions]]
             for name, values in _measure(logits, last, target[positions], top_k, list(track), metrics).items():
                 tokens_first = out[name].dims[0] == "token"
@@ -161,7 +193,8 @@ def _measure(
     measures: dict[str, Callable[[], Tensor]] = {
         "probability": lambda: top_log[:, 0].exp(),
         "log_probability": lambda: top_log[:, 0],
-        "entropy": lambda: -(log_p.exp() * log_p).sum(-1),
+        # Of a token that is forbidden (-inf) 0, not NaN.
+        "entropy": lambda: -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(-1),
         "rank": lambda: (log_p > at_target).sum(-1).float(),
         "kl": lambda: _kl(final, log_p),
         "cross_entropy": lambda: -at_target[:, 0],
@@ -178,7 +211,7 @@ def _measure(
 
 def _kl(final: Tensor | None, log_p: Tensor) -> Tensor:
     assert final is not None
-    return (final.exp() * (final - log_p)).sum(-1)
+    return kl_divergence(final, log_p)
 
 
 def _empty(n_layers: int, length: int, top_k: int, track: Sequence[int], metrics: Sequence[str]) -> xr.Dataset:

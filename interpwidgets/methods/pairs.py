@@ -14,11 +14,13 @@ from ..engine.sites import parse_name
 from ..session import Session
 from ..tokens import Tokens
 from .cells import Grid, grid
-from .patching import TOKEN_OF, ZeroGapWarning, run_grid, sources
+from .patching import TOKEN_OF, TokenWarning, ZeroGapWarning, run_grid, sources
 from .task import METRICS, patching_task, prompt_pair
 
 _AT_ONCE = 2**14
 """Tokens of plain runs that share a pass: enough for the weights not to be what is waited for."""
+_HELD = 2**23
+"""Bytes of means of resampled or sign-flipped effects that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ def patch_pairs(
     ...), the patched metric minus the unpatched one, in shares of the pair's own gap between its clean and corrupted
     run (positive towards the run patched from) or, with `normalize=False`, in the metric's units; its `mean`; the
     bootstrap percentile interval `low` to `high` of the mean over prompts (Efron & Tibshirani 1993, chapter 13); and
-    `p_value`, two-sided, of the sign-flip test that effects are symmetric about 0 (exact up to 12 pairs). Pairs whose
-    gap is zero cannot be normalised: they are warned of, and NaN.
+    `p_value`, two-sided, of the sign-flip test that effects are symmetric about 0 (exact up to 12 pairs). All are NaN
+    where there is no such cell (see `patch_sweep`). Pairs whose gap is zero cannot be normalised: they are warned of,
+    and NaN. Answers and foils without their leading space are warned of in the end, all at once.
 
     Runs of pairs of the same length share passes. `progress(pairs done, pairs)`; `partial(dataset)` after each pair,
     over the pairs so far. Raises ValueError for no pairs, and where `patch_sweep` does.
@@ -86,6 +89,7 @@ def patch_pairs(
     gaps = np.full(len(asked), np.nan)
     order = sorted(range(len(asked)), key=lambda i: len(tokens[i][0]))
     done: list[int] = []
+    hints: dict[int, str] = {}
     for chunk in _chunks(session, site, order, tokens):
         session.ask_all([t for i in chunk for t in tokens[i]], sources(session, site))
         for i in chunk:
@@ -94,12 +98,17 @@ def patch_pairs(
             unpatched = task.corrupted_value if direction == "denoise" else task.clean_value
             toward = task.gap if direction == "denoise" else -task.gap
             gaps[i] = task.gap
+            if task.hint:
+                hints[i] = task.hint
             effects[i] = (values - unpatched) / ((np.nan if task.gap_is_zero else toward) if normalize else 1.0)
             done.append(i)
             if progress is not None:
                 progress(len(done), len(asked))
             if partial is not None:
                 partial(_summary(first, effects, gaps, done, confidence, resamples, seed))
+    if hints:
+        hinted = sorted(hints)
+        warnings.warn(f"in pairs {hinted}: of pair {hinted[0]}, {hints[hinted[0]]}", TokenWarning, stacklevel=2)
     zero = np.flatnonzero(np.isnan(effects).reshape(len(asked), -1).all(1)).tolist() if normalize else []
     if zero:
         warnings.warn(
@@ -160,8 +169,8 @@ def bootstrap_interval(
     if n == 0:
         return (np.full(effects.shape[1:], np.nan),) * 2
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n  # (resample, pair)
-    means = np.tensordot(drawn, effects, 1)  # (resample, ...)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = _by_cells(effects, resamples, lambda part: np.quantile(drawn @ part, ends, axis=0))
     return low, high
 
 
@@ -169,7 +178,7 @@ def sign_flip_p(effects: np.ndarray, flips: int = 10_000, seed: int = 0) -> np.n
     """Two-sided p-value of (pair, ...) effects being symmetric about 0, by flipping the pairs' signs.
 
     All flips up to 12 pairs; of more, `flips` at random, the one observed counted with them (Phipson & Smyth 2010).
-    NaN where there is no pair.
+    NaN where there is no pair, and where an effect is not finite.
     """
     n = len(effects)
     if n == 0:
@@ -179,7 +188,27 @@ def sign_flip_p(effects: np.ndarray, flips: int = 10_000, seed: int = 0) -> np.n
     else:
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(flips, n))
         signs[0] = 1.0
-    observed = np.abs(effects.mean(0))
-    # Flips of equal mean differ by rounding.
-    reached = observed - 1e-12 * np.abs(effects).max(0)
-    return (np.abs(np.tensordot(signs, effects, 1) / n) >= reached).mean(0)
+
+    def p_value(part: np.ndarray) -> np.ndarray:
+        """(cell,) of (pair, cell)."""
+        observed = np.abs(part.mean(0))
+        # Flips of equal mean differ by rounding.
+        reached = observed - 1e-12 * np.abs(part).max(0)
+        p = (np.abs(signs @ part / n) >= reached).mean(0)
+        # No comparison with NaN holds: 0 would be the surest effect of all.
+        return np.where(np.isfinite(observed), p, np.nan)
+
+    with np.errstate(invalid="ignore"):
+        return _by_cells(effects, len(signs), p_value)
+
+
+def _by_cells(effects: np.ndarray, rows: int, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A statistic of (pair, ...) effects that takes `rows` numbers a cell, of as many cells at a time as may be held.
+
+    `statistic` maps (pair, cell) to (..., cell).
+    """
+    cells = effects.reshape(len(effects), -1)
+    step = max(1, _HELD // (8 * rows))
+    parts = [statistic(cells[:, start : start + step]) for start in range(0, max(1, cells.shape[1]), step)]
+    whole = np.concatenate(parts, -1)
+    return whole.reshape(*whole.shape[:-1], *effects.shape[1:])

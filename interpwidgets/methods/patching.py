@@ -68,9 +68,9 @@ def patch_sweep(
     position (of `pattern`: one query), (layer, head, position); with `layer`, of that layer only, (head, position).
     `pattern` with `layer` and `head`: one attention edge, (query, key), of which the rest of the row stays as it is.
     `mlp_post` with `layer`: one neuron at all positions, (neuron,); `neurons` names those wanted, or says how many:
-    those of the largest attribution (`attribution_sweep`), largest first. Layers that lack the site are left out
-    (`layer` names those that have it); NaN stands for a head that a layer does not have, and for keys that a causal
-    query does not see.
+    those of the largest attribution (`attribution_sweep`; for "kl" and "noise" of the log-probability), largest first.
+    Layers that lack the site are left out (`layer` names those that have it); NaN stands for a head that a layer does
+    not have, and for keys that a causal query does not see.
 
     `direction`: "denoise" writes clean activations into the corrupted run, "noise" corrupted ones into the clean
     run. `metric`: "logit_diff" (answer minus foil), "log_probability" or "probability" of the answer, "kl" (of the
@@ -139,10 +139,10 @@ def asked_map(
     )
     if task.hint:
         warnings.warn(task.hint, TokenWarning, stacklevel=3)
-    if isinstance(neurons, int):
+    if isinstance(neurons, int | np.integer):
         from .attribution import top_neurons  # which builds on this file
 
-        neurons = top_neurons(session, task, site, layer, neurons, direction)
+        neurons = top_neurons(session, task, site, layer, int(neurons), direction)
     return task, grid(session, site, task.clean, layer=layer, head=head, by_position=by_position, neurons=neurons)
 
 
@@ -171,6 +171,8 @@ def patch_sets(
     names = dict.fromkeys(site.name for each in sets for site in each)
     capture = tuple(dict.fromkeys(site for name in names for site in sources(session, name)))
     task = patching_task(session, clean, corrupted, answer, foil, metric, interventions, capture)
+    if task.hint:
+        warnings.warn(task.hint, TokenWarning, stacklevel=2)
     base, source = runs_of(task, direction)
     rows = [
         [Patch(s.name, layer=s.layer, head=s.head, position=s.position, source=source.prompt) for s in each]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..engine.metrics import kl_divergence
 from ..session import Run, Session
 
 
@@ -33,5 +34,5 @@ def compare_logits(
         probabilities = {name: float(values[token].exp()) for name, values in log_p.items()}
         rows.append({"id": token, "text": session.show_token(token), **probabilities})
     first = next(iter(log_p.values()))
-    kl = {name: float((first.exp() * (first - values)).sum()) for name, values in log_p.items()}
+    kl = {name: float(kl_divergence(first, values)) for name, values in log_p.items()}
     return rows, kl

@@ -115,7 +115,7 @@ def patching_task(
         corrupted_value=float(measure(logits[1][None])[0]),
         answer_position=at,
         interventions=interventions,
-        hint=_missing_space(session, {"answer": answer, "foil": foil}, logits),
+        hint=missing_space(session, {"answer": answer, "foil": foil}, logits),
         predictions=tuple(compare_logits(session, {"clean": logits[0], "corrupted": logits[1]})[0]),
     )
 
@@ -136,8 +136,9 @@ def _answer_position(session: Session, clean: Tokens, corrupted: Tokens, given: 
     return at
 
 
-def _missing_space(session: Session, given: dict[str, int | str | None], logits: list[Tensor]) -> str:
-    """A hint if the token of the same text after a space is likelier, in both runs, than one that was given."""
+def missing_space(session: Session, given: dict[str, int | str | None], logits: Sequence[Tensor]) -> str:
+    """A hint if the token of the same text after a space is likelier, in each run, than one that was given."""
+    where = " in both runs" if len(logits) > 1 else ""
     for what, token in given.items():
         spaced = None if token is None else session.after_space(session.token_id(token))
         if token is None or spaced is None:
@@ -146,7 +147,7 @@ def _missing_space(session: Session, given: dict[str, int | str | None], logits:
         if all(float(x[spaced]) > float(x[token_id]) for x in logits):
             return (
                 f"the {what} {session.show_token(token_id)!r} has no leading space; {session.show_token(spaced)!r} "
-                f"(id {spaced}) is likelier in both runs: is that the token you mean?"
+                f"(id {spaced}) is likelier{where}: is that the token you mean?"
             )
     return ""
 

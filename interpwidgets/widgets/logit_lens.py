@@ -11,7 +11,7 @@ import traitlets as t
 import xarray as xr
 
 from ..engine.interventions import Intervention, Patch
-from ..methods.lens import UNITS, lens_run, read_stack, residual_stack
+from ..methods.lens import UNITS, changed_cells, lens_run, read_stack
 from ..presets import Preset
 from ..session import Session
 from ..tokens import Tokens, elide
@@ -187,7 +187,6 @@ class LogitLens(Windowed, LiveWidget):
             # Asked before the run: weights that change during it make the reading stale.
             question = tokens.prompt, pinned, metrics, track, self.session.engine.version()
             run = lens_run(self.session, tokens, pinned)
-            stack = residual_stack(run)
             if self._reading is not None and question[-1] is not None and question == self._read_for:
                 reading = self._reading
             else:
@@ -209,8 +208,8 @@ class LogitLens(Windowed, LiveWidget):
                 return results | self._shown_to_wire(_Shown(self._readings, tokens, reading))
             disturbed = lens_run(self.session, tokens, acting)
             self._note_idle(acting, disturbed.idle)
-            now = read_stack(self.session, disturbed, 10, track, metrics, known=(stack, reading))
-            touched = (residual_stack(disturbed) != stack).any(-1).cpu().numpy().astype(np.uint8)
+            now = read_stack(self.session, disturbed, 10, track, metrics, known=(run, reading))
+            touched = changed_cells(disturbed, run).astype(np.uint8)
             results["result"] = _both(reading, now)
             return results | self._shown_to_wire(_Shown(self._readings, tokens, reading, now, touched))
 

@@ -59,6 +59,13 @@ def test_ablation_sweep_equals_one_forward_per_cell(session, site, how, referenc
     assert np.abs(got - expected).max() <= 1e-5 * max(np.abs(expected).max(), abs(swept.attrs["base"]))
 
 
+@pytest.mark.parametrize("reference", [[OTHER], [list(OTHER)], (list(OTHER),)], ids=str)
+def test_a_list_of_one_reference_is_that_reference(llama, reference):
+    for form in ({}, {"layer": 2}, {"layer": 2, "head": 1}):
+        given, alone = (iw.ablation_sweep(llama, PROMPT, "pattern", "resample", r, **form) for r in (reference, OTHER))
+        assert np.array_equal(given, alone, equal_nan=True)
+
+
 def test_a_zeroed_edge_leaves_the_rest_of_its_row(llama):
     swept = iw.ablation_sweep(llama, PROMPT, "pattern", answer=ANSWER, foil=FOIL, layer=2, head=1)
     edges = [(7, 0), (7, 7), (3, 2)]

@@ -128,6 +128,28 @@ def test_every_metric_is_differentiated(metric):
         assert error.max() <= (0.1 if metric == "kl" else 0.02) * np.abs(effect[0]).max()
 
 
+def test_one_step_from_where_the_divergence_is_least_is_refused():
+    with iw.Session(tiny("llama").double()) as session:
+        asked = (session, CLEAN, CORRUPTED, "resid_pre", 7, 11, "kl", "noise", False)
+        for acting in ((), (iw.Scale("mlp_out", 0.5, layer=1),)):
+            with pytest.raises(NoGradient, match=r"gradient is 0: iw\.attribution_sweep\(\.\.\., steps=8\)"):
+                iw.attribution_sweep(*asked, interventions=acting)
+        found = iw.attribution_sweep(*asked, steps=64)
+        # What is patched into the embedding adds up to the whole way from a divergence of 0.
+        assert float(found[0].sum()) == pytest.approx(found.attrs["corrupted"], rel=0.02)
+
+
+def test_neurons_are_chosen_where_the_divergence_is_least_too():
+    with iw.Session(tiny("llama").double()) as session:
+        asked = (session, CLEAN, CORRUPTED, "mlp_post", 7, 11)
+        exact = iw.patch_sweep(*asked, "kl", "noise", False, layer=1).values  # (neuron,)
+        chosen = iw.patch_sweep(*asked, "kl", "noise", layer=1, neurons=12)["neuron"].values
+        assert exact[chosen].sum() > 0.5 * np.sort(exact)[-12:].sum()
+        of_answer = iw.attribution_sweep(*asked, "log_probability", "noise", False, layer=1)
+        largest = np.argsort(-np.abs(of_answer.values - of_answer.attrs["clean"]))[:12]
+        assert chosen.tolist() == largest.tolist()
+
+
 def test_effects_of_inputs_add_up_to_the_gap_as_steps_grow():
     with iw.Session(tiny("gpt2").double()) as session:
         asked = (session, CLEAN, CORRUPTED, "resid_pre", 7, 11)
@@ -145,6 +167,14 @@ def test_a_model_with_an_encoder_is_estimated_by_positions_of_its_source(site, s
         estimate = iw.attribution_sweep(session, *pair, site, 7, 11, steps=steps)
         assert estimate.dims == exact.dims
         assert np.abs(estimate - exact).max() <= 0.01 * np.abs(exact).max()
+
+
+def test_an_encoders_neurons_are_chosen_by_their_attribution():
+    with iw.Session(encoder_decoder("t5").double()) as session:
+        asked = session, *[iw.SourceTarget((5, 9, token, 30, 8), (0, 17, 60)) for token in (44, 21)], "encoder.mlp_post"
+        effects = iw.attribution_sweep(*asked, 7, 11, layer=1, normalize=False)
+        largest = np.argsort(-np.abs(effects.values - effects.attrs["corrupted"]))[:5]
+        assert iw.patch_sweep(*asked, 7, 11, layer=1, neurons=5)["neuron"].values.tolist() == largest.tolist()
 
 
 def test_experiments_act_in_all_runs():

@@ -300,6 +300,15 @@ def test_an_answer_whose_twin_after_a_space_is_likelier_is_warned_of(text):
         text.model.lm_head.weight[text.token_id(" the")] = torch.from_numpy(read)
     with pytest.warns(TokenWarning, match=r"answer 'the' has no leading space; '␣the' \(id 261\) is likelier"):
         iw.patch_sweep(text, *prompts, answer="the", foil="s")
+    sets = [[iw.Site("z", layer=0)]]
+    with pytest.warns(TokenWarning, match=r"answer 'the' has no leading space; .* is likelier in both runs"):
+        iw.patch_sets(text, *prompts, sets, answer="the", foil="s")
+    with pytest.warns(TokenWarning, match=r"foil 'the' has no leading space; '␣the' \(id 261\) is likelier: is that"):
+        iw.ablation_sweep(text, prompts[0], answer="s", foil="the")
+    pairs = [(*prompts, answer, "s") for answer in ("the", " the", "the")]
+    with pytest.warns(TokenWarning, match=r"in pairs \[0, 2\]: of pair 0, the answer 'the' has no leading") as warned:
+        iw.patch_pairs(text, pairs)
+    assert [w.category for w in warned] == [TokenWarning]
     widget = iw.PatchingHeatmap(text, clean=prompts[0], corrupted=prompts[1], answer="the", foil="s")
     widget.wait(30)
     assert "'the' has no leading space" in widget._status["message"]
@@ -307,6 +316,9 @@ def test_an_answer_whose_twin_after_a_space_is_likelier_is_warned_of(text):
         warnings.simplefilter("error")
         iw.patch_sweep(text, *prompts, answer=" the", foil="s")
         iw.patch_sweep(text, *prompts, foil="s")
+        iw.patch_sets(text, *prompts, sets, answer=" the", foil="s")
+        iw.ablation_sweep(text, prompts[0], answer=" the", foil="s")
+        iw.patch_pairs(text, pairs[1:2])
     with torch.no_grad():
         text.model.lm_head.weight[text.token_id(" the")] *= -1
     with warnings.catch_warnings():
@@ -424,6 +436,15 @@ def test_a_sweep_of_a_layer_out_of_range_is_answered_with_the_range(session):
         iw.patch_sweep(session, PROMPT, CORRUPTED, "z", layer=4)
     with pytest.raises(ValueError, match=r"layer=2 shows the heads of a layer .z, q, k, v.; 'resid_pre' has none"):
         iw.patch_sweep(session, PROMPT, CORRUPTED, "resid_pre", layer=2)
+
+
+def test_neurons_are_listed_where_none_are_chosen(session):
+    for count in (20, np.int64(20)):
+        with pytest.raises(TypeError, match=r"neurons=20: this map takes a list of neurons; patch_sweep\("):
+            iw.ablation_sweep(session, PROMPT, "mlp_post", layer=3, neurons=count)
+        with pytest.raises(TypeError, match="neurons=20: this map takes a list"):
+            iw.patch_pairs(session, [(PROMPT, CORRUPTED)], "mlp_post", layer=3, neurons=count)
+    assert iw.patch_sweep(session, PROMPT, CORRUPTED, "mlp_post", layer=3, neurons=np.int64(4)).shape == (4,)
 
 
 def test_a_layer_in_the_name_of_a_swept_site_is_not_lost(session):

@@ -132,6 +132,16 @@ def test_a_model_without_a_way_back_has_no_estimate_and_its_map_is_whole():
         assert np.allclose(array(widget._sweep["values"]), exact, atol=1e-4)
 
 
+def test_where_the_gradient_is_zero_no_estimate_is_drawn_and_the_map_says_why(session):
+    widget, seen = watched(session, metric="kl")
+    widget.set(direction="noise")
+    widget.wait(30)
+    assert all(each["estimate"] is None for each in seen)
+    assert "no estimate first: the KL divergence from the clean run is least" in widget._status["message"]
+    exact = iw.patch_sweep(session, CLEAN, EARLY, metric="kl", direction="noise", normalize=False)
+    assert np.allclose(array(widget._sweep["values"]), exact, atol=1e-4)
+
+
 def test_closing_the_drill_ends_its_run(session):
     widget, _ = watched(session, site="z", watch=lambda widget, each: each["estimate"] and widget.drill(None))
     widget.drill(0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import interpwidgets as iw
-from interpwidgets.methods.lens import UNITS, lens_run, read_stack, residual_stack
+from interpwidgets.methods.lens import UNITS, lens_run, read_stack
 from tests.models import FAMILIES, tiny
 
 PROMPT = (5, 17, 3, 44, 17, 60, 8, 91)
@@ -165,9 +165,50 @@ def test_interventions_act_on_what_is_read(llama):
     assert np.abs(now[3] - -(log_p.exp() * log_p).sum(-1).numpy()).max() < 1e-5
 
 
+AT_THE_END = [
+    iw.Scale("ln_final", 0.0),
+    iw.Scale("ln_final", -2.0, position=-1),
+    iw.Patch("ln_final", position=[2, 5], source=np.linspace(-1, 1, 32)),
+]
+
+
+@pytest.mark.parametrize("acting", AT_THE_END, ids=str)
+def test_the_last_row_is_the_models_own_output_under_what_acts_behind_the_last_block(session, acting):
+    def act(module, args):
+        x = args[0].clone()
+        match acting:
+            case iw.Patch():
+                x[:, [2, 5]] = torch.tensor(acting.source).to(x)
+            case iw.Scale(position=None):
+                x *= acting.factor
+            case iw.Scale():
+                x[:, -1] *= acting.factor
+        return (x,)
+
+    handle = session.model.get_output_embeddings().register_forward_pre_hook(act)
+    with torch.no_grad():
+        log_p = session.model(torch.tensor([PROMPT])).logits[0].double().log_softmax(-1).numpy()
+    handle.remove()
+    plain, lens = (
+        iw.logit_lens(session, PROMPT, ["entropy", "kl", "rank"], top_k=97, track=[7], interventions=acting)
+        for acting in ((), [acting])
+    )
+    last = lens.isel(layer=-1)
+    p = np.take_along_axis(np.exp(log_p), last.top_token.values, -1)
+    assert np.abs(p - last.top_probability).max() < 1e-5
+    assert np.abs(last.entropy + (np.exp(log_p) * log_p).sum(-1)).max() < 1e-4
+    assert np.abs(last.tracked_probability - np.exp(log_p)[:, 7]).max() < 1e-5
+    assert last.target[-1] == log_p[-1].argmax()
+    assert np.abs(last.kl).max() < 1e-5
+    before = by_hand(session.model)[1]
+    assert np.abs(lens.kl[1] - (np.exp(log_p) * (log_p - before)).sum(-1)).max() < 1e-4
+    assert np.array_equal(lens.entropy[:-1], plain.entropy[:-1])
+
+
 @pytest.mark.parametrize(
     "acting",
     [
+        *AT_THE_END,
         iw.Ablate("z", layer=2, head=1, position=5),
         iw.Ablate("resid_post", layer=3, position=7),
         iw.Ablate("embed", position=0),
@@ -177,7 +218,7 @@ def test_interventions_act_on_what_is_read(llama):
 @pytest.mark.parametrize("metrics", [("probability", "rank"), tuple(UNITS)])
 def test_reusing_a_reading_equals_reading_afresh(session, acting, metrics):
     plain = lens_run(session, PROMPT)
-    known = residual_stack(plain), read_stack(session, plain, 5, [7], metrics)
+    known = plain, read_stack(session, plain, 5, [7], metrics)
     disturbed = lens_run(session, PROMPT, (acting,))
     fresh = read_stack(session, disturbed, 5, [7], metrics)
     reused = read_stack(session, disturbed, 5, [7], metrics, known=known)
@@ -185,6 +226,9 @@ def test_reusing_a_reading_equals_reading_afresh(session, acting, metrics):
     for name in fresh:
         np.testing.assert_allclose(reused[name].values, fresh[name].values, rtol=1e-4, atol=2e-5, equal_nan=True)
     assert not fresh.top_probability.equals(known[1].top_probability)
+    back = read_stack(session, plain, 5, [7], metrics, known=(disturbed, fresh))
+    for name in back:
+        np.testing.assert_allclose(back[name].values, known[1][name].values, rtol=1e-4, atol=2e-5, equal_nan=True)
 
 
 def test_a_reading_of_other_tokens_or_metrics_is_not_reused(llama):
@@ -195,7 +239,7 @@ def test_a_reading_of_other_tokens_or_metrics_is_not_reused(llama):
         read_stack(llama, run, 5, [7, 11], ("entropy",)),
         read_stack(llama, run, 3, [7, 11], ("entropy", "kl")),
     ):
-        again = read_stack(llama, run, 5, [7, 11], ("entropy", "kl"), known=(residual_stack(run), other))
+        again = read_stack(llama, run, 5, [7, 11], ("entropy", "kl"), known=(run, other))
         for name in fresh:
             np.testing.assert_allclose(again[name].values, fresh[name].values, rtol=1e-4, atol=2e-5)
 

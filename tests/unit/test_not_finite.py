@@ -8,6 +8,7 @@ import torch
 
 import interpwidgets as iw
 from interpwidgets.engine.finite import NotFinite
+from interpwidgets.methods.predictions import compare_predictions
 from interpwidgets.sweeping import NotFiniteWarning
 from tests.models import tiny
 from tests.unit.test_bad_input import PROMPT, drawn, every_way
@@ -130,3 +131,37 @@ def test_scores_that_overflow_are_not_shown_as_attention_to_nothing(implementati
             iw.attention_patterns(session, PROMPT)
         with pytest.raises(NotFinite, match="It begins at 'z' of layer 1, position 5"):
             session.run(PROMPT)
+
+
+def test_a_token_that_a_model_forbids_adds_nothing_to_divergence_and_entropy(session):
+    def forbid(module, args, output):
+        output[..., 13] = -torch.inf
+        return output
+
+    corrupted = (*PROMPT[:3], 21, *PROMPT[4:])
+    handle = session.model.lm_head.register_forward_hook(forbid)
+    with torch.no_grad():
+        logits = session.model(torch.tensor([PROMPT, corrupted])).logits[:, -1].double()
+    allowed = [token for token in range(97) if token != 13]
+    clean, other = logits[:, allowed].log_softmax(-1).numpy()
+    divergence = (np.exp(clean) * (clean - other)).sum()
+    swept = iw.patch_sweep(session, PROMPT, corrupted, metric="kl", normalize=False)
+    assert swept.attrs["corrupted"] == pytest.approx(divergence, abs=1e-5)
+    assert swept.values[0, 0] == pytest.approx(divergence, abs=1e-5)
+    assert np.isfinite(swept).all()
+    assert np.isfinite(iw.attribution_sweep(session, PROMPT, corrupted, metric="kl")).all()
+    lens = iw.logit_lens(session, PROMPT, ["entropy", "kl"])
+    assert lens.entropy[-1, -1] == pytest.approx(-(np.exp(clean) * clean).sum(), abs=1e-5)
+    assert np.isfinite(lens.kl).all()
+    _, kl = compare_predictions(session, {"clean": session.run(PROMPT), "corrupted": session.run(corrupted)})
+    assert kl["corrupted"] == pytest.approx(divergence, abs=1e-5)
+    handle.remove()
+
+
+def test_a_metric_without_a_value_is_warned_of(session):
+    with pytest.warns(NotFiniteWarning, match="metric of 1 of 2 rows is NaN, though the first one's logits are finite"):
+        session.sweep(PROMPT, [[], [iw.Scale("resid_post", 2.0, layer=3)]], some_nan)
+
+
+def some_nan(logits):
+    return torch.where(torch.arange(len(logits)) == len(logits) - 1, torch.nan, logits[:, 7])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -89,6 +90,20 @@ def test_p_values_by_hand():
     assert sign_flip_p(many + 1.0).max() < 0.01
 
 
+@pytest.mark.parametrize("n", [3, 20])
+def test_what_is_not_finite_has_no_p_value(n):
+    effects = np.random.default_rng(2).normal(2.0, 1.0, (n, 3))
+    effects[:, 1], effects[1, 2] = np.nan, np.inf
+    assert np.isfinite(sign_flip_p(effects)).tolist() == [True, False, False]
+
+
+def test_cells_that_do_not_exist_have_no_statistics(session):
+    data = iw.patch_pairs(session, [PAIRS[0], PAIRS[2]], "pattern", layer=1, head=2)
+    ahead = np.triu(np.ones((8, 8), bool), 1)
+    for name in ("mean", "low", "high", "p_value"):
+        assert (np.isnan(data[name].values) == ahead).all(), name
+
+
 def test_intervals_cover_the_mean_as_often_as_they_say():
     rng = np.random.default_rng(1)
     low, high = bootstrap_interval(rng.normal(3.0, 2.0, (60, 400)), 0.9)
@@ -96,6 +111,19 @@ def test_intervals_cover_the_mean_as_often_as_they_say():
     assert np.allclose(high - low, 2 * 1.645 * 2 / np.sqrt(60), rtol=0.35)
     with pytest.raises(ValueError, match="between 0 and 1"):
         bootstrap_interval(np.ones((3, 2)), 95)
+
+
+def test_the_statistics_of_a_large_map_hold_little_and_are_those_of_its_parts():
+    effects = np.random.default_rng(3).normal(0.3, 1.0, (20, 40, 60))  # all flips would be 192 MB
+    tracemalloc.start()
+    (low, high), p = bootstrap_interval(effects), sign_flip_p(effects)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50_000_000
+    assert low.shape == high.shape == p.shape == (40, 60)
+    for row in (0, 17, 39):
+        assert np.allclose(bootstrap_interval(effects[:, row]), (low[row], high[row]), atol=1e-12)
+        assert np.array_equal(sign_flip_p(effects[:, row]), p[row])
 
 
 def test_no_pairs_are_refused(session):

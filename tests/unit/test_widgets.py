@@ -221,6 +221,17 @@ def test_transplant_touches_its_causal_cone_and_nothing_else(session, lens):
     assert np.allclose(under_experiments(lens, "p"), now["top_probability"], atol=1e-6)
 
 
+def test_what_acts_behind_the_last_block_is_seen_in_the_last_row_where_it_acts(session, lens):
+    steer = iw.Scale("ln_final", -1.0, position=5)
+    session.interventions.append(steer)
+    lens.wait(30)
+    touched = array(lens._now["touched"])
+    assert np.argwhere(touched).tolist() == [[4, 5]]
+    assert lens._now["row"] == 4
+    p = session.run(PROMPT, interventions=[steer]).logits.values[5]
+    assert array(lens._now["top"])[-1, 5, 0] == p.argmax()
+
+
 def test_transplants_from_and_to_the_ends_of_the_stack(session, lens):
     lens.transplant((-1, 2), (1, 4))
     lens.transplant((3, 2), (-1, 0))
