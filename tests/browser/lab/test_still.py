@@ -13,7 +13,7 @@ from tests.browser.front_ends import NOTEBOOK, SUBSHELLS
 from tests.browser.lab.conftest import SESSION
 from tests.browser.lab.jupyterlab import REPORT, Notebook, open_page
 from tests.browser.lab.servers import Server
-from tests.browser.lab.test_clicks import ATTENTION, PREDICTIONS, ablated
+from tests.browser.lab.test_clicks import ATTENTION, LENS, PREDICTIONS, ablated
 
 STILLS = "[id^='iw-still-']"
 EXPERIMENT = "experiments: z L23H3 → 0"
@@ -106,24 +106,33 @@ def any_front_end(request: pytest.FixtureRequest, jupyter: Callable[[str], Serve
         yield notebook
 
 
-def test_one_click_on_a_reopened_picture_makes_it_live_as_it_was(any_front_end: Notebook) -> None:
+def test_one_click_on_each_reopened_picture_makes_it_live_as_it_was_in_one_session(any_front_end: Notebook) -> None:
     notebook, page = any_front_end, any_front_end.page
-    notebook.create(SESSION, ATTENTION)
+    notebook.create(SESSION, ATTENTION, LENS)
     widget, shown = ablated(notebook)
-    expect(page.locator(STILLS)).to_contain_text(EXPERIMENT, timeout=30_000)
+    for nth in (0, 1):
+        expect(page.locator(STILLS).nth(nth)).to_contain_text(EXPERIMENT, timeout=30_000)
     saved(notebook)
     notebook.shut_down()
     page.goto("about:blank")
     notebook.open(notebook.path)
-    expect(page.get_by_text(EXPERIMENT)).to_be_visible()
+    expect(page.get_by_text(EXPERIMENT).first).to_be_visible()
     page.screenshot(path=REPORT / "reopened-experiment.png")
-    page.get_by_role("button", name="Live again, in a new cell").click()
+    again = page.get_by_role("button", name="Live again, in a new cell")
+    again.first.click()
     expect(widget.button("Restore L23H3")).to_be_visible(timeout=120_000)
     widget.fresh()
     assert widget.table(PREDICTIONS) == shown
     assert notebook.execute("print(list(session.interventions))").strip() == "[iw.Ablate('z', layer=23, head=3)]"
+    number = notebook.execute("print(id(session))")
+    again.last.click()
+    lens = notebook.widget("Logit lens")
+    expect(lens.root.get_by_role("region", name="With experiments")).to_be_visible(timeout=120_000)
+    assert notebook.execute("print(id(session))") == number
+    widget.root.scroll_into_view_if_needed()
     widget.button("Restore L23H3").click()
     expect(widget.button("Ablate L23H3")).to_be_visible()
+    expect(lens.root.get_by_role("region", name="With experiments")).to_be_hidden(timeout=60_000)
     page.screenshot(path=REPORT / "reopened-live.png")
 
 
