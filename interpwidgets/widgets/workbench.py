@@ -8,6 +8,7 @@ from typing import Any
 
 import ipywidgets
 
+from ..engine.names import unknown
 from ..presets import PRESETS, Preset
 from ..session import Session
 from .attention_pattern import AttentionPattern
@@ -15,6 +16,7 @@ from .base import LiveWidget
 from .displaying import Displayed, weakly
 from .linking import Link, link
 from .logit_lens import LogitLens
+from .looks import Looks
 from .patching_heatmap import PatchingHeatmap
 
 _SIDE = "640px"
@@ -24,7 +26,7 @@ _WAITING = (
 )
 
 
-class Workbench(Displayed, ipywidgets.Box):
+class Workbench(Looks, Displayed, ipywidgets.Box):
     """AttentionPattern, LogitLens and PatchingHeatmap of one prompt, linked, under one header.
 
     The attention widget stands on top with the header, the prompt and the experiments of all three; the lens and the
@@ -33,6 +35,9 @@ class Workbench(Displayed, ipywidgets.Box):
     A heatmap needs a second prompt: `corrupted`, or where `prompt` is the clean one of a preset (`iw.PRESETS`), that
     preset's, with its answer and foil. Otherwise there is none, and `heatmap` is None, until a preset is chosen or
     `compare` is called. Raises what the three widgets raise.
+
+    How it looks (`palette`, `value_labels`, `size`, `figure_mode`, `teaching`) is given and set as in any widget, and
+    is one for all three: what is chosen in the View menu of one of them holds for the others.
 
     Example: `iw.Workbench(session, "The Eiffel Tower is in the city of", "The Colosseum is in the city of")`
     """
@@ -45,14 +50,18 @@ class Workbench(Displayed, ipywidgets.Box):
         *,
         answer: int | str | None = None,
         foil: int | str | None = None,
+        **looks: Any,
     ) -> None:
+        for name in looks:
+            if name not in self.looks:
+                raise unknown("setting", name, self.looks)
         self.session = session
         self.heatmap: PatchingHeatmap | None = None
         self._link: Link | None = None
         preset = _preset_of(prompt) if corrupted is None else None
-        self.attention = AttentionPattern(session, prompt)
+        self.attention = AttentionPattern(session, prompt, **looks)
         try:
-            self.lens = LogitLens(session, prompt, _embedded=True)
+            self.lens = LogitLens(session, prompt, _embedded=True, **looks)
             if preset is not None:
                 corrupted = preset.corrupted
                 answer = session.token_id(preset.answer) if answer is None else answer
@@ -67,8 +76,10 @@ class Workbench(Displayed, ipywidgets.Box):
         layout = ipywidgets.Layout(flex_flow="row wrap", align_items="flex-start", overflow="visible")
         self._waiting = ipywidgets.Label(_WAITING)
         self._parts = (self._waiting, self._waiting.layout, self._waiting.style, layout)
-        super().__init__(layout=layout)
+        super().__init__(layout=layout, **looks)
         self._listen()
+        self._look_observer = weakly(self._on_look)
+        self.observe(self._look_observer, names=self.looks)
         # Turns the counting of views on.
         self._view_count = 0
         self.observe(self._on_views, names="_view_count")
@@ -85,6 +96,7 @@ class Workbench(Displayed, ipywidgets.Box):
             raise RuntimeError("this workbench is closed: make a new one to go on")
         before, self.heatmap = self.heatmap, self._heatmap_of(corrupted, answer, foil)
         if before is not None:
+            before.unobserve(self._look_observer, names=self.looks)
             before.close()
         self._arrange()
 
@@ -122,8 +134,9 @@ class Workbench(Displayed, ipywidgets.Box):
 
     def _heatmap_of(self, corrupted: Any, answer: int | str | None, foil: int | str | None) -> PatchingHeatmap:
         (clean,) = self.attention._prompts_asked().values()
+        looks = {name: getattr(self.attention, name) for name in self.looks}
         return PatchingHeatmap(
-            self.session, clean=clean.given, corrupted=corrupted, answer=answer, foil=foil, _embedded=True
+            self.session, clean=clean.given, corrupted=corrupted, answer=answer, foil=foil, _embedded=True, **looks
         )
 
     def _pictured(self) -> list[LiveWidget]:
@@ -140,6 +153,7 @@ class Workbench(Displayed, ipywidgets.Box):
             widget.layout.flex = "1 1 100%" if widget is self.attention else f"1 1 {_SIDE}"
             widget.layout.min_width = "0"
             widget.layout.max_width = "100%"
+            widget.observe(self._look_observer, names=self.looks)  # once, however often
         self.children = [*self._widgets(), *([self._waiting] if self.heatmap is None else [])]
         self._follow()
 
@@ -148,6 +162,13 @@ class Workbench(Displayed, ipywidgets.Box):
 
     def _on_views(self, change: Any) -> None:
         self._be_held(bool(change["new"]))
+
+    def _on_look(self, change: Any) -> None:
+        # In one hold of the lock: a click and a cell may change the looks at the same time.
+        with self.session.publishing:
+            value = getattr(change["owner"], change["name"])
+            for each in (self, *self._widgets()):
+                each.set_trait(change["name"], value)
 
     def _on_prompt(self, change: Any) -> None:
         (tokens,) = change["new"].values()
