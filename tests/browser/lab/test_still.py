@@ -14,6 +14,7 @@ from tests.browser.lab.conftest import SESSION
 from tests.browser.lab.jupyterlab import REPORT, Notebook, open_page
 from tests.browser.lab.servers import Server
 from tests.browser.lab.test_clicks import ATTENTION, LENS, PREDICTIONS, ablated
+from tests.browser.lab.test_workbench import TITLES, WORKBENCH
 
 STILLS = "[id^='iw-still-']"
 EXPERIMENT = "experiments: z L23H3 → 0"
@@ -134,6 +135,31 @@ def test_one_click_on_each_reopened_picture_makes_it_live_as_it_was_in_one_sessi
     expect(widget.button("Ablate L23H3")).to_be_visible()
     expect(lens.root.get_by_role("region", name="With experiments")).to_be_hidden(timeout=60_000)
     page.screenshot(path=REPORT / "reopened-live.png")
+
+
+def test_one_click_on_a_reopened_workbench_brings_back_the_three_linked(notebook: Notebook) -> None:
+    page = notebook.page
+    notebook.create(SESSION, WORKBENCH)
+    attention, lens, heatmap = (notebook.widget(title) for title in TITLES)
+    attention.button("Ablate L0H0").click()
+    for widget in (attention, lens, heatmap):
+        widget.fresh()
+    shown = attention.table(PREDICTIONS)
+    expect(page.locator(STILLS)).to_contain_text("experiments: z L0H0 → 0", timeout=30_000)
+    saved(notebook)
+    notebook.shut_down()
+    page.goto("about:blank")
+    notebook.open(notebook.path)
+    expect(page.locator(STILLS)).to_be_visible()
+    page.get_by_role("button", name="Live again, in a new cell").click()
+    expect(attention.button("Restore L0H0")).to_be_visible(timeout=120_000)
+    for widget in (attention, lens, heatmap):
+        widget.fresh()
+    assert attention.table(PREDICTIONS) == shown
+    assert notebook.execute("print(type(workbench).__name__, len(workbench.children))").strip() == "Workbench 3"
+    attention.press("All heads", "ArrowRight")
+    expect(lens.root.get_by_role("button", name="Transplant from L1 · position 14")).to_be_visible()
+    page.screenshot(path=REPORT / "reopened-workbench.png")
 
 
 def test_the_copied_code_shows_the_same_numbers_in_a_new_cell(notebook: Notebook) -> None:
