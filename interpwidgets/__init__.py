@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .methods.patching import patch_sets, patch_sweep
     from .presets import PRESETS, Preset
     from .run import Run
-    from .session import Session
+    from .session import Session, find_session
     from .widgets.attention_pattern import AttentionPattern
     from .widgets.linking import link
     from .widgets.logit_lens import LogitLens
@@ -66,6 +66,7 @@ __all__ = [
     "array",
     "attention_patterns",
     "attribution_sweep",
+    "find_session",
     "link",
     "load",
     "logit_lens",
@@ -104,6 +105,7 @@ _HOME = {
     "array": "engine.plain",
     "attention_patterns": "methods.attention",
     "attribution_sweep": "methods.attribution",
+    "find_session": "session",
     "link": "widgets.linking",
     "load": "loading",
     "logit_lens": "methods.lens",

@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,8 @@ class Session(Differentiator):
     # One for all widgets of all sessions: two threads that each hold one and want the other's, as linked widgets do,
     # would wait for ever.
     publishing = threading.RLock()
+    _opened: ClassVar[weakref.WeakValueDictionary[int, Session]] = weakref.WeakValueDictionary()
+    _numbers: ClassVar[Iterator[int]] = count()
 
     def __init__(self, model: nn.Module, tokenizer: Any = None) -> None:
         require_model(model)
@@ -94,6 +97,7 @@ class Session(Differentiator):
         except BaseException:  # an interrupt must not leave our hooks either
             Engine.release(model, self._hold)
             raise
+        self._opened[next(self._numbers)] = self
 
     def check(self) -> Check:
         """Prove again that what is shown is what the model computes; raises UnsupportedModel if it is not."""
@@ -208,6 +212,26 @@ class Session(Differentiator):
         return self._tokens(written if tokens.source is None else SourceTarget(tokens.source.ids, written))
 
 
+def find_session(name: str, dtype: str | None = None) -> Session | None:
+    """The session that is open in this process on a model of this name, of several the newest; None if there is none.
+
+    `name` is what `session.name` says, or the id or folder that the model was loaded from; `dtype`, such as "bfloat16",
+    is what it computes in, if that matters. The code of a widget begins with this, so that widgets that are rebuilt one
+    after the other share one session.
+
+    Example: `session = iw.find_session("gpt2", "float32") or iw.load("gpt2")`
+    """
+    open_now = [session for session in list(Session._opened.values()) if not session._closed]
+    fitting = [s for s in open_now if name in (s.name, _source(s.model)) and dtype in (None, s.engine.dtype_name)]
+    return fitting[-1] if fitting else None
+
+
+def name_to_find(session: Session) -> str:
+    """The name of a session's model for `find_session`: two folders may have one name, and are two models."""
+    renamed = session.name != _name(session.model)
+    return session.name if renamed else _source(session.model) or session.name
+
+
 def _sites(capture: Any) -> tuple[Site, ...]:
     several = (capture,) if isinstance(capture, str | Site) else capture
     if not isinstance(several, Iterable):
@@ -238,5 +262,9 @@ def _let_go(worker: Worker, engine: Engine, hold: object) -> None:
 
 
 def _name(model: nn.Module) -> str:
-    path = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
-    return path.rstrip("/").rsplit("/", 1)[-1]
+    return (_source(model) or type(model).__name__).rstrip("/").rsplit("/", 1)[-1]
+
+
+def _source(model: nn.Module) -> str:
+    """The id or folder that a model was loaded from; empty if it was not."""
+    return getattr(getattr(model, "config", None), "_name_or_path", "") or ""

@@ -64,10 +64,11 @@ def methods(of: type) -> Iterator[tuple[str, str]]:
     for name, value in vars(of).items():
         if name.startswith("_") or name in _HOOKS:
             continue
+        made = value.__func__ if isinstance(value, classmethod) else value
         if isinstance(value, property) and value.__doc__:
             yield f"`{name}`", _first_sentence(value.__doc__)
-        elif inspect.isfunction(value) and (said := inspect.getdoc(getattr(of, name))):
-            yield f"`{name}({_arguments(value)})`", _first_sentence(said)
+        elif inspect.isfunction(made) and (said := inspect.getdoc(getattr(of, name))):
+            yield f"`{name}({_arguments(made)})`", _first_sentence(said)
 
 
 def traits(of: type[t.HasTraits]) -> Iterator[Row]:

@@ -131,13 +131,16 @@ class LiveWidget(Answering):
         """
         name, entries = "session.interventions" if self.linked else "widget.experiments", self.experiments.entries
         experiments = code_of_experiments(name, entries, self.experiments.baseline)
-        defaults = {name: self.traits()[name].default_value for name in (*self.settings, *self.looks)}
-        given = {name: getattr(self, name) for name in defaults}
-        changed = [f"{name}={value!r}" for name, value in given.items() if value != defaults[name]]
-        arguments = ["session", *self._arguments(), *changed, *([] if self.linked else ["linked=False"])]
-        made = [f"widget = iw.{type(self).__name__}({', '.join(arguments)})", *self._calls()]
+        made = self._code_as("widget", (*self.settings, *self.looks))
         lines = [*experiments, *made] if self.linked else [*made, *experiments]
         return "\n".join([*code_of_session(self.session), *lines, "widget"])
+
+    def _code_as(self, name: str, settings: Iterable[str]) -> list[str]:
+        """Lines of Python that make this view as `name`, with these settings, in a `session` with its experiments."""
+        given = {trait: getattr(self, trait) for trait in settings}
+        changed = [f"{trait}={v!r}" for trait, v in given.items() if v != self.traits()[trait].default_value]
+        arguments = ["session", *self._arguments(), *changed, *([] if self.linked else ["linked=False"])]
+        return [f"{name} = iw.{type(self).__name__}({', '.join(arguments)})", *self._calls(name)]
 
     def runs(self) -> Iterable[Run]:
         """The runs that the widget holds to show them."""
@@ -150,8 +153,8 @@ class LiveWidget(Answering):
     def _run_preset(self, preset: Preset) -> None:
         raise NotImplementedError
 
-    def _calls(self) -> list[str]:
-        """Lines of Python that complete a rebuilt `widget`."""
+    def _calls(self, name: str) -> list[str]:
+        """Lines of Python that complete what has been rebuilt as `name`."""
         return []
 
     def _prompts_asked(self) -> dict[str, Tokens]:
@@ -299,14 +302,21 @@ class LiveWidget(Answering):
         return (self,)
 
     def static_frame(self) -> str:
-        for ticket in list(self._tickets.values()):
-            ticket.wait(_FIRST_FRAME_SECONDS)
+        self._await_frame()
         with self.session.publishing:
             draw = self._frame()
         return draw()
 
-    def _frame(self) -> Callable[[], str]:
-        """What draws what is on the screen: that takes a while, in which a click must not find the lock held."""
+    def _await_frame(self) -> None:
+        """Wait for what is to be drawn, but not for long."""
+        for ticket in list(self._tickets.values()):
+            ticket.wait(_FIRST_FRAME_SECONDS)
+
+    def _frame(self, *, alone: bool = True) -> Callable[[], str]:
+        """What draws what is on the screen: that takes a while, in which a click must not find the lock held.
+
+        `alone`: with what leads back to a live one.
+        """
         facts = " · ".join(
             [*(str(self._header[k]) for k in ("model", "dtype", "device")), self._header["check"]["summary"]]
         )
@@ -314,10 +324,10 @@ class LiveWidget(Answering):
         if failed is not None:
             lines = [*lines, *([] if _OLDER in lines else [_OLDER]), f"{failed['title']}: {failed['text']}"]
         said = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
-        picture, code = self._static_picture(), self.code()
+        picture, again = self._static_picture(), live_again(self.code()) if alone else ""
         return lambda: (
             '<div style="font:13px/1.5 system-ui,sans-serif;max-width:900px">'
-            f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>{said}{live_again(code)}{picture()}</div>"
+            f"<div><b>{html.escape(self.title)}</b> {html.escape(facts)}</div>{said}{again}{picture()}</div>"
         )
 
     def _captions(self) -> list[str]:

@@ -6,18 +6,19 @@ from collections.abc import Iterable
 
 from ..engine.interventions import Intervention
 from ..experiments import Experiment
-from ..session import Session
+from ..session import Session, name_to_find
 
 Lines = list[str]
 
 
 def code_of_session(session: Session) -> Lines:
-    """Opens a session like this one, or says which is needed."""
-    lines = ["import interpwidgets as iw", ""]
-    if session.opened_by is None:
-        lines.append(f"# session = iw.Session(model, tokenizer), of the model {session.name!r}")
-    else:
-        lines.append(f"session = {session.opened_by}  # or the one that is open already")
+    """Takes the session that is open on a model like this one's, or opens one.
+
+    Of a session that was not opened by `iw.load`, the model is called `model` there, and its tokenizer `tokenizer`.
+    """
+    opened = session.opened_by or f"iw.Session(model{'' if session.tokenizer is None else ', tokenizer'})"
+    found = f"iw.find_session({name_to_find(session)!r}, {session.engine.dtype_name!r})"
+    lines = ["import interpwidgets as iw", "", f"session = {found} or {opened}"]
     if session.prepend_bos != session.prepends_bos_when_opened:
         lines.append(f"session.prepend_bos = {session.prepend_bos}")
     return lines

@@ -28,12 +28,8 @@ CHIP_KEYS = (
 class Looks(t.HasTraits):
     """Settings of the picture that change nothing in the numbers."""
 
-    shortcuts: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Keys, and clicks, of this widget alone, and what they do."""
     looks: ClassVar[tuple[str, ...]] = ("palette", "value_labels", "size", "figure_mode", "teaching")
     """The traits below."""
-    terms: ClassVar[tuple[str, ...]] = ()
-    """Words that the teaching layer explains here, names in `TERMS`."""
 
     palette = t.Enum(("blue", "cividis"), "blue").tag(sync=True)
     """Colours of magnitudes and effects: blue, with orange below zero; or cividis (Nuñez et al. 2018, PLOS ONE 13(7)),
@@ -46,6 +42,15 @@ class Looks(t.HasTraits):
     """Hides the controls, at the width of one column (3.3 inches) or of the text (6.9 inches) of a paper."""
     teaching = t.Bool(False).tag(sync=True)
     """Whether words of the field are explained in place, and what to notice in a preset."""
+
+
+class Explaining(Looks):
+    """A view with a sheet of keys, presets, and words that it explains."""
+
+    shortcuts: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Keys, and clicks, of this widget alone, and what they do."""
+    terms: ClassVar[tuple[str, ...]] = ()
+    """Words that the teaching layer explains here, names in `TERMS`."""
 
     _help = t.Dict().tag(sync=True)
 

@@ -404,9 +404,9 @@ class PatchingHeatmap(LiveWidget):
         asked = (("answer", self._answer), ("foil", self._foil))
         return [*prompts, *(f"{name}={token}" for name, token in asked if token is not None)]
 
-    def _calls(self) -> list[str]:
-        patched = [f"widget.patch({self._cells!r})"] if self._cells else []
-        return patched if self._drilled is None else [*patched, f"widget.drill({self._drilled})"]
+    def _calls(self, name: str) -> list[str]:
+        patched = [f"{name}.patch({self._cells!r})"] if self._cells else []
+        return patched if self._drilled is None else [*patched, f"{name}.drill({self._drilled})"]
 
     def _prompts_asked(self) -> dict[str, Tokens]:
         return {"clean": self._clean, "corrupted": self._corrupted}

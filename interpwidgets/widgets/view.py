@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,9 +91,7 @@ class View:
             raise TypeError(
                 f"a state is the dict that widget.state gives{hint}; got {type(given).__name__} {short(given)}"
             )
-        version = given.get("version")
-        if type(version) is not int or version != VERSION:
-            raise ValueError(f"the state has version {short(version)}; this version of interpwidgets reads {VERSION}")
+        _require_version(given)
         require_keys("the state", given, {"version", *_KEYS})
         for name, kind in (
             ("widget", str),
@@ -121,6 +119,47 @@ class View:
             experiments=tuple(_experiment(entry, referred) for entry in given["experiments"]),
             baseline=tuple(Intervention.from_json(each, referred) for each in given["baseline"]),
         )
+
+
+_OWN = ("prompts", "settings", "selection")
+"""What of a state is a widget's own where several share their experiments."""
+
+
+def together(kind: str, views: Mapping[str, View]) -> dict[str, Any]:
+    """Views of a `kind` of figure of several widgets, by their names in it, with what they share written once."""
+    whole = [view.to_json() for view in list(views.values())[:1]]
+    bare = [replace(view, experiments=(), baseline=()).to_json() for view in list(views.values())[1:]]
+    shared = {key: value for key, value in whole[0].items() if key not in (*_OWN, "linked")}
+    own = ({key: each[key] for key in _OWN} for each in (*whole, *bare))
+    return shared | {"widget": kind, "widgets": dict(zip(views, own, strict=True))}
+
+
+def apart(given: Mapping[str, Any], kinds: Mapping[str, str], optional: set[str]) -> dict[str, View]:
+    """The views that `together` wrote, the first with the experiments; `kinds` are their classes by their names.
+
+    Raises ValueError or TypeError for anything else.
+    """
+    try:
+        _require_version(given)
+        require_keys("the state", given, {"version", "widgets", *_KEYS} - {"linked", *_OWN})
+        widgets = given["widgets"]
+        absent = optional - widgets.keys() if isinstance(widgets, dict) else set()
+        require_keys("widgets", widgets, kinds.keys() - absent)
+        views: dict[str, View] = {}
+        for name in (name for name in kinds if name in widgets):
+            require_keys(name, widgets[name], set(_OWN))
+            none: dict[str, Any] = {"experiments": [], "baseline": [], "arrays": {}} if views else {}
+            shared = {key: value for key, value in given.items() if key != "widgets"} | none
+            views[name] = View.from_json(shared | widgets[name] | {"widget": kinds[name], "linked": True})
+    except RecursionError:
+        raise ValueError("the state is nested too deeply") from None
+    return views
+
+
+def _require_version(given: Mapping[str, Any]) -> None:
+    version = given.get("version")
+    if type(version) is not int or version != VERSION:
+        raise ValueError(f"the state has version {short(version)}; this version of interpwidgets reads {VERSION}")
 
 
 def _experiment(given: Any, referred: Referred) -> Experiment:

@@ -13,7 +13,7 @@ from ..engine.plain import require_keys, short
 from ..tokens import Tokens, elide
 from .experimenting import Experimenting, check_fits
 from .labels import short_label
-from .looks import Looks
+from .looks import Explaining
 from .past import Past
 from .selection import Selection
 from .unicode import drawable
@@ -23,7 +23,7 @@ from .wire import Wire
 _PROMPT_START = 60  # characters of a prompt that name a run
 
 
-class Viewing(Looks, Experimenting):
+class Viewing(Explaining, Experimenting):
     """A view that can be written down, and shown as it was written."""
 
     _run = t.Int(0).tag(sync=True)

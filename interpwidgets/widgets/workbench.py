@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import ipywidgets
 
+from ..engine.names import unknown
 from ..presets import PRESETS, Preset
 from ..session import Session
 from .attention_pattern import AttentionPattern
 from .base import LiveWidget
+from .code import code_of_experiments, code_of_session
 from .displaying import Displayed, weakly
 from .linking import Link, link
 from .logit_lens import LogitLens
+from .looks import Looks
 from .patching_heatmap import PatchingHeatmap
+from .still import live_again
+from .view import View, apart, together
+from .wire import Wire
 
+_KINDS: dict[str, type[LiveWidget]] = {"attention": AttentionPattern, "lens": LogitLens, "heatmap": PatchingHeatmap}
 _SIDE = "640px"
 """What a widget beside another is wide at least."""
 _WAITING = (
@@ -24,7 +33,7 @@ _WAITING = (
 )
 
 
-class Workbench(Displayed, ipywidgets.Box):
+class Workbench(Looks, Displayed, ipywidgets.Box):
     """AttentionPattern, LogitLens and PatchingHeatmap of one prompt, linked, under one header.
 
     The attention widget stands on top with the header, the prompt and the experiments of all three; the lens and the
@@ -33,6 +42,9 @@ class Workbench(Displayed, ipywidgets.Box):
     A heatmap needs a second prompt: `corrupted`, or where `prompt` is the clean one of a preset (`iw.PRESETS`), that
     preset's, with its answer and foil. Otherwise there is none, and `heatmap` is None, until a preset is chosen or
     `compare` is called. Raises what the three widgets raise.
+
+    How it looks (`palette`, `value_labels`, `size`, `figure_mode`, `teaching`) is given and set as in any widget, and
+    is one for all three: what is chosen in the View menu of one of them holds for the others.
 
     Example: `iw.Workbench(session, "The Eiffel Tower is in the city of", "The Colosseum is in the city of")`
     """
@@ -45,14 +57,17 @@ class Workbench(Displayed, ipywidgets.Box):
         *,
         answer: int | str | None = None,
         foil: int | str | None = None,
+        **looks: Any,
     ) -> None:
+        for name in looks:
+            if name not in self.looks:
+                raise unknown("setting", name, self.looks)
         self.session = session
         self.heatmap: PatchingHeatmap | None = None
-        self._link: Link | None = None
         preset = _preset_of(prompt) if corrupted is None else None
-        self.attention = AttentionPattern(session, prompt)
+        self.attention = AttentionPattern(session, prompt, **looks)
         try:
-            self.lens = LogitLens(session, prompt, _embedded=True)
+            self.lens = LogitLens(session, prompt, **looks)
             if preset is not None:
                 corrupted = preset.corrupted
                 answer = session.token_id(preset.answer) if answer is None else answer
@@ -64,11 +79,55 @@ class Workbench(Displayed, ipywidgets.Box):
                 if widget is not None:
                     widget.close()
             raise
+        self._compose()
+
+    @classmethod
+    def of(cls, attention: AttentionPattern, lens: LogitLens, heatmap: PatchingHeatmap | None = None) -> Self:
+        """A workbench of widgets that are there, each as it is; they look like `attention` from here on.
+
+        Raises TypeError for other widgets, ValueError unless they share the experiments of one session that is open.
+        """
+        given = {"attention": attention, "lens": lens} | ({} if heatmap is None else {"heatmap": heatmap})
+        for name, widget in given.items():
+            if not isinstance(widget, _KINDS[name]):
+                raise TypeError(f"{name}={widget!r}: a widget of iw.{_KINDS[name].__name__} is needed")
+            if not widget.linked or widget not in attention.session.widgets:
+                raise ValueError(f"{name}: a widget that is open, and shares the experiments of one session, is needed")
+        workbench = cls.__new__(cls)
+        workbench.session = attention.session
+        workbench.attention, workbench.lens, workbench.heatmap = attention, lens, heatmap
+        workbench._compose()
+        return workbench
+
+    @classmethod
+    def rebuilt(cls, session: Session, views: dict[str, View]) -> Self:
+        """A new workbench that shows what `views_of` a state gives."""
+        held = session.interventions
+        widgets: dict[str, Any] = {}
+        try:
+            # The first has the experiments, and is last: they become the session's once all else has been right.
+            for name, view in reversed(views.items()):
+                here = replace(
+                    view, model=session.name, prepend_bos=session.prepend_bos, experiments=held.entries,
+                    baseline=held.baseline,
+                )  # fmt: skip
+                widgets[name] = _KINDS[name].rebuilt(session, view if name == "attention" else here)
+        except BaseException:
+            for widget in widgets.values():
+                widget.close()
+            raise
+        return cls.of(**widgets)
+
+    def _compose(self) -> None:
+        """Be the figure of the three widgets."""
+        self._link: Link | None = None
         layout = ipywidgets.Layout(flex_flow="row wrap", align_items="flex-start", overflow="visible")
         self._waiting = ipywidgets.Label(_WAITING)
         self._parts = (self._waiting, self._waiting.layout, self._waiting.style, layout)
-        super().__init__(layout=layout)
+        super().__init__(layout=layout, **self._looks())
         self._listen()
+        self._look_observer = weakly(self._on_look)
+        self.observe(self._look_observer, names=self.looks)
         # Turns the counting of views on.
         self._view_count = 0
         self.observe(self._on_views, names="_view_count")
@@ -85,8 +144,32 @@ class Workbench(Displayed, ipywidgets.Box):
             raise RuntimeError("this workbench is closed: make a new one to go on")
         before, self.heatmap = self.heatmap, self._heatmap_of(corrupted, answer, foil)
         if before is not None:
+            before.unobserve(self._look_observer, names=self.looks)
             before.close()
         self._arrange()
+
+    @property
+    def state(self) -> Wire:
+        """All that the three widgets are rebuilt from, linked again, as JSON: give it to `iw.restore`."""
+        return together(type(self).__name__, {name: widget._view() for name, widget in self._named().items()})
+
+    def code(self) -> str:
+        """Python that rebuilds the three widgets as they are, linked again, where there is nothing but this package.
+
+        An array of more than a megabyte is not written out: `state` holds it. A widget's own `code` is of that alone.
+        """
+        named, shared = self._named(), self.session.interventions
+        made = []
+        for name, widget in named.items():
+            looks = self.looks if widget is self.attention else ()  # the others take them from it
+            made += widget._code_as(name, (*widget.settings, *looks))
+        return "\n".join([
+            *code_of_session(self.session),
+            *code_of_experiments("session.interventions", shared.entries, shared.baseline),
+            *made,
+            f"workbench = iw.{type(self).__name__}.of({', '.join(named)})",
+            "workbench",
+        ])  # fmt: skip
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until nothing is running. Raises a run's error, or TimeoutError."""
@@ -114,8 +197,12 @@ class Workbench(Displayed, ipywidgets.Box):
         super().close()
 
     def static_frame(self) -> str:
-        """What is on the screen as plain HTML, for places where no kernel runs."""
-        return "".join(widget.static_frame() for widget in self._widgets())
+        for widget in self._widgets():
+            widget._await_frame()
+        with self.session.publishing:
+            draw = [widget._frame(alone=False) for widget in self._widgets()]
+            again = live_again(self.code())
+        return f'<div style="font:13px/1.5 system-ui,sans-serif">{again}</div>' + "".join(part() for part in draw)
 
     def __repr__(self) -> str:
         return f"Workbench({self.session.name})"
@@ -123,23 +210,34 @@ class Workbench(Displayed, ipywidgets.Box):
     def _heatmap_of(self, corrupted: Any, answer: int | str | None, foil: int | str | None) -> PatchingHeatmap:
         (clean,) = self.attention._prompts_asked().values()
         return PatchingHeatmap(
-            self.session, clean=clean.given, corrupted=corrupted, answer=answer, foil=foil, _embedded=True
+            self.session, clean=clean.given, corrupted=corrupted, answer=answer, foil=foil, **self._looks()
         )
+
+    def _looks(self) -> dict[str, Any]:
+        return {name: getattr(self.attention, name) for name in self.looks}
 
     def _pictured(self) -> list[LiveWidget]:
         return self._widgets()
 
+    def _named(self) -> dict[str, LiveWidget]:
+        heatmap = {} if self.heatmap is None else {"heatmap": self.heatmap}
+        return {"attention": self.attention, "lens": self.lens, **heatmap}
+
     def _widgets(self) -> list[LiveWidget]:
-        return [self.attention, self.lens, *([] if self.heatmap is None else [self.heatmap])]
+        return list(self._named().values())
 
     def _arrange(self) -> None:
         if self._link is not None:
             self._link.close()
         self._link = link(*self._widgets())
         for widget in self._widgets():
+            widget._embedded = widget is not self.attention
+            for name, value in self._looks().items():
+                widget.set_trait(name, value)
             widget.layout.flex = "1 1 100%" if widget is self.attention else f"1 1 {_SIDE}"
             widget.layout.min_width = "0"
             widget.layout.max_width = "100%"
+            widget.observe(self._look_observer, names=self.looks)  # once, however often
         self.children = [*self._widgets(), *([self._waiting] if self.heatmap is None else [])]
         self._follow()
 
@@ -149,6 +247,13 @@ class Workbench(Displayed, ipywidgets.Box):
     def _on_views(self, change: Any) -> None:
         self._be_held(bool(change["new"]))
 
+    def _on_look(self, change: Any) -> None:
+        # In one hold of the lock: a click and a cell may change the looks at the same time.
+        with self.session.publishing:
+            value = getattr(change["owner"], change["name"])
+            for each in (self, *self._widgets()):
+                each.set_trait(change["name"], value)
+
     def _on_prompt(self, change: Any) -> None:
         (tokens,) = change["new"].values()
         preset = _preset_of(tokens.text)
@@ -157,6 +262,11 @@ class Workbench(Displayed, ipywidgets.Box):
             with suppress(ValueError):
                 answer, foil = (self.session.token_id(token) for token in (preset.answer, preset.foil))
                 self.compare(preset.corrupted, answer=answer, foil=foil)
+
+
+def views_of(state: Mapping[str, Any]) -> dict[str, View]:
+    """What a workbench's `state` holds, by the names of its widgets. Raises ValueError or TypeError if it is none."""
+    return apart(state, {name: kind.__name__ for name, kind in _KINDS.items()}, optional={"heatmap"})
 
 
 def _preset_of(prompt: Any) -> Preset | None:

@@ -226,15 +226,13 @@ def test_copied_code_gives_the_same_numbers_in_a_fresh_process(tmp_path, kind, l
         widget = make(kind, session, linked=linked)
         widget.experiments.extend(EXPERIMENTS)
         ready(widget)
-        comment = f"# session = iw.Session(model, tokenizer), of the model {session.name!r}"
-        assert comment in widget._code
-        opened = (
+        there = (
             "from transformers import AutoModelForCausalLM\n"
-            f"session = iw.Session(AutoModelForCausalLM.from_pretrained({str(model)!r}).eval())\n"
-            f"session.name = {session.name!r}"
+            f"model = AutoModelForCausalLM.from_pretrained({str(model)!r}).eval()\n"
+            "model.config._name_or_path = ''\n"
         )
-        program = widget._code.replace(comment, opened) + (
-            "\nwidget.wait(60)\nimport sys, json, numpy\nfrom tests.unit.test_state import numbers\n"
+        program = f"{there}{widget._code}\n" + (
+            "widget.wait(60)\nimport sys, json, numpy\nfrom tests.unit.test_state import numbers\n"
             f"numpy.savez({str(tmp_path / 'seen.npz')!r}, **numbers(widget))\n"
             "assert widget.code() == " + repr(widget._code)
         )

@@ -92,6 +92,43 @@ def test_its_still_picture_is_that_of_the_three(session):
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
+LOOKS = {"palette": "cividis", "value_labels": False, "size": "presenter", "figure_mode": "page", "teaching": True}
+
+
+def looks_of(*widgets):
+    """Each look, by the values that it has in these."""
+    return {name: {getattr(widget, name) for widget in widgets} for name in LOOKS}
+
+
+def test_a_look_that_is_chosen_in_one_of_its_widgets_holds_for_all(session):
+    workbench = opened(session, PROMPT, CORRUPTED)
+    apart = iw.LogitLens(session, PROMPT)
+    of_all = [workbench, workbench.attention, workbench.lens, workbench.heatmap]
+    for name, value in LOOKS.items():
+        workbench.lens.set_state({name: value})  # as its page does
+        assert looks_of(*of_all)[name] == {value}
+    workbench.heatmap.size = "normal"
+    workbench.palette = "blue"
+    assert looks_of(*of_all) == {name: {v} for name, v in (LOOKS | {"size": "normal", "palette": "blue"}).items()}
+    assert apart.size == "normal"
+    assert not apart.teaching
+    assert all(widget._help["terms"] for widget in of_all[1:])
+
+
+def test_looks_are_given_to_a_workbench_as_to_a_widget(session):
+    workbench = opened(session, PROMPT, **LOOKS)
+    workbench.compare(CORRUPTED)
+    before = workbench.heatmap
+    workbench.compare(CORRUPTED)
+    before.size = "normal"  # closed by then
+    given = {name: {value} for name, value in LOOKS.items()}
+    assert looks_of(workbench, workbench.attention, workbench.lens, workbench.heatmap) == given
+    count = len(session.widgets)
+    with pytest.raises(ValueError, match="unknown setting 'sise'; did you mean 'size'"):
+        iw.Workbench(session, PROMPT, sise="presenter")
+    assert len(session.widgets) == count
+
+
 @pytest.fixture(scope="module")
 def demo():
     with iw.load() as session:

@@ -13,7 +13,8 @@ from tests.browser.front_ends import NOTEBOOK, SUBSHELLS
 from tests.browser.lab.conftest import SESSION
 from tests.browser.lab.jupyterlab import REPORT, Notebook, open_page
 from tests.browser.lab.servers import Server
-from tests.browser.lab.test_clicks import ATTENTION, PREDICTIONS, ablated
+from tests.browser.lab.test_clicks import ATTENTION, LENS, PREDICTIONS, ablated
+from tests.browser.lab.test_workbench import TITLES, WORKBENCH
 
 STILLS = "[id^='iw-still-']"
 EXPERIMENT = "experiments: z L23H3 → 0"
@@ -106,25 +107,59 @@ def any_front_end(request: pytest.FixtureRequest, jupyter: Callable[[str], Serve
         yield notebook
 
 
-def test_one_click_on_a_reopened_picture_makes_it_live_as_it_was(any_front_end: Notebook) -> None:
+def test_one_click_on_each_reopened_picture_makes_it_live_as_it_was_in_one_session(any_front_end: Notebook) -> None:
     notebook, page = any_front_end, any_front_end.page
-    notebook.create(SESSION, ATTENTION)
+    notebook.create(SESSION, ATTENTION, LENS)
     widget, shown = ablated(notebook)
-    expect(page.locator(STILLS)).to_contain_text(EXPERIMENT, timeout=30_000)
+    for nth in (0, 1):
+        expect(page.locator(STILLS).nth(nth)).to_contain_text(EXPERIMENT, timeout=30_000)
     saved(notebook)
     notebook.shut_down()
     page.goto("about:blank")
     notebook.open(notebook.path)
-    expect(page.get_by_text(EXPERIMENT)).to_be_visible()
+    expect(page.get_by_text(EXPERIMENT).first).to_be_visible()
     page.screenshot(path=REPORT / "reopened-experiment.png")
-    page.get_by_role("button", name="Live again, in a new cell").click()
+    again = page.get_by_role("button", name="Live again, in a new cell")
+    again.first.click()
     expect(widget.button("Restore L23H3")).to_be_visible(timeout=120_000)
     widget.fresh()
     assert widget.table(PREDICTIONS) == shown
     assert notebook.execute("print(list(session.interventions))").strip() == "[iw.Ablate('z', layer=23, head=3)]"
+    number = notebook.execute("print(id(session))")
+    again.last.click()
+    lens = notebook.widget("Logit lens")
+    expect(lens.root.get_by_role("region", name="With experiments")).to_be_visible(timeout=120_000)
+    assert notebook.execute("print(id(session))") == number
+    widget.root.scroll_into_view_if_needed()
     widget.button("Restore L23H3").click()
     expect(widget.button("Ablate L23H3")).to_be_visible()
+    expect(lens.root.get_by_role("region", name="With experiments")).to_be_hidden(timeout=60_000)
     page.screenshot(path=REPORT / "reopened-live.png")
+
+
+def test_one_click_on_a_reopened_workbench_brings_back_the_three_linked(notebook: Notebook) -> None:
+    page = notebook.page
+    notebook.create(SESSION, WORKBENCH)
+    attention, lens, heatmap = (notebook.widget(title) for title in TITLES)
+    attention.button("Ablate L0H0").click()
+    for widget in (attention, lens, heatmap):
+        widget.fresh()
+    shown = attention.table(PREDICTIONS)
+    expect(page.locator(STILLS)).to_contain_text("experiments: z L0H0 → 0", timeout=30_000)
+    saved(notebook)
+    notebook.shut_down()
+    page.goto("about:blank")
+    notebook.open(notebook.path)
+    expect(page.locator(STILLS)).to_be_visible()
+    page.get_by_role("button", name="Live again, in a new cell").click()
+    expect(attention.button("Restore L0H0")).to_be_visible(timeout=120_000)
+    for widget in (attention, lens, heatmap):
+        widget.fresh()
+    assert attention.table(PREDICTIONS) == shown
+    assert notebook.execute("print(type(workbench).__name__, len(workbench.children))").strip() == "Workbench 3"
+    attention.press("All heads", "ArrowRight")
+    expect(lens.root.get_by_role("button", name="Transplant from L1 · position 14")).to_be_visible()
+    page.screenshot(path=REPORT / "reopened-workbench.png")
 
 
 def test_the_copied_code_shows_the_same_numbers_in_a_new_cell(notebook: Notebook) -> None:

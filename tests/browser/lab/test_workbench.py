@@ -9,6 +9,7 @@ from tests.browser.lab.jupyterlab import REPORT
 from tests.browser.lab.test_clicks import CLEAN, CORRUPTED
 
 WORKBENCH = f"workbench = iw.Workbench(session, {CLEAN!r}, {CORRUPTED!r})\nworkbench"
+TITLES = ("Attention pattern", "Logit lens", "Patching heatmap")
 SCROLLS_SIDEWAYS = """() => [
   ...document.querySelectorAll(".jp-OutputArea-output, .jp-WindowedPanel-outer, .widget-box")]
   .filter((element) => element.scrollWidth > element.clientWidth + 1).map((element) => element.className)"""
@@ -27,8 +28,7 @@ def narrow_notebook(any_notebook):
 def test_a_head_is_followed_and_an_ablation_renders_all_three_again(narrow_notebook):
     notebook, page = narrow_notebook, narrow_notebook.page
     notebook.show(WORKBENCH)
-    titles = ("Attention pattern", "Logit lens", "Patching heatmap")
-    attention, lens, heatmap = (notebook.widget(title) for title in titles)
+    attention, lens, heatmap = (notebook.widget(title) for title in TITLES)
     for widget in (attention, lens, heatmap):
         widget.fresh()
     expect(page.get_by_role("list", name="prompt tokens")).to_have_count(1)
@@ -50,3 +50,11 @@ def test_a_head_is_followed_and_an_ablation_renders_all_three_again(narrow_noteb
     attention.screenshot(REPORT / "workbench-900.png")
     attention.button("Undo").click()
     expect(lens.root.get_by_role("region", name="With experiments")).to_be_hidden()
+    expect(attention.button("Ablate L1H0")).to_be_visible()
+    lens.root.get_by_text("View", exact=True).click()
+    lens.root.get_by_label("Presenter size").check()
+    for widget in (attention, lens, heatmap):
+        expect(widget.root).to_have_attribute("data-iw-size", "presenter")
+    assert notebook.execute("print(workbench.size)").strip() == "presenter"
+    page.keyboard.press("Escape")
+    page.screenshot(path=REPORT / "workbench-presenter-900.png")
