@@ -17,6 +17,7 @@ from .attention_places import axes_of, head_name, is_causal, rests, stack_named
 from .exporting import Column
 from .heatmap import Heatmap
 from .page import Answer
+from .scale import weight_scale
 from .wire import Wire, to_wire
 
 _PICTURE = 256  # cells along the side of the large picture: a longer prompt's weights come for the window in view
@@ -125,9 +126,13 @@ class HeadPattern:
         first = 1 if hide_bos and rests(self.queries, self.stack) else 0
         hidden = ", position 0 hidden" if first else ""
         name = head_name(self.stack, self.layer, self.head)
+        # Of both runs, so that their colours can be compared.
+        ends = (weights,) if difference else (self.now, self.baseline)
+        bound = max(float(np.nanmax(np.abs(each[first:, first:]), initial=0)) for each in ends)
         return Heatmap(
             weights[first:, first:], self.queries.strings[first:], self.keys.strings[first:], row_title="query",
-            column_title="key", signed=difference, unit="now − baseline" if difference else "attention weight",
+            column_title="key", unit="now − baseline" if difference else "attention weight",
+            scale=weight_scale(max(0.01 if difference else 0.001, bound), diverging=difference, root=False),
             title=f"attention of {name}, query (row) to key (column){hidden}",
         )  # fmt: skip
 

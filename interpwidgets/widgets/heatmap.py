@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .scale import Scale
+
 
 @dataclass(frozen=True)
 class Heatmap:
@@ -19,16 +21,10 @@ class Heatmap:
     row_title: str
     column_title: str
     unit: str
-    signed: bool
-    """Whether colours diverge, symmetric about zero."""
+    scale: Scale
     upward: bool = False
     """Whether row 0 is drawn lowest."""
     text: np.ndarray | None = None
     """What is written into the cells, (row, column)."""
     captions: Sequence[str] = ()
     """Lines below the title: of which prompts it is, and what acted."""
-
-    @property
-    def bound(self) -> float:
-        """The value at the end of the colours."""
-        return float(np.nanmax(np.abs(self.values))) if np.isfinite(self.values).any() else 1.0

@@ -7,12 +7,11 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from importlib.resources import files
 
 import numpy as np
 
 from ..tokens import elide
+from .colours import DARK, colour_at, ink_on, stops
 from .heatmap import Heatmap
 
 _MOST_CELLS, _MOST_WORDS = 900, 560  # keep a picture in a notebook under 100 KB
@@ -20,7 +19,7 @@ _SANS = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"
 _MONO = "DejaVu Sans Mono, Menlo, Consolas, Liberation Mono, monospace"
 _LETTER, _SANS_LETTER = 6.7, 6.9  # pixels of a letter, at most, at 11 pixels
 _LONGEST, _LEAST_LINE = 16, 80  # characters of a label at most, and of a line below the title that there is room for
-_DARK, _GREY = "#1a1f26", "#566070"
+_GREY = "#566070"
 
 
 def drawing(shown: Heatmap, *, thin: bool = False) -> str:
@@ -60,7 +59,7 @@ def drawing(shown: Heatmap, *, thin: bool = False) -> str:
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_n(width)}" height="{_n(height)}" '
-        f'viewBox="0 0 {_n(width)} {_n(height)}" font-family="{_SANS}" font-size="11" fill="{_DARK}" role="img" '
+        f'viewBox="0 0 {_n(width)} {_n(height)}" font-family="{_SANS}" font-size="11" fill="{DARK}" role="img" '
         f'aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
     )
 
@@ -94,32 +93,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<table style="border-collapse:collapse">{"".join(lines)}</table>'
 
 
-def shade(share: float, *, signed: bool) -> tuple[int, int, int]:
-    """The colour at a share of the palette: -1 to 1 if it is `signed`, else 0 to 1; beyond, the colour of the end."""
-    stops = _stops("div" if signed else "seq")
-    at = (len(stops) - 1) * min(1.0, max(0.0, (share + 1) / 2 if signed else share))
-    low = min(int(at), len(stops) - 2)
-    red, green, blue = (round(a + (at - low) * (b - a)) for a, b in zip(stops[low], stops[low + 1], strict=True))
-    return red, green, blue
-
-
-@cache
-def _stops(palette: str) -> list[tuple[int, int, int]]:
-    """The light theme's palette, from the page's own theme."""
-    theme = (files("interpwidgets.widgets") / "static" / "theme.css").read_text(encoding="utf-8")
-    found = re.findall(rf"--iw-{palette}-\d: #(\w\w)(\w\w)(\w\w);", theme)[:5]
-    return [(int(red, 16), int(green, 16), int(blue, 16)) for red, green, blue in found]
-
-
 def _cells(shown: Heatmap, order: list[int], left: float, top: float, wide: float, tall: float) -> list[str]:
     """One path for each colour, then what is written on them, dark and light."""
     boxes: dict[str, list[str]] = {}
     words: dict[str, list[str]] = {}
+    known, shares = np.isfinite(shown.values), shown.scale.shares(shown.values)
     for y, row in enumerate(order):
-        for x, value in enumerate(shown.values[row]):
-            if not np.isfinite(value):
-                continue
-            red, green, blue = shade(float(value) / (shown.bound or 1.0), signed=shown.signed)
+        for x in np.flatnonzero(known[row]):
+            red, green, blue = colour_at(float(shares[row, x]), "blue", diverging=shown.scale.diverging)
             place = f"M{_n(left + x * wide)} {_n(top + y * tall)}"
             boxes.setdefault(f"#{red:02x}{green:02x}{blue:02x}", []).append(
                 f"{place}h{_n(wide - 1)}v{_n(tall - 1)}h-{_n(wide - 1)}z"
@@ -127,8 +108,8 @@ def _cells(shown: Heatmap, order: list[int], left: float, top: float, wide: floa
             word = "" if shown.text is None else str(shown.text[row, x])
             if word:
                 at = f'x="{_n(left + (x + 0.5) * wide)}" y="{_n(top + (y + 0.5) * tall + 3.5)}"'
-                ink = "#fff" if 0.3 * red + 0.6 * green + 0.1 * blue < 140 else _DARK
-                words.setdefault(ink, []).append(f"<text {at}>{html.escape(elide(word, int(wide / _LETTER)))}</text>")
+                written = html.escape(elide(word, int(wide / _LETTER)))
+                words.setdefault(ink_on((red, green, blue)), []).append(f"<text {at}>{written}</text>")
     return [
         *(f'<path fill="{fill}" d="{"".join(paths)}"/>' for fill, paths in boxes.items()),
         *(
@@ -157,20 +138,19 @@ def _labels(
 
 
 def _legend(shown: Heatmap, left: float, top: float) -> str:
-    long, stops = 160, _stops("div" if shown.signed else "seq")
+    long, ends = 160, stops("blue", diverging=shown.scale.diverging)
     colours = "".join(
-        f'<stop offset="{_n(100 * i / (len(stops) - 1))}%" stop-color="#{red:02x}{green:02x}{blue:02x}"/>'
-        for i, (red, green, blue) in enumerate(stops)
+        f'<stop offset="{_n(100 * i / (len(ends) - 1))}%" stop-color="#{red:02x}{green:02x}{blue:02x}"/>'
+        for i, (red, green, blue) in enumerate(ends)
     )
     bar = (
         f'<linearGradient id="iw-legend">{colours}</linearGradient>'
         f'<rect x="{_n(left)}" y="{_n(top)}" width="{long}" height="9" fill="url(#iw-legend)"/>'
     )
-    end = f"{shown.bound:.3g}"
-    ticks = ((0, f"−{end}", "start"), (0.5, "0", "middle"), (1, f"+{end}", "end")) if shown.signed else (
-        (0, "0", "start"), (1, end, "end")
-    )  # fmt: skip
-    marks = "".join(_text(left + long * at, top + 21, text, anchor) for at, text, anchor in ticks)
+    sides = ["start", *["middle"] * (len(shown.scale.ticks) - 2), "end"]
+    marks = "".join(
+        _text(left + long * at, top + 21, text, side) for (at, text), side in zip(shown.scale.ticks, sides, strict=True)
+    )
     return f'{bar}<g fill="{_GREY}">{marks}{_text(left + long + 10, top + 9, shown.unit, "start")}</g>'
 
 
