@@ -133,7 +133,10 @@ class HeadPattern:
             weights[first:, first:], self.queries.strings[first:], self.keys.strings[first:], row_title="query",
             column_title="key", unit="now − baseline" if difference else "attention weight",
             scale=weight_scale(max(0.01 if difference else 0.001, bound), diverging=difference, root=False),
+            kept="farthest" if difference else "largest",
             title=f"attention of {name}, query (row) to key (column){hidden}",
+            row_names=[str(i) for i in range(first, len(self.queries))],
+            column_names=[str(i) for i in range(first, len(self.keys))],
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import anywidget
 import numpy as np
 import traitlets as t
 
+from .folding import thinned
 from .heatmap import Heatmap
 from .page import Answer, offline_page
 from .raster import png
@@ -160,7 +161,7 @@ class Exporting(anywidget.AnyWidget):
         if shown is None:
             return lambda: "<div>The model is still running.</div>"
         tables = self._tables()
-        return lambda: image(drawing(shown, thin=True), f"{shown.title}, {shown.unit}") + tables
+        return lambda: image(drawing(thinned(shown)), f"{shown.title}, {shown.unit}") + tables
 
     def _as_html(self) -> str:
         if self._settled():

@@ -21,7 +21,7 @@ from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
 from .heatmap import Heatmap
-from .lens_bands import bands_to_wire, touched_bands
+from .lens_bands import KEPT, bands_to_wire, touched_bands
 from .lens_scale import metric_says, metric_scale
 from .selection import Selection
 from .view import View
@@ -462,7 +462,8 @@ class LogitLens(Windowed, LiveWidget):
         return Heatmap(
             reading[self.metric].values, rows, self._shown.tokens.strings, title=f"top token after each layer{under}",
             row_title="layer", column_title="position", upward=True, text=text, unit=metric_says(self.metric),
-            scale=metric_scale(self.metric, most),
+            scale=metric_scale(self.metric, most), kept=KEPT[self.metric],
+            column_names=[str(i) for i in range(len(self._shown.tokens))],
         )  # fmt: skip
 
     def _tables(self) -> str:

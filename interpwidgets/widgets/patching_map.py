@@ -112,7 +112,8 @@ class ShownMap:
         return Heatmap(
             effect, [f"L{i}" for i in range(len(effect))], self.now.columns, row_title="layer", unit=unit,
             column_title=self.now.over, upward=True, title=f"patching {self.now.site}, {self.now.direction}",
-            scale=effect_scale(self._bound(effect)),
+            scale=effect_scale(self._bound(effect)), kept="farthest",
+            column_names=[str(i) for i in range(effect.shape[1])] if self.now.over == "position" else None,
         )  # fmt: skip
 
     def _bound(self, effect: np.ndarray) -> float:
