@@ -7,10 +7,10 @@ import plotly.graph_objects as go
 
 from ..tokens import elide
 from .colours import colour_at
-from .heatmap import Heatmap
-from .scale import Scale
+from .heatmap import NUMBERED, Heatmap, square
 
 _LONGEST_LINE = 110  # characters above the matrix
+_DIGITS = 4  # of a number in a cell
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"})
 
 
@@ -19,15 +19,16 @@ def heatmap(shown: Heatmap) -> go.Figure:
 
     Axes are indices with labels on the ticks, so that equal tokens stay apart.
     """
+    written = _written(shown)
     low, high = sorted((shown.scale.low, shown.scale.high))
     trace = go.Heatmap(
         z=shown.values,
         zmin=low,
         zmax=high,
-        colorscale=_colours(shown.scale),
+        colorscale=_colours(shown),
         showscale=False,
-        text=None if shown.text is None else [[_plain(cell) for cell in row] for row in shown.text],
-        texttemplate=None if shown.text is None else "%{text}",
+        text=None if written is None else [[_plain(cell) for cell in row] for row in written],
+        texttemplate=None if written is None else "%{text}",
         hovertemplate=f"{shown.row_title} %{{y}}, {shown.column_title} %{{x}}: %{{z:.4f}}<extra></extra>",
         xgap=1,
         ygap=1,
@@ -56,12 +57,23 @@ def heatmap(shown: Heatmap) -> go.Figure:
     return figure
 
 
-def _colours(scale: Scale) -> list[tuple[float, str]]:
+def _written(shown: Heatmap) -> np.ndarray | None:
+    """What stands in the cells, (row, column), if anything does."""
+    if not shown.written or shown.text is not None:
+        return shown.text if shown.written else None
+    number = shown.number
+    if number is None or square(*shown.values.shape) < NUMBERED:
+        return None
+    written = [number(float(value), _DIGITS) if np.isfinite(value) else "" for value in shown.values.ravel()]
+    return np.array(written).reshape(shown.values.shape)
+
+
+def _colours(shown: Heatmap) -> list[tuple[float, str]]:
     """The colours as plotly reads them: at even steps of the value, whatever the scale."""
     shares = np.linspace(0, 1, 256)
-    values = scale.values(shares)
+    values = shown.scale.values(shares)
     places = (values - values.min()) / (values.max() - values.min())
-    colours = [_rgb(share, scale) for share in shares]
+    colours = [_rgb(share, shown) for share in shares]
     return sorted(zip(places.tolist(), colours, strict=True))
 
 
@@ -70,13 +82,13 @@ def _legend(shown: Heatmap) -> go.Scatter:
     scale = shown.scale
     bar = {"title": {"text": shown.unit, "side": "right"}, "thickness": 14, "outlinewidth": 0}
     ticks = {"tickvals": [at for at, _ in scale.ticks], "ticktext": [text for _, text in scale.ticks]}
-    colours = [(float(share), _rgb(share, scale)) for share in np.linspace(0, 1, 9)]
+    colours = [(float(share), _rgb(share, shown)) for share in np.linspace(0, 1, 9)]
     marker = {"color": [0], "cmin": 0, "cmax": 1, "colorscale": colours, "showscale": True, "colorbar": bar | ticks}
     return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, hoverinfo="skip", showlegend=False)
 
 
-def _rgb(share: float, scale: Scale) -> str:
-    return "rgb({},{},{})".format(*colour_at(float(share), "blue", diverging=scale.diverging))
+def _rgb(share: float, shown: Heatmap) -> str:
+    return "rgb({},{},{})".format(*colour_at(float(share), shown.palette, diverging=shown.scale.diverging))
 
 
 def _plain(text: str, length: int = 24) -> str:

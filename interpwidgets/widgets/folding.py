@@ -9,11 +9,16 @@ from itertools import pairwise
 import numpy as np
 
 from .bands import kept
-from .heatmap import Heatmap
+from .heatmap import NUMBERED, Heatmap, square
 
 _MOST = 54_000  # bytes of an SVG; as an image in a notebook, it is a third larger
-_CELL, _WORD, _LABEL = 21, 70, 75  # bytes that each takes, about
+_CELL, _WORD, _LABEL = 21, 50, 75  # bytes that each takes, about
 _LEAST_ROWS = 8  # of words, of which those of a layer are missed less than those of a position
+
+
+def folded(shown: Heatmap) -> Heatmap:
+    """As the page draws a long prompt before anything of it is opened or zoomed."""
+    return _merged(shown, *_edges(shown))
 
 
 def thinned(shown: Heatmap) -> Heatmap:
@@ -21,7 +26,7 @@ def thinned(shown: Heatmap) -> Heatmap:
 
     Of words, rows are left out, which leaves each word its colour; whatever else is too much is drawn together.
     """
-    rows, columns = (list(range(size + 1)) for size in shown.values.shape)
+    rows, columns = _edges(shown)
     down, across = 1, 1
     while True:
         fewer = (_joined if shown.text is None else _left)(rows, down), _joined(columns, across)
@@ -32,6 +37,12 @@ def thinned(shown: Heatmap) -> Heatmap:
             down, across = (down + 1, across) if tall > _LEAST_ROWS + 1 else (down, across + 1)
         else:
             down, across = down + (tall >= wide), across + (wide >= tall)
+
+
+def _edges(shown: Heatmap) -> list[Sequence[int]]:
+    """Where rows and columns begin, and where the last ones end."""
+    given = zip((shown.row_edges, shown.column_edges), shown.values.shape, strict=True)
+    return [range(size + 1) if edges is None else edges for edges, size in given]
 
 
 def _joined(edges: Sequence[int], step: int) -> list[int]:
@@ -50,10 +61,12 @@ def _bytes(shown: Heatmap, rows: Sequence[int], columns: Sequence[int]) -> float
     """About how large the SVG is."""
     cells = (len(rows) - 1) * (len(columns) - 1)
     words = 0.0
-    if shown.text is not None:
+    if shown.text is not None and shown.written:
         alone = np.flatnonzero(np.diff(columns) == 1)
         words = (len(rows) - 1) * float((shown.text[:, np.array(columns)[alone]] != "").mean(0).sum())
     known = float(np.isfinite(shown.values).mean())
+    if shown.number is not None and square(len(rows) - 1, len(columns) - 1) >= NUMBERED:
+        words = cells * known
     return cells * known * _CELL + words * _WORD + (len(rows) + len(columns)) * _LABEL
 
 

@@ -16,7 +16,7 @@ from ..presets import Preset
 from ..session import Session
 from ..tokens import Tokens, elide
 from . import static
-from .bands import MOST, Windowed, band_edges
+from .bands import MOST, Windowed, band_edges, drawn_edges
 from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
@@ -458,12 +458,14 @@ class LogitLens(Windowed, LiveWidget):
         text = np.array([[elide(self.session.show_token(int(i)), 8) for i in row] for row in tokens])
         runs = [run[self.metric].values for run in (self._shown.reading, self._shown.now) if run is not None]
         most = max(float(np.abs(run[np.isfinite(run)]).max(initial=0)) for run in runs)
+        length = len(self._shown.tokens)
         rows = ["emb", *(f"L{i}" for i in reading["layer"].values[1:])]
         return Heatmap(
             reading[self.metric].values, rows, self._shown.tokens.strings, title=f"top token after each layer{under}",
             row_title="layer", column_title="position", upward=True, text=text, unit=metric_says(self.metric),
             scale=metric_scale(self.metric, most), kept=KEPT[self.metric],
-            column_names=[str(i) for i in range(len(self._shown.tokens))],
+            column_names=[str(i) for i in range(length)],
+            column_edges=drawn_edges(band_edges(length), opened=min(self.cell[1] if self.cell else length, length - 1)),
         )  # fmt: skip
 
     def _tables(self) -> str:

@@ -109,10 +109,12 @@ class ShownMap:
     def heatmap(self) -> Heatmap:
         """The change that each patch makes, as it is in view."""
         effect, unit = self._in_view()
+        bound = self._bound(effect)
         return Heatmap(
             effect, [f"L{i}" for i in range(len(effect))], self.now.columns, row_title="layer", unit=unit,
             column_title=self.now.over, upward=True, title=f"patching {self.now.site}, {self.now.direction}",
-            scale=effect_scale(self._bound(effect)), kept="farthest",
+            scale=effect_scale(bound), kept="farthest",
+            number=lambda value, letters: _short(value, letters) if abs(value) >= 0.05 * bound and bound >= 0.1 else "",
             column_names=[str(i) for i in range(effect.shape[1])] if self.now.over == "position" else None,
         )  # fmt: skip
 
@@ -176,3 +178,13 @@ class ShownMap:
             return compared["difference"]
         effect, unit = compared["baseline_effect"]
         return effect, f"{unit}, in the baseline"
+
+
+def _short(value: float, letters: int) -> str:
+    """A number in a cell, within a tenth of itself, or nothing: half a number would be another number."""
+    for digits in (2, 1, 0):
+        size = f"{abs(value):.{digits}f}"
+        text = ("−" if value < 0 else "") + (size.removeprefix("0") if digits else size)
+        if len(text) <= letters:
+            return text if abs(float(size) - abs(value)) <= 0.1 * abs(value) else ""
+    return ""

@@ -14,11 +14,12 @@ import numpy as np
 
 from ..tokens import elide
 from .colours import DARK, Rgb, colour_at, ink_on, stops
-from .heatmap import Heatmap
+from .heatmap import NUMBERED, Heatmap, square
 
 _SANS = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"
 _MONO = "DejaVu Sans Mono, Menlo, Consolas, Liberation Mono, monospace"
 _LETTER, _SANS_LETTER = 6.7, 6.9  # pixels of a letter, at most, at 11 pixels
+_DIGIT = 6.1  # pixels of one in a cell
 _LONGEST, _LEAST_LINE = 16, 80  # characters of a label at most, and of a line below the title that there is room for
 _ROOMY = 30  # columns of words up to which they have much room
 _SLIM, _LEAST_WITH_GAP = 18.0, 6.0  # pixels of a column of several beside words, and of a cell that stands apart
@@ -45,7 +46,7 @@ def cell_size(shown: Heatmap) -> tuple[float, float]:
     """Width and height of a cell that is not narrow, in pixels."""
     if shown.text is not None:
         return 50.0 if len(shown.columns) <= _ROOMY else 38.0, 17.0
-    size = float(min(30, max(4, 600 // max(1, *shown.values.shape))))
+    size = float(square(*shown.values.shape))
     return size, size
 
 
@@ -123,16 +124,18 @@ def _cells(shown: Heatmap, grid: _Grid) -> list[str]:
     known, shares = np.isfinite(shown.values), shown.scale.shares(shown.values)
     gap = 1 if min(grid.tall, grid.narrowest) >= _LEAST_WITH_GAP else 0
     for y, row in enumerate(grid.order):
-        for x in np.flatnonzero(known[row]):
-            colour = colour_at(float(shares[row, x]), "blue", diverging=shown.scale.diverging)
-            left, wide = grid.lefts[x], grid.lefts[x + 1] - grid.lefts[x]
-            across = _n(wide - gap)
-            box = f"M{_n(left)} {_n(grid.top + y * grid.tall)}h{across}v{_n(grid.tall - gap)}h-{across}z"
-            boxes.setdefault(_hex(colour), []).append(box)
-            word = "" if shown.text is None else elide(str(shown.text[row, x]), int(wide / _LETTER))
+        for x, (left, end) in enumerate(pairwise(grid.lefts)):
+            ink = DARK
+            if known[row, x]:
+                colour = colour_at(float(shares[row, x]), shown.palette, diverging=shown.scale.diverging)
+                across = _n(end - left - gap)
+                box = f"M{_n(left)} {_n(grid.top + y * grid.tall)}h{across}v{_n(grid.tall - gap)}h-{across}z"
+                boxes.setdefault(_hex(colour), []).append(box)
+                ink = ink_on(colour)
+            word = _written(shown, row, x, end - left)
             if word:
-                at = f'x="{_n(left + wide / 2)}" y="{_n(grid.top + (y + 0.5) * grid.tall + 3.5)}"'
-                words.setdefault(ink_on(colour), []).append(f"<text {at}>{html.escape(word)}</text>")
+                at = f'x="{_n((left + end) / 2)}" y="{_n(grid.top + (y + 0.5) * grid.tall + 3.5)}"'
+                words.setdefault(ink, []).append(f"<text {at}>{html.escape(word)}</text>")
     crisp = "" if gap else ' shape-rendering="crispEdges"'
     return [
         *(f'<path fill="{fill}"{crisp} d="{"".join(paths)}"/>' for fill, paths in boxes.items()),
@@ -141,6 +144,18 @@ def _cells(shown: Heatmap, grid: _Grid) -> list[str]:
             for ink, w in words.items()
         ),
     ]
+
+
+def _written(shown: Heatmap, row: int, column: int, wide: float) -> str:
+    """What stands in a cell of this width."""
+    if not shown.written:
+        return ""
+    if shown.text is not None:
+        return elide(str(shown.text[row, column]), int(wide / _LETTER))
+    value = float(shown.values[row, column])
+    if shown.number is None or wide < NUMBERED or not np.isfinite(value):
+        return ""
+    return shown.number(value, int((wide - 2) / _DIGIT))
 
 
 def _labels(rows: Sequence[str], columns: Sequence[str], grid: _Grid, slanted: bool) -> list[str]:
@@ -157,7 +172,7 @@ def _labels(rows: Sequence[str], columns: Sequence[str], grid: _Grid, slanted: b
 
 
 def _legend(shown: Heatmap, left: float, top: float) -> str:
-    long, ends = 160, stops("blue", diverging=shown.scale.diverging)
+    long, ends = 160, stops(shown.palette, diverging=shown.scale.diverging)
     colours = "".join(
         f'<stop offset="{_n(100 * i / (len(ends) - 1))}%" stop-color="{_hex(colour)}"/>'
         for i, colour in enumerate(ends)

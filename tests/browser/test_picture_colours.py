@@ -15,6 +15,7 @@ from playwright.sync_api import Page, Route
 import interpwidgets as iw
 import interpwidgets.widgets
 from interpwidgets.methods.lens import UNITS
+from interpwidgets.widgets.bands import band_edges, drawn_edges
 from tests.browser.harness.live import Live
 from tests.models import random_ids, tiny
 
@@ -135,9 +136,13 @@ def test_a_lens_with_experiments_shares_its_scale_with_the_baseline(page: Page, 
     assert {colour for _, _, colour in cells(lens.to_svg())} <= painted(page, "with experiments")
 
 
+@pytest.mark.parametrize("palette", ["blue", "cividis"])
+@pytest.mark.parametrize("length", [12, 33])
 @pytest.mark.parametrize("view", ["now", "difference", "baseline"])
-def test_a_head_has_the_colours_of_the_page(page: Page, session: iw.Session, view: str) -> None:
-    widget = iw.AttentionPattern(session, PROMPT, layer=1, head=2)
+def test_a_head_has_the_colours_of_the_page(
+    page: Page, session: iw.Session, view: str, length: int, palette: str
+) -> None:
+    widget = iw.AttentionPattern(session, random_ids(length), layer=1, head=2, palette=palette)
     widget.wait(60)
     widget.ablate(0, 1)
     widget.wait(60)
@@ -154,3 +159,20 @@ def test_a_map_has_the_colours_of_the_page(page: Page, session: iw.Session, sett
     widget.wait(60)
     Live(page, "patching_heatmap.js", widget).mounted.settle()
     assert {colour for _, _, colour in cells(widget.to_svg())} <= painted(page, "patching effect")
+
+
+_COLUMNS = """async ([edges, length, alone, opened]) => {
+  const { createFold } = await import("/bands.js");
+  const fold = createFold();
+  fold.update(edges, length, alone);
+  if (opened !== null) fold.reveal(opened);
+  return [0, ...fold.columns().map(([, end]) => end)];
+}"""
+
+
+@pytest.mark.parametrize(("length", "same"), [(65, 0), (1024, 0), (1024, 1), (1500, 17), (4096, 0), (4096, 1000)])
+def test_bands_are_drawn_together_as_on_the_page(modules: Page, length: int, same: int) -> None:
+    edges = band_edges(length, same)
+    for alone, opened in ((int(same > 0), None), (0, length - 1), (0, 0), (0, length // 2)):
+        expected = modules.evaluate(_COLUMNS, [edges, length, alone, opened])
+        assert drawn_edges(edges, alone=alone, opened=opened) == expected
