@@ -161,7 +161,7 @@ def _written(shown: Heatmap, row: int, column: int, wide: float) -> str:
 def _labels(rows: Sequence[str], columns: Sequence[str], grid: _Grid, slanted: bool) -> list[str]:
     """The labels of both axes; where cells are too small, of every few, counted from the last."""
     made = []
-    every_row, every_column = (-(-12 // int(size)) for size in (grid.tall, grid.narrowest))
+    every_row, every_column = -(-12 // int(grid.tall)), -(-(15 if slanted else 12) // int(grid.narrowest))
     for y, row in enumerate(grid.order):
         if (len(rows) - 1 - row) % every_row == 0:
             made.append(_text(grid.lefts[0] - 5, grid.top + (y + 0.5) * grid.tall + 3.5, rows[row], "end"))
