@@ -102,9 +102,13 @@ class Exporting(anywidget.AnyWidget):
     def to_html(self, path: str | Path | None = None) -> str:
         """One page that shows this widget without a kernel and without a network; written to `path` if it is given.
 
-        Pointing, zooming, choosing what is shown and the theme work as here. Of experiments, the newest eight results
-        of this widget are in the page (at most 16 MB of arrays); whatever else is clicked, the page gives the line of
-        Python that does it here. Waits until nothing is running.
+        Pointing, zooming, choosing what is shown and the theme work as here; but of an AttentionPattern with more than
+        200,000 weights in all heads (the demo model's, from 28 tokens on) only the selected head has its exact weights,
+        and another one that is chosen is shown as its thumbnail is, and is said to be a preview. What a long prompt's
+        view asks Python for piece by piece does not come: exact cells of a LogitLens beyond 64 tokens but those in
+        view, exact weights beyond 256 tokens. Of experiments, the newest eight results of this widget are in the page
+        (at most 16 MB of arrays); whatever else is clicked, the page gives the line of Python that does it here. Waits
+        until nothing is running.
         """
         self._ready()
         return _written(self._as_html(), path)
