@@ -81,9 +81,9 @@ def test_a_word_keeps_its_colour_and_the_first_and_last_rows_stay():
     assert [values[place] for place in places] == few.values.ravel().tolist()
     assert list(few.columns) == [f"token{i}" for i in range(50)]
     assert (few.rows[0], few.rows[-1]) == ("L0", "L39")
-    left_out = {int(b[1:]) - int(a[1:]) for a, b in pairwise(few.rows[1:])}
-    assert left_out == {5}
-    assert "rows: one layer of 5, counted from the last" in texts(drawing(few))
+    (step,) = {int(b[1:]) - int(a[1:]) for a, b in pairwise(few.rows[1:])}
+    assert step > 1
+    assert f"rows: one layer of {step}, counted from the last" in texts(drawing(few))
 
 
 def test_positions_of_words_are_drawn_together_last_and_are_narrow_without_words():
