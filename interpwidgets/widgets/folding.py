@@ -102,11 +102,13 @@ def _notes(shown: Heatmap, tall: int, wide: int) -> list[str]:
     """What a cell of several shows."""
     which = {"farthest": "largest in size"}.get(shown.kept, shown.kept)
     if shown.text is not None:
-        rows = [f"rows: one {shown.row_title} of {tall}, counted from the last"] if tall > 1 else []
-        return rows + ([f"narrow columns: the {which} of up to {wide} {shown.column_title}s"] if wide > 1 else [])
-    sides = [_counted(tall, shown.row_title)] if tall > 1 else []
-    sides += [_counted(wide, shown.column_title)] if wide > 1 else []
-    return [f"a cell is the {which} of up to {' × '.join(sides)}"]
+        left_out = [f"rows: one {shown.row_title} of {tall}, counted from the last"] if tall > 1 else []
+        return left_out + ([f"narrow columns: the {which} of up to {wide} {shown.column_title}s"] if wide > 1 else [])
+    rows, columns = _counted(tall, shown.row_title), _counted(wide, shown.column_title)
+    if min(tall, wide) > 1:
+        return [f"a cell is the {which} of up to {rows} × {columns}"]
+    axis, several = ("rows", rows) if tall > 1 else ("columns", columns)
+    return [f"{axis} of several: the {which} of up to {several}"]
 
 
 def _counted(number: int, name: str) -> str:
