@@ -15,8 +15,9 @@ from ..tokens import Tokens
 from .attention_overview import in_255ths
 from .attention_places import axes_of, head_name, is_causal, rests, stack_named
 from .exporting import Column
-from .heatmap import Heatmap
+from .heatmap import NUMBERED, Heatmap, square
 from .page import Answer
+from .scale import weight_scale
 from .wire import Wire, to_wire
 
 _PICTURE = 256  # cells along the side of the large picture: a longer prompt's weights come for the window in view
@@ -125,11 +126,39 @@ class HeadPattern:
         first = 1 if hide_bos and rests(self.queries, self.stack) else 0
         hidden = ", position 0 hidden" if first else ""
         name = head_name(self.stack, self.layer, self.head)
+        # Of both runs, so that their colours can be compared.
+        ends = (weights,) if difference else (self.now, self.baseline)
+        bound = max(float(np.nanmax(np.abs(each[first:, first:]), initial=0)) for each in ends)
+        # Without numbers in them, faint patterns would look empty.
+        root = square(*weights[first:, first:].shape) < NUMBERED
+        unit = ("now − baseline" if difference else "attention weight") + (", square-root scale" if root else "")
         return Heatmap(
             weights[first:, first:], self.queries.strings[first:], self.keys.strings[first:], row_title="query",
-            column_title="key", signed=difference, unit="now − baseline" if difference else "attention weight",
+            column_title="key", unit=unit, number=lambda weight, letters: _short(weight, bound, letters),
+            scale=weight_scale(max(0.01 if difference else 0.001, bound), diverging=difference, root=root),
+            kept="farthest" if difference else "largest",
             title=f"attention of {name}, query (row) to key (column){hidden}",
+            row_edges=_drawn(len(self.queries), first), column_edges=_drawn(len(self.keys), first),
+            row_names=[str(i) for i in range(first, len(self.queries))],
+            column_names=[str(i) for i in range(first, len(self.keys))],
         )  # fmt: skip
+
+
+def _drawn(length: int, first: int) -> list[int] | None:
+    """Where the bins begin that the page draws of so many positions from the first one on; None if it draws each."""
+    edges = Bins("pattern", _PICTURE).edges(length)
+    return [edge - first for edge in edges[first:]] if length > _PICTURE else None
+
+
+def _short(weight: float, bound: float, letters: int) -> str:
+    """A weight in a cell, as the page writes it; "" for what is faint beside the largest, `bound`."""
+    if abs(weight) < 0.05 * bound:
+        return ""
+    for digits in (3, 2, 1) if bound < 0.1 else (2, 1):
+        text = f"{weight:.{digits}f}".replace("0.", ".", 1)
+        if len(text) <= letters:
+            return text.replace("-", "−") if float(text) else ""
+    return ""
 
 
 def answers_of_heads(session: Session, stack: StackName, runs: tuple[Run, Run], number: int) -> Iterator[Answer]:

@@ -11,6 +11,7 @@ from .wire import Wire, to_wire
 
 MOST = 64  # positions that are drawn one by one: more would not fit on a screen as columns that can be read
 _WIDTH = 16
+_MOST_BANDS = 64  # that are drawn before any is opened
 _NONE = 255  # the code of a band in which nothing is known
 
 Kept = Literal["largest", "smallest", "farthest", "mean"]
@@ -26,6 +27,22 @@ def band_edges(length: int, first: int = 0) -> list[int] | None:
         return None
     step = 1 if length - first <= MOST else _WIDTH
     return [*([0] if first else []), *range(first, length, step), length]
+
+
+def drawn_edges(edges: list[int] | None, *, alone: int = 0, opened: int | None = None) -> list[int] | None:
+    """Where the columns begin that the page draws of these bands, and where the last one ends.
+
+    Those `alone` at the start are joined with no others where they are too many; that of the position `opened` is open.
+    """
+    if edges is None:
+        return None
+    joined = max(1, -(-(len(edges) - 1 - alone) // _MOST_BANDS))
+    columns = {*edges[:alone], *edges[alone:-1:joined], edges[-1]}
+    if opened is not None:
+        for within in (edges, range(edges[-1])):
+            first, end = max(e for e in columns if e <= opened), min(e for e in columns if e > opened)
+            columns.update(e for e in within if first < e < end)
+    return sorted(columns)
 
 
 def kept(values: np.ndarray, edges: list[int], which: Kept) -> np.ndarray:

@@ -13,6 +13,7 @@ import anywidget
 import numpy as np
 import traitlets as t
 
+from .folding import folded, thinned
 from .heatmap import Heatmap
 from .page import Answer, offline_page
 from .raster import png
@@ -45,6 +46,8 @@ class Exporting(anywidget.AnyWidget):
     """A file that the page asked for: {id, name, mime, text}; taken back at once, for it is not part of the view."""
 
     experiments: Experiments
+    palette: t.Enum[str]
+    value_labels: t.Bool[bool, bool]
     _recording: Recording
 
     # -- what subclasses give ----------------------------------------------------------------------------------------
@@ -99,9 +102,13 @@ class Exporting(anywidget.AnyWidget):
     def to_html(self, path: str | Path | None = None) -> str:
         """One page that shows this widget without a kernel and without a network; written to `path` if it is given.
 
-        Pointing, zooming, choosing what is shown and the theme work as here. Of experiments, the newest eight results
-        of this widget are in the page (at most 16 MB of arrays); whatever else is clicked, the page gives the line of
-        Python that does it here. Waits until nothing is running.
+        Pointing, zooming, choosing what is shown and the theme work as here; but of an AttentionPattern with more than
+        200,000 weights in all heads (the demo model's, from 28 tokens on) only the selected head has its exact weights,
+        and another one that is chosen is shown as its thumbnail is, and is said to be a preview. What a long prompt's
+        view asks Python for piece by piece does not come: exact cells of a LogitLens beyond 64 tokens but those in
+        view, exact weights beyond 256 tokens. Of experiments, the newest eight results of this widget are in the page
+        (at most 16 MB of arrays); whatever else is clicked, the page gives the line of Python that does it here. Waits
+        until nothing is running.
         """
         self._ready()
         return _written(self._as_html(), path)
@@ -116,7 +123,11 @@ class Exporting(anywidget.AnyWidget):
         return _written(self._as_csv(), path)
 
     def figure(self) -> go.Figure:
-        """The matrix on the screen as a plotly figure; waits until nothing is running."""
+        """The matrix on the screen as a plotly figure, in the colours of the page's light theme.
+
+        It follows the view, the metric, `palette` and `value_labels`. All cells of a long prompt are in it, as is the
+        position that `hide_bos` hides. Waits until nothing is running.
+        """
         from .figures import heatmap
 
         self._ready()
@@ -125,14 +136,20 @@ class Exporting(anywidget.AnyWidget):
     def to_svg(self, path: str | Path | None = None, *, width: float | None = None) -> str:
         """The matrix on the screen as a figure for a paper; written to `path` if it is given.
 
-        It has a title, axes, labels and a legend, in vectors and real text, `width` pixels wide (as it needs, if none
-        is given). It is drawn in Python, so that no page needs to be open; the Save button of the widget saves the
-        whole view exactly as it is seen. Waits until nothing is running.
+        It has a title, the prompts and experiments, axes, labels and a legend, in vectors and real text, `width` pixels
+        wide (as it needs, if none is given). It is drawn in Python, so that no page needs to be open, and follows what
+        is set in Python: the view, the metric, `hide_bos`, `palette`, `value_labels`. Colours are those of the page's
+        light theme, with its scales. Of a long prompt, several positions are drawn as one where the page does so before
+        anything is zoomed or opened: of a LogitLens all bands but the selected cell's, or the last one.
+
+        It does not follow what only the page knows (theme, zoom, opened bands, what is pointed at), nor `size` and
+        `figure_mode`, and has no marks (selection, outlines, hatches) and no other part of the widget: the Save button
+        of the widget saves the whole view exactly as it is seen. Waits until nothing is running.
         """
         if width is not None and not width > 0:
             raise ValueError(f"width={width!r}: a positive number of pixels is needed")
         self._ready()
-        svg = drawing(self._matrix())
+        svg = drawing(folded(self._matrix()))
         return _written(svg if width is None else resized(svg, width), path)
 
     def to_png(self, path: str | Path | None = None, *, width: float | None = None, scale: float = 2.0) -> bytes:
@@ -152,15 +169,18 @@ class Exporting(anywidget.AnyWidget):
         shown = self._heatmap(whole=whole)
         if shown is None:
             raise RuntimeError("there is nothing to draw yet: no run has finished")
-        return replace(shown, captions=self._captions())
+        return replace(self._in_its_looks(shown), captions=self._captions())
+
+    def _in_its_looks(self, shown: Heatmap) -> Heatmap:
+        return replace(shown, palette=self.palette, written=self.value_labels)
 
     def _static_picture(self) -> Callable[[], str]:
         """What draws HTML of what is shown now, for places without a kernel; at most 100 KB."""
         shown = self._heatmap()
         if shown is None:
             return lambda: "<div>No run has finished yet.</div>"
-        tables = self._tables()
-        return lambda: image(drawing(shown, thin=True), f"{shown.title}, {shown.unit}") + tables
+        tables, shown = self._tables(), self._in_its_looks(shown)
+        return lambda: image(drawing(thinned(shown)), f"{shown.title}, {shown.unit}") + tables
 
     def _as_html(self) -> str:
         if self._settled():

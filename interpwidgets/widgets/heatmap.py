@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from .bands import Kept
+from .scale import Scale
+
+NUMBERED = 22
+"""Pixels of a cell from which on it shows its number."""
+
+
+def square(rows: int, columns: int) -> int:
+    """Pixels of a cell without words."""
+    return min(30, max(4, 600 // max(1, rows, columns)))
 
 
 @dataclass(frozen=True)
@@ -19,16 +30,25 @@ class Heatmap:
     row_title: str
     column_title: str
     unit: str
-    signed: bool
-    """Whether colours diverge, symmetric about zero."""
+    scale: Scale
+    kept: Kept
+    """What a cell shows where several are drawn as one."""
     upward: bool = False
     """Whether row 0 is drawn lowest."""
+    palette: str = "blue"
     text: np.ndarray | None = None
-    """What is written into the cells, (row, column)."""
+    """What stands in the cells, (row, column)."""
+    number: Callable[[float, int], str] | None = None
+    """A cell's value in so many letters at most; "" where it would say nothing, or another number."""
+    written: bool = True
+    """Whether text and numbers are written."""
+    row_edges: Sequence[int] | None = None
+    """Where the rows begin that the page draws of these, and where the last one ends; None if each is drawn."""
+    column_edges: Sequence[int] | None = None
+    row_names: Sequence[str] | None = None
+    """Short ones, for the ends of a run; the labels if there are none."""
+    column_names: Sequence[str] | None = None
+    narrow: Sequence[bool] = ()
+    """For each column, whether it holds several."""
     captions: Sequence[str] = ()
     """Lines below the title: of which prompts it is, and what acted."""
-
-    @property
-    def bound(self) -> float:
-        """The value at the end of the colours."""
-        return float(np.nanmax(np.abs(self.values))) if np.isfinite(self.values).any() else 1.0

@@ -16,12 +16,13 @@ from ..presets import Preset
 from ..session import Session
 from ..tokens import Tokens, elide
 from . import static
-from .bands import MOST, Windowed, band_edges
+from .bands import MOST, Windowed, band_edges, drawn_edges
 from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
 from .heatmap import Heatmap
-from .lens_bands import bands_to_wire, touched_bands
+from .lens_bands import KEPT, bands_to_wire, touched_bands
+from .lens_scale import metric_says, metric_scale
 from .selection import Selection
 from .view import View
 from .wire import Wire, parse_prompt, prompt_code, prompt_question, prompt_to_wire, to_wire, whole
@@ -459,11 +460,16 @@ class LogitLens(Windowed, LiveWidget):
         reading, under = _newest(self._shown)
         tokens = reading["top_token"].values[..., 0]
         text = np.array([[elide(self.session.show_token(int(i)), 8) for i in row] for row in tokens])
+        runs = [run[self.metric].values for run in (self._shown.reading, self._shown.now) if run is not None]
+        most = max(float(np.abs(run[np.isfinite(run)]).max(initial=0)) for run in runs)
+        length = len(self._shown.tokens)
         rows = ["emb", *(f"L{i}" for i in reading["layer"].values[1:])]
         return Heatmap(
             reading[self.metric].values, rows, self._shown.tokens.strings, title=f"top token after each layer{under}",
-            row_title="layer", column_title="position", signed=False, upward=True, text=text,
-            unit=f"{self.metric.replace('_', ' ')} {UNITS[self.metric]}".strip(),
+            row_title="layer", column_title="position", upward=True, text=text, unit=metric_says(self.metric),
+            scale=metric_scale(self.metric, most), kept=KEPT[self.metric],
+            column_names=[str(i) for i in range(length)],
+            column_edges=drawn_edges(band_edges(length), opened=min(self.cell[1] if self.cell else length, length - 1)),
         )  # fmt: skip
 
     def _tables(self) -> str:

@@ -16,12 +16,12 @@ from ..engine.prompts import Prompt
 from ..engine.sites import Site
 from ..methods.attribution import way_back
 from ..methods.cells import HEAD_SITES, RESIDUAL_SITES
-from ..methods.patching import sources
+from ..methods.patching import sources, unaffected
 from ..methods.task import METRICS, Task, patching_task, prompt_pair
 from ..presets import PRESETS, Preset
 from ..session import Session
 from ..tokens import Tokens
-from .bands import band_edges
+from .bands import band_edges, drawn_edges
 from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
@@ -463,7 +463,11 @@ class PatchingHeatmap(LiveWidget):
         """The map, (layer, position) or (layer, head): the change that each patch makes, as it is in view."""
         if self._map is None:
             return None
-        return self._shown().heatmap()
+        task, shown = self._map.task, self._shown().heatmap()
+        if self._map.over != "position":
+            return shown
+        same = min(unaffected(self.session, task), len(task.clean) - 1)
+        return replace(shown, column_edges=drawn_edges(band_edges(len(task.clean), same), alone=int(same > 0)))
 
     def _tables(self) -> str:
         return self._shown().tables()

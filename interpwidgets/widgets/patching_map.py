@@ -16,6 +16,7 @@ from ..session import Session
 from . import static
 from .exporting import Column
 from .heatmap import Heatmap
+from .scale import effect_scale
 
 _MOST_DIFFERENCES, _MOST_STRONGEST = 20, 5  # that the static picture lists
 
@@ -108,10 +109,25 @@ class ShownMap:
     def heatmap(self) -> Heatmap:
         """The change that each patch makes, as it is in view."""
         effect, unit = self._in_view()
+        bound = self._bound(effect)
         return Heatmap(
-            effect, [f"L{i}" for i in range(len(effect))], self.now.columns, row_title="layer", unit=unit, signed=True,
+            effect, [f"L{i}" for i in range(len(effect))], self.now.columns, row_title="layer", unit=unit,
             column_title=self.now.over, upward=True, title=f"patching {self.now.site}, {self.now.direction}",
+            scale=effect_scale(bound), kept="farthest",
+            number=lambda value, letters: _short(value, letters) if abs(value) >= 0.05 * bound and bound >= 0.1 else "",
+            column_names=[str(i) for i in range(effect.shape[1])] if self.now.over == "position" else None,
         )  # fmt: skip
+
+    def _bound(self, effect: np.ndarray) -> float:
+        """The effect at the ends of the colours: the whole gap, so that they hold still while the map fills, or more.
+
+        Of a difference from baseline, which may be a small part of the gap and is to be seen, a tenth of the gap.
+        """
+        compared = self.view if self._compared() else "now"
+        task = self.now.task if compared == "now" or self.baseline is None else self.baseline.task
+        gap = 1.0 if self.normalize and not task.gap_is_zero else abs(task.gap)
+        largest = float(np.abs(effect[np.isfinite(effect)]).max(initial=0))
+        return max(largest, gap * (0.1 if compared == "difference" else 1)) or 1.0
 
     def tables(self) -> str:
         """Where the prompts differ, and the strongest effects, as HTML."""
@@ -162,3 +178,13 @@ class ShownMap:
             return compared["difference"]
         effect, unit = compared["baseline_effect"]
         return effect, f"{unit}, in the baseline"
+
+
+def _short(value: float, letters: int) -> str:
+    """A number in a cell, within a tenth of itself, or nothing: half a number would be another number."""
+    for digits in (2, 1, 0):
+        size = f"{abs(value):.{digits}f}"
+        text = ("−" if value < 0 else "") + (size.removeprefix("0") if digits else size)
+        if len(text) <= letters:
+            return text if abs(float(size) - abs(value)) <= 0.1 * abs(value) else ""
+    return ""

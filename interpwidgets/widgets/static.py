@@ -6,62 +6,85 @@ import base64
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cache
-from importlib.resources import files
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from math import ceil
 
 import numpy as np
 
 from ..tokens import elide
-from .heatmap import Heatmap
+from .colours import DARK, Rgb, colour_at, ink_on, stops
+from .heatmap import NUMBERED, Heatmap, square
 
-_MOST_CELLS, _MOST_WORDS = 900, 560  # keep a picture in a notebook under 100 KB
 _SANS = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"
 _MONO = "DejaVu Sans Mono, Menlo, Consolas, Liberation Mono, monospace"
 _LETTER, _SANS_LETTER = 6.7, 6.9  # pixels of a letter, at most, at 11 pixels
+_DIGIT = 6.1  # pixels of one in a cell
 _LONGEST, _LEAST_LINE = 16, 80  # characters of a label at most, and of a line below the title that there is room for
-_DARK, _GREY = "#1a1f26", "#566070"
+_ROOMY = 30  # columns of words up to which they have much room
+_SLIM, _LEAST_WITH_GAP = 18.0, 6.0  # pixels of a column of several beside words, and of a cell that stands apart
+_GREY = "#566070"
 
 
-def drawing(shown: Heatmap, *, thin: bool = False) -> str:
-    """A matrix as one SVG with a title, labels, axes and a legend; with `thin`, thinned out to less than 60 KB."""
-    note = ""
-    if thin:
-        shown, note = _thinned(shown)
-    down, across = shown.values.shape
+@dataclass(frozen=True)
+class _Grid:
+    """Where cells are, in pixels."""
+
+    lefts: Sequence[float]
+    """Where columns begin, and where the last one ends."""
+    top: float
+    tall: float
+    order: Sequence[int]
+    """The rows from the topmost on."""
+
+    @property
+    def narrowest(self) -> float:
+        return min((end - left for left, end in pairwise(self.lefts)), default=1.0)
+
+
+def cell_size(shown: Heatmap) -> tuple[float, float]:
+    """Width and height of a cell that is not narrow, in pixels."""
+    if shown.text is not None:
+        return 50.0 if len(shown.columns) <= _ROOMY else 38.0, 17.0
+    size = float(square(*shown.values.shape))
+    return size, size
+
+
+def drawing(shown: Heatmap) -> str:
+    """A matrix as one SVG with a title, labels, axes and a legend."""
     rows, columns = ([elide(label, _LONGEST) for label in labels] for labels in (shown.rows, shown.columns))
-    wide = 50.0 if shown.text is not None else float(min(30, max(9, 600 // max(1, across, down))))
-    tall = 17.0 if shown.text is not None else wide
+    wide, tall = cell_size(shown)
+    widths = [_SLIM if shown.text is not None and narrow else wide for narrow in shown.narrow or [False] * len(columns)]
     longest = max((len(label) for label in columns), default=1) * _LETTER
-    slanted = longest > wide - 4
-    left = 14 + max((len(label) for label in rows), default=1) * _LETTER
+    slanted = longest > min(widths, default=wide) - 4
+    left = ceil(14 + max((len(label) for label in rows), default=1) * _LETTER)
     said = 17 * len(shown.captions)
-    top = 44 + said + (0.77 * longest + 6 if slanted else 14)
-    floor = top + down * tall
-    title = f"{shown.title}{note}"
+    top = ceil(44 + said + (0.77 * longest + 6 if slanted else 14))
+    order = list(range(len(rows) - 1, -1, -1) if shown.upward else range(len(rows)))
+    grid = _Grid([*accumulate(widths, initial=left)], top, tall, order)
+    floor = top + len(rows) * tall
     width = max(
-        left + across * wide + (0.66 * longest if slanted else 8) + 8,
-        20 + len(title) * 7.9,
+        grid.lefts[-1] + (0.66 * longest if slanted else 8) + 8,
+        20 + len(shown.title) * 7.9,
         left + 180 + len(shown.unit) * _SANS_LETTER,
         *(16 + min(len(line), _LEAST_LINE) * _SANS_LETTER for line in shown.captions),
     )
     fits = int((width - 16) / _SANS_LETTER)
     height = floor + 44
-    order = list(range(down - 1, -1, -1) if shown.upward else range(down))
     axes = f"{shown.row_title} {'↑' if shown.upward else '↓'}   {shown.column_title} →"
     parts = [
         f'<rect width="{_n(width)}" height="{_n(height)}" fill="#fff"/>',
-        f'<text x="8" y="18" font-size="13" font-weight="600">{html.escape(title)}</text>',
+        f'<text x="8" y="18" font-size="13" font-weight="600">{html.escape(shown.title)}</text>',
         *(_text(8, 36 + 17 * i, elide(line, fits), "start") for i, line in enumerate(shown.captions)),
         f'<text x="8" y="{36 + said}" fill="{_GREY}">{html.escape(axes)}</text>',
-        *_cells(shown, order, left, top, wide, tall),
-        f'<g font-family="{_MONO}">{"".join(_labels(rows, columns, order, left, top, wide, tall, slanted))}</g>',
+        *_cells(shown, grid),
+        f'<g font-family="{_MONO}">{"".join(_labels(rows, columns, grid, slanted))}</g>',
         _legend(shown, left, floor + 14),
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_n(width)}" height="{_n(height)}" '
-        f'viewBox="0 0 {_n(width)} {_n(height)}" font-family="{_SANS}" font-size="11" fill="{_DARK}" role="img" '
-        f'aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
+        f'viewBox="0 0 {_n(width)} {_n(height)}" font-family="{_SANS}" font-size="11" fill="{DARK}" role="img" '
+        f'aria-label="{html.escape(shown.title)}">{"".join(parts)}</svg>'
     )
 
 
@@ -94,43 +117,28 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<table style="border-collapse:collapse">{"".join(lines)}</table>'
 
 
-def shade(share: float, *, signed: bool) -> tuple[int, int, int]:
-    """The colour at a share of the palette: -1 to 1 if it is `signed`, else 0 to 1; beyond, the colour of the end."""
-    stops = _stops("div" if signed else "seq")
-    at = (len(stops) - 1) * min(1.0, max(0.0, (share + 1) / 2 if signed else share))
-    low = min(int(at), len(stops) - 2)
-    red, green, blue = (round(a + (at - low) * (b - a)) for a, b in zip(stops[low], stops[low + 1], strict=True))
-    return red, green, blue
-
-
-@cache
-def _stops(palette: str) -> list[tuple[int, int, int]]:
-    """The light theme's palette, from the page's own theme."""
-    theme = (files("interpwidgets.widgets") / "static" / "theme.css").read_text(encoding="utf-8")
-    found = re.findall(rf"--iw-{palette}-\d: #(\w\w)(\w\w)(\w\w);", theme)[:5]
-    return [(int(red, 16), int(green, 16), int(blue, 16)) for red, green, blue in found]
-
-
-def _cells(shown: Heatmap, order: list[int], left: float, top: float, wide: float, tall: float) -> list[str]:
+def _cells(shown: Heatmap, grid: _Grid) -> list[str]:
     """One path for each colour, then what is written on them, dark and light."""
     boxes: dict[str, list[str]] = {}
     words: dict[str, list[str]] = {}
-    for y, row in enumerate(order):
-        for x, value in enumerate(shown.values[row]):
-            if not np.isfinite(value):
-                continue
-            red, green, blue = shade(float(value) / (shown.bound or 1.0), signed=shown.signed)
-            place = f"M{_n(left + x * wide)} {_n(top + y * tall)}"
-            boxes.setdefault(f"#{red:02x}{green:02x}{blue:02x}", []).append(
-                f"{place}h{_n(wide - 1)}v{_n(tall - 1)}h-{_n(wide - 1)}z"
-            )
-            word = "" if shown.text is None else str(shown.text[row, x])
+    known, shares = np.isfinite(shown.values), shown.scale.shares(shown.values)
+    gap = 1 if min(grid.tall, grid.narrowest) >= _LEAST_WITH_GAP else 0
+    for y, row in enumerate(grid.order):
+        for x, (left, end) in enumerate(pairwise(grid.lefts)):
+            ink = DARK
+            if known[row, x]:
+                colour = colour_at(float(shares[row, x]), shown.palette, diverging=shown.scale.diverging)
+                across = _n(end - left - gap)
+                box = f"M{_n(left)} {_n(grid.top + y * grid.tall)}h{across}v{_n(grid.tall - gap)}h-{across}z"
+                boxes.setdefault(_hex(colour), []).append(box)
+                ink = ink_on(colour)
+            word = _written(shown, row, x, end - left)
             if word:
-                at = f'x="{_n(left + (x + 0.5) * wide)}" y="{_n(top + (y + 0.5) * tall + 3.5)}"'
-                ink = "#fff" if 0.3 * red + 0.6 * green + 0.1 * blue < 140 else _DARK
-                words.setdefault(ink, []).append(f"<text {at}>{html.escape(elide(word, int(wide / _LETTER)))}</text>")
+                at = f'x="{_n((left + end) / 2)}" y="{_n(grid.top + (y + 0.5) * grid.tall + 3.5)}"'
+                words.setdefault(ink, []).append(f"<text {at}>{html.escape(word)}</text>")
+    crisp = "" if gap else ' shape-rendering="crispEdges"'
     return [
-        *(f'<path fill="{fill}" d="{"".join(paths)}"/>' for fill, paths in boxes.items()),
+        *(f'<path fill="{fill}"{crisp} d="{"".join(paths)}"/>' for fill, paths in boxes.items()),
         *(
             f'<g fill="{ink}" text-anchor="middle" font-size="10" font-family="{_MONO}">{"".join(w)}</g>'
             for ink, w in words.items()
@@ -138,39 +146,45 @@ def _cells(shown: Heatmap, order: list[int], left: float, top: float, wide: floa
     ]
 
 
-def _labels(
-    rows: Sequence[str], columns: Sequence[str], order: list[int],
-    left: float, top: float, wide: float, tall: float, slanted: bool,
-) -> list[str]:  # fmt: skip
-    """The labels of both axes; where cells are too small, of every few."""
+def _written(shown: Heatmap, row: int, column: int, wide: float) -> str:
+    """What stands in a cell of this width."""
+    if not shown.written:
+        return ""
+    if shown.text is not None:
+        return elide(str(shown.text[row, column]), int(wide / _LETTER))
+    value = float(shown.values[row, column])
+    if shown.number is None or wide < NUMBERED or not np.isfinite(value):
+        return ""
+    return shown.number(value, int((wide - 2) / _DIGIT))
+
+
+def _labels(rows: Sequence[str], columns: Sequence[str], grid: _Grid, slanted: bool) -> list[str]:
+    """The labels of both axes; where cells are too small, of every few, counted from the last."""
     made = []
-    every_row, every_column = (-(-12 // int(size)) for size in (tall, wide))
-    for y, row in enumerate(order):
-        if row % every_row == 0:
-            made.append(_text(left - 5, top + (y + 0.5) * tall + 3.5, rows[row], "end"))
-    for x, label in enumerate(columns):
-        if x % every_column == 0 and slanted:
-            made.append(_text(left + (x + 0.5) * wide, top - 6, label, "start", turn=True))
-        elif x % every_column == 0:
-            made.append(_text(left + (x + 0.5) * wide, top - 6, label, "middle"))
+    every_row, every_column = -(-12 // int(grid.tall)), -(-(15 if slanted else 12) // int(grid.narrowest))
+    for y, row in enumerate(grid.order):
+        if (len(rows) - 1 - row) % every_row == 0:
+            made.append(_text(grid.lefts[0] - 5, grid.top + (y + 0.5) * grid.tall + 3.5, rows[row], "end"))
+    for x, (label, (left, end)) in enumerate(zip(columns, pairwise(grid.lefts), strict=True)):
+        if (len(columns) - 1 - x) % every_column == 0:
+            made.append(_text((left + end) / 2, grid.top - 6, label, "start" if slanted else "middle", turn=slanted))
     return made
 
 
 def _legend(shown: Heatmap, left: float, top: float) -> str:
-    long, stops = 160, _stops("div" if shown.signed else "seq")
+    long, ends = 160, stops(shown.palette, diverging=shown.scale.diverging)
     colours = "".join(
-        f'<stop offset="{_n(100 * i / (len(stops) - 1))}%" stop-color="#{red:02x}{green:02x}{blue:02x}"/>'
-        for i, (red, green, blue) in enumerate(stops)
+        f'<stop offset="{_n(100 * i / (len(ends) - 1))}%" stop-color="{_hex(colour)}"/>'
+        for i, colour in enumerate(ends)
     )
     bar = (
         f'<linearGradient id="iw-legend">{colours}</linearGradient>'
         f'<rect x="{_n(left)}" y="{_n(top)}" width="{long}" height="9" fill="url(#iw-legend)"/>'
     )
-    end = f"{shown.bound:.3g}"
-    ticks = ((0, f"−{end}", "start"), (0.5, "0", "middle"), (1, f"+{end}", "end")) if shown.signed else (
-        (0, "0", "start"), (1, end, "end")
-    )  # fmt: skip
-    marks = "".join(_text(left + long * at, top + 21, text, anchor) for at, text, anchor in ticks)
+    sides = ["start", *["middle"] * (len(shown.scale.ticks) - 2), "end"]
+    marks = "".join(
+        _text(left + long * at, top + 21, text, side) for (at, text), side in zip(shown.scale.ticks, sides, strict=True)
+    )
     return f'{bar}<g fill="{_GREY}">{marks}{_text(left + long + 10, top + 9, shown.unit, "start")}</g>'
 
 
@@ -179,24 +193,10 @@ def _text(x: float, y: float, text: str, anchor: str, turn: bool = False) -> str
     return f'<text x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}"{turned}>{html.escape(text)}</text>'
 
 
+def _hex(colour: Rgb) -> str:
+    red, green, blue = colour
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
 def _n(number: float) -> str:
     return f"{number:.1f}".removesuffix(".0")
-
-
-def _thinned(shown: Heatmap) -> tuple[Heatmap, str]:
-    """At most as many cells as a small picture holds, and what is left out, in words."""
-    (rows, columns), most = shown.values.shape, _MOST_CELLS if shown.text is None else _MOST_WORDS
-    down, across = 1, 1
-    while -(-rows // down) * -(-columns // across) > most:
-        # Words of every layer are missed less than those of a position.
-        if rows // down >= (8 if shown.text is not None else columns // across):
-            down += 1
-        else:
-            across += 1
-    if (down, across) == (1, 1):
-        return shown, ""
-    thinner = replace(
-        shown, values=shown.values[::down, ::across], rows=shown.rows[::down], columns=shown.columns[::across],
-        text=None if shown.text is None else shown.text[::down, ::across],
-    )  # fmt: skip
-    return thinner, f" (every {down}. row, every {across}. column)"

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 import interpwidgets as iw
 from tests.browser.harness.mounting import SCREENSHOTS
 from tests.hostile import CORRUPTED, PROMPT, SHOWN, hostile_session
-from tests.models import tiny
+from tests.models import random_ids, tiny
 
 IDS = [5, 17, 3, 44, 17, 60, 8, 91]
 OTHER = [5, 17, 3, 21, 17, 60, 9, 91]
@@ -86,6 +86,20 @@ def test_any_head_can_be_selected(offline: Page, session: iw.Session, tmp_path: 
     weight = float(iw.attention_patterns(session, IDS).sel(layer=2, head=2)[1, 0])
     expect(page.get_by_label("Selected head").locator(".iw-readout")).to_contain_text(f"{weight:.4f}")
     expect(notice(page)).to_be_empty()
+
+
+def test_a_head_whose_weights_are_not_in_the_page_is_said_to_be_a_preview_for_good(
+    offline: Page, tmp_path: Path
+) -> None:
+    with iw.Session(tiny("llama", max_position_embeddings=512)) as session:
+        page = opened(offline, iw.AttentionPattern(session, random_ids(120), layer=1, head=2), tmp_path)
+        selected = page.get_by_label("Selected head")
+        expect(selected).not_to_contain_text("preview")
+        page.get_by_role("grid", name="All heads").focus()
+        page.keyboard.press("ArrowRight")
+        expect(selected).to_contain_text("L2H2 · preview: exact weights need the kernel")
+        page.keyboard.press("ArrowLeft")
+        expect(selected).not_to_contain_text("preview")
 
 
 def test_recorded_experiment_is_switched_taken_back_and_made_again(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import interpwidgets as iw
-from interpwidgets.widgets.static import shade
+from interpwidgets.widgets.colours import colour_at
 from tests.unit.test_widgets import CORRUPTED, PROMPT, click
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -91,7 +91,7 @@ def test_svg_has_a_cell_for_each_weight_labels_and_a_legend(session):
     weights = iw.attention_patterns(session, PROMPT).sel(layer=1, head=2).values
     boxes = sum((path.get("d") or "").count("M") for path in root.iter(f"{SVG}path"))
     assert boxes == len(PROMPT) * (len(PROMPT) + 1) // 2
-    assert {"attention weight", f"{weights.max():.3g}", *map(str, PROMPT)} <= set(texts)
+    assert {"attention weight", f"{weights.max():.2f}", *map(str, PROMPT)} <= set(texts)
 
 
 def test_svg_is_as_wide_as_asked_and_keeps_its_shape(session):
@@ -112,9 +112,11 @@ def test_png_is_as_large_as_the_svg_times_its_scale(session, tmp_path):
 
 
 def test_palettes_are_those_of_the_page_neutral_at_zero():
-    assert shade(0, signed=True) == (0xF1, 0xF2, 0xF4)
-    assert shade(0, signed=False) == (0xF0, 0xF3, 0xF7)
-    assert shade(1, signed=False) == shade(7, signed=False) == (0x08, 0x30, 0x6B)
+    assert colour_at(0.5, "blue", diverging=True) == pytest.approx((0xF1, 0xF2, 0xF4), abs=1)
+    assert colour_at(0, "blue", diverging=False) == (0xF0, 0xF3, 0xF7)
+    assert colour_at(1, "blue", diverging=False) == (0x08, 0x30, 0x6B)
+    assert colour_at(0, "cividis", diverging=False) == (0x00, 0x22, 0x4E)
+    assert colour_at(1, "cividis", diverging=True) == (0x00, 0x22, 0x4E)
 
 
 def test_what_is_seen_of_a_head_is_what_is_drawn(session):

@@ -400,7 +400,7 @@ function render(host) {
     });
     const shared = head && model.get("_header")?.kv_heads !== model.get("_header")?.heads ? `, key/value head ${head.kv_head}` : "";
     const each = binned() && head ? ` · a cell is the largest of ${together(queries(), head.edges.length - 1)} × ${together(keys(), head.keyEdges.length - 1)}` : "";
-    fill(matrixCaption, h("b", {}, name()), shared, isAblated() ? " · ablated" : "", head || !overview ? each : " · preview");
+    fill(matrixCaption, h("b", {}, name()), shared, isAblated() ? " · ablated" : "", head || !overview ? each : model.get("_offline") ? " · preview: exact weights need the kernel" : " · preview");
     matrixLegend.update({
       kind: difference ? "div" : "seq",
       ticks: root ? rootTicks(bound, difference) : difference ? [{ at: 0, text: `−${bound.toFixed(2)}` }, { at: 0.5, text: "0" }, { at: 1, text: `+${bound.toFixed(2)}` }]

@@ -63,8 +63,8 @@ export function createOfflineModel(data, say) {
   const { values, results, answers, makes, chooses } = data;
   /** @type {Map<string, Set<() => void>>} */
   const handlers = new Map();
-  /** @type {Record<string, any>} */
-  const state = {};
+  /** @type {Record<string, any>} `_offline` tells a view that what it waits for does not come */
+  const state = { _offline: true };
   const read = (/** @type {Record<string, number>} */ traits) => Object.fromEntries(Object.entries(traits).map(([name, at]) => [name, values[at]]));
   const opening = results[results.length - 1];
   let shown = opening;
