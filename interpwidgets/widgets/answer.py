@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from ..tokens import elide
 
 _LONGEST = 24  # characters of a token
@@ -20,4 +22,8 @@ def answer_in_words(baseline: Likeliest, now: Likeliest | None = None, *, causal
 
 
 def _said(token: str, probability: float) -> str:
-    return f"{elide(token, _LONGEST)} {probability:.1%}"
+    shown = elide(token, _LONGEST)
+    # Numbers behind letters that run from right to left would change places, unless these are isolated (UAX 9).
+    if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in shown):
+        shown = f"\u2068{shown}\u2069"
+    return f"{shown} {probability:.1%}"

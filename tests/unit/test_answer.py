@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import interpwidgets as iw
+from interpwidgets.widgets.answer import answer_in_words
 from tests.tiny_tokenizers import word_piece
 from tests.unit.test_masked_lm import CLEAN, MASK, masked
 from tests.unit.test_widgets import PROMPT
@@ -62,3 +63,8 @@ def test_of_a_masked_language_model_what_stands_at_the_mask_is_said(widget):
         shown.run("the cat sat")
         shown.wait(30)
         assert shown._status["message"] == ""
+
+
+def test_numbers_stay_behind_a_word_that_runs_from_right_to_left():
+    said = answer_in_words(("שלום", 0.9), ("سلام", 0.5), causal=True)
+    assert said == "next token \u2068سلام\u2069 50.0%, baseline \u2068שלום\u2069 90.0%"
