@@ -17,7 +17,7 @@ from .linking import Link, link
 from .logit_lens import LogitLens
 from .patching_heatmap import PatchingHeatmap
 
-_SIDE = "640px"
+_SIDE = "max(640px, 40rem)"
 """What a widget beside another is wide at least."""
 _WAITING = (
     "No patching heatmap yet: a preset brings one, as does workbench.compare(corrupted), a prompt of as many tokens."
