@@ -69,6 +69,8 @@ export function tokenStrip({ label, onToken, onHover }) {
     });
     attached.observe(el);
   };
+  // What scrolls is a stop of Tab, or the keyboard could not scroll it; so is a token that is a button.
+  if (!onToken) new ResizeObserver(() => attribute(el, "tabindex", el.scrollHeight > el.clientHeight ? 0 : null)).observe(el);
   let current = 0;
   if (onToken) {
     el.addEventListener("focusin", ({ target }) => {
