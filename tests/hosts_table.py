@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from tests import readme
-from tests.browser.front_ends import ABILITIES, CANNOT_BE, FRONT_ENDS, SHOWS
+from tests.browser.front_ends import ABILITIES, CANNOT_BE, FRONT_ENDS, IN_JUPYTERLAB_ONLY, SHOWS
 
 _OUTCOMES = Path(__file__).parents[1] / "test-report/hosts.json"
 _PART = ("front ends", "python -m tests.hosts_table --write")
@@ -45,15 +45,20 @@ def _cell(name: str, ability: str, outcomes: Outcomes) -> str:
     return SHOWS.get((name, ability), WORKS) if set(tests.values()) == {"passed"} else FAILS
 
 
+def one_only() -> str:
+    """What the table does not have, because it is tried in one front end alone."""
+    return f"Tried in JupyterLab 4 only: {'; '.join(IN_JUPYTERLAB_ONLY)}."
+
+
 def written() -> list[list[str]]:
     """The rows of the table that stands in README."""
     lines = readme.written(*_PART).splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith("|---")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
 
 
 def _write(rows: list[list[str]]) -> None:
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    readme.write(*_PART, "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]))
+    readme.write(*_PART, "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:], "", one_only()]))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, ClassVar, Literal, cast, get_args
 
 import traitlets as t
@@ -15,6 +16,7 @@ from ..presets import Preset
 from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
+from .answer import answer_in_words
 from .attention_clicks import ablation_of, cut_of, requests_for
 from .attention_head import HeadPattern, answers_of_heads
 from .attention_overview import Overview, thumbnail_bins
@@ -210,9 +212,11 @@ class AttentionPattern(Windowed, LiveWidget):
             def at_last() -> Wire:
                 return selected if self._place() == place else self._overview_to_wire() | self._detail_to_wire()
 
+            predictions = self._predictions_to_wire()
             return {
                 "_prompt": prompt_to_wire(tokens, self.session),
-                "_predictions": self._predictions_to_wire(),
+                "_predictions": predictions,
+                "message": self._answer_in_words(predictions["rows"]),
                 "at_last": at_last,
             }
 
@@ -371,6 +375,14 @@ class AttentionPattern(Windowed, LiveWidget):
         rows, kl = compare_predictions(self.session, runs)
         note = f"KL from baseline {kl['now']:.3f} nats" if self._changed() else ""
         return {"id": self._result_id(), "rows": rows, "note": note}
+
+    def _answer_in_words(self, rows: list[Wire]) -> str:
+        """The likeliest of the rows of `_predictions`; nothing where the prompt has no answer."""
+        if not rows:
+            return ""
+        runs = ("baseline", "now") if "now" in rows[0] else ("baseline",)
+        likeliest = [max(((row["text"], row[run]) for row in rows), key=itemgetter(1)) for run in runs]
+        return answer_in_words(*likeliest, causal=self.session.causal)
 
     def _arguments(self) -> list[str]:
         stack = [] if self.stack == stacks_of(self.session)[-1] else [f"stack={self.stack!r}"]

@@ -16,6 +16,7 @@ from ..presets import Preset
 from ..session import Session
 from ..tokens import Tokens, elide
 from . import static
+from .answer import Likeliest, answer_in_words
 from .bands import MOST, Windowed, band_edges, drawn_edges
 from .base import LiveWidget
 from .esm import bundle, stylesheet
@@ -206,15 +207,29 @@ class LogitLens(Windowed, LiveWidget):
             }
             if acting == pinned:
                 self._note_idle(pinned, run.idle)
-                return results | self._shown_to_wire(_Shown(self._readings, tokens, reading))
+                said = {"message": self._answer_in_words(run.answer_position, reading)}
+                return results | self._shown_to_wire(_Shown(self._readings, tokens, reading)) | said
             disturbed = lens_run(self.session, tokens, acting)
             self._note_idle(acting, disturbed.idle)
             now = read_stack(self.session, disturbed, 10, track, metrics, known=(run, reading))
             touched = changed_cells(disturbed, run).astype(np.uint8)
             results["result"] = _both(reading, now)
+            results["message"] = self._answer_in_words(run.answer_position, reading, now)
             return results | self._shown_to_wire(_Shown(self._readings, tokens, reading, now, touched))
 
         self._submit(compute)
+
+    def _answer_in_words(self, position: int | None, reading: xr.Dataset, now: xr.Dataset | None = None) -> str:
+        """The last layer's top token where the model's answer is read; nothing where the prompt has none."""
+        if position is None:
+            return ""
+
+        def likeliest(of: xr.Dataset) -> Likeliest:
+            token, probability = (of[name].values[-1, position, 0] for name in ("top_token", "top_probability"))
+            return self.session.show_token(int(token)), float(probability)
+
+        runs = [reading] if now is None else [reading, now]
+        return answer_in_words(*map(likeliest, runs), causal=self.session.causal)
 
     def _on_metric(self, change: Any) -> None:
         self.compute(change["new"])

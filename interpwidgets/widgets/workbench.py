@@ -26,7 +26,7 @@ from .view import View, apart, together
 from .wire import Wire
 
 _KINDS: dict[str, type[LiveWidget]] = {"attention": AttentionPattern, "lens": LogitLens, "heatmap": PatchingHeatmap}
-_SIDE = "640px"
+_SIDE = "max(640px, 40rem)"
 """What a widget beside another is wide at least."""
 _WAITING = (
     "No patching heatmap yet: a preset brings one, as does workbench.compare(corrupted), a prompt of as many tokens."

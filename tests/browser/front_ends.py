@@ -37,5 +37,15 @@ SHOWS = {
     (VS_CODE, RELOAD): "still picture",
     (COLAB, RELOAD): "saved picture",
     (COLAB_BASE64, RELOAD): "saved picture",
+    **{(front_end, RESTART): "death" for front_end in (VOILA, MARIMO_RUN, MARIMO_EDIT, SOLARA)},
 }
 """What the tests of a cell show where that is less than in the other front ends."""
+
+IN_JUPYTERLAB_ONLY = (
+    "*Create New View for Output*",
+    "cells that are scrolled out of the window and back",
+    "a connection that drops and comes back",
+    "a second notebook on the same server",
+    "a `Workbench`, and with it `iw.link`",
+)
+"""What has no column, because it is tried in one front end alone (tests/browser/lab)."""

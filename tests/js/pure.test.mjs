@@ -5,7 +5,7 @@ import test from "node:test";
 const from = (name) => import(new URL(`../../interpwidgets/widgets/static/${name}`, import.meta.url).href);
 const { decode, nextId } = await from("wire.js");
 const { ramp, rgba, inkOn, colourAt, rootTicks } = await from("color.js");
-const { elide, tokenTitle } = await from("tokens.js");
+const { elide, isolated, tokenTitle } = await from("tokens.js");
 const { stepInGrid } = await from("surface.js");
 const { percent } = await from("predictions.js");
 const { editableText } = await from("prompt.js");
@@ -89,4 +89,11 @@ test("probabilities are written so that small is never zero and missing is never
 test("the editor starts from the text as it is, or from ids where there is no tokenizer", () => {
   assert.equal(editableText({ text: " to ", bos: "", tokens: [] }), " to ");
   assert.equal(editableText({ text: null, bos: "", tokens: [{ id: 3, text: "3" }, { id: 5, text: "5" }] }), "3, 5");
+});
+
+test("a token that runs from right to left is isolated, and a part stays behind its character", () => {
+  assert.equal(isolated("␣store"), "␣store");
+  assert.equal(isolated("␣שלום"), "\u2068␣שלום\u2069");
+  assert.equal(elide("⟨é 1/2⟩", 10), "⟨é 1/2⟩");
+  assert.equal(elide("⟨ש 1/2⟩", 10), "⟨\u2068ש\u2069 1/2⟩");
 });

@@ -1,4 +1,5 @@
 // What the cells of a head's large pattern stand for: positions, weights, and the words that say them.
+import { isolated } from "./tokens.js";
 import { binOf } from "./weights.js";
 
 /**
@@ -59,7 +60,7 @@ export function cellsOf({ overview, head, selected, edges, binned, first, tokens
   }
   /** @param {number} query @param {number} key @param {number} row @param {number} col the cell that they are in */
   function sentence(query, key, row, col) {
-    const edge = `query ${query} ${tokenAt(tokens[0], query)} → key ${key} ${tokenAt(tokens[1], key)}`;
+    const edge = `query ${query} ${isolated(tokenAt(tokens[0], query))} → key ${key} ${isolated(tokenAt(tokens[1], key))}`;
     if (masked(query, key)) return `${edge}: masked, a query cannot look ahead`;
     const exact = !!head?.has(query, key);
     const read = (/** @type {"now" | "baseline"} */ kind) => (exact && head ? head.exact[kind](query, key).toFixed(4) : weightsOf(kind)(row, col).toFixed(2));

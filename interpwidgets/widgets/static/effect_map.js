@@ -2,6 +2,7 @@
 import { bandLabel } from "./bands.js";
 import { effectOf, isEstimate, placeOf, strongestCol, valueAt, writeShort } from "./effect.js";
 import { divergingColour } from "./matrix.js";
+import { isolated } from "./tokens.js";
 
 /**
  * @typedef {import("./effect.js").Sweep} Sweep
@@ -28,7 +29,7 @@ export function effectCells(sweep, { colours, bound, share, chosen, columns, upw
   /** @param {Span} span @param {number} col @returns {import("./matrix.js").Label} */
   const label = ([first, end], col) => {
     const warn = range([first, end]).some((position) => clean[position] !== corrupted[position]);
-    if (!narrow(col)) return { text: `${clean[first] ?? ""} ${first}`.trim(), warn };
+    if (!narrow(col)) return { text: `${isolated(clean[first] ?? "")} ${first}`.trim(), warn };
     return end <= (sweep.first ?? 0) ? { text: `0–${end - 1} the same`, faint: true } : { ...bandLabel([first, end], clean[first] ?? ""), warn };
   };
   return {

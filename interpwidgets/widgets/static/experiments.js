@@ -83,7 +83,7 @@ export function createExperiments(wire, signal) {
   /** @param {string} value @param {string} label @param {string} key */
   function nameInput(value, label, key) {
     const input = h("input", {
-      class: "iw-chip__input", type: "text", value, size: Math.max(6, value.length), "aria-label": label, "data-key": key,
+      class: "iw-chip__input", type: "text", dir: "auto", value, size: Math.max(6, value.length), "aria-label": label, "data-key": key,
       onblur: () => editing && commit(input.value.trim()),
       onkeydown: (/** @type {KeyboardEvent} */ event) => {
         if (event.key !== "Enter" && event.key !== "Escape") return;

@@ -15,6 +15,7 @@ import { isTouched, readLens, rowName, topToken, topTokens, withRows, withRowsBe
 import { changePicture, isReached, valuePicture } from "./lens_picture.js";
 import { createTracks } from "./lens_tracks.js";
 import { createReplace } from "./replace.js";
+import { isolated } from "./tokens.js";
 
 /**
  * @typedef {import("./lens_reading.js").Reading} Reading
@@ -268,10 +269,10 @@ function render(host) {
 
   /** @param {Cell} cell @returns {string} a cell in one line */
   function sentence(cell) {
-    const start = `${rowName(rows(), cell.row)} position ${cell.col} ${word(cell.col)}`;
+    const start = `${rowName(rows(), cell.row)} position ${cell.col} ${isolated(word(cell.col))}`;
     const say = (/** @type {Reading} */ reading) => {
       const top = topToken(reading, cell);
-      return top < 0 ? "not known yet" : `${wordOf(reading, top)} ${percent(reading.p[(cell.row * reading.cols + cell.col) * reading.k])}`;
+      return top < 0 ? "not known yet" : `${isolated(wordOf(reading, top))} ${percent(reading.p[(cell.row * reading.cols + cell.col) * reading.k])}`;
     };
     if (!baseline) return start;
     const name = metric();

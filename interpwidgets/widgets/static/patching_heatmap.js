@@ -11,6 +11,7 @@ import { createMatrix } from "./matrix.js";
 import { answerCaption, predictionTable } from "./predictions.js";
 import { editableText, promptRow } from "./prompt.js";
 import { taskControls } from "./task.js";
+import { isolated } from "./tokens.js";
 
 /**
  * @typedef {import("./effect.js").PatchCell} PatchCell
@@ -248,7 +249,7 @@ function render(host) {
   function sentence(grid, row, col) {
     const cell = cellOf(grid, row, col);
     const [clean, corrupted] = [grid.labels.position?.[col], grid.labels.corrupted?.[col]];
-    const tokens = cell.position === null || clean === undefined ? "" : clean === corrupted ? ` ${clean}` : ` clean ${clean}, corrupted ${corrupted}`;
+    const tokens = cell.position === null || clean === undefined ? "" : clean === corrupted ? ` ${isolated(clean)}` : ` clean ${isolated(clean)}, corrupted ${isolated(corrupted ?? "")}`;
     const where = `${cellName(cell)}${tokens}${cell.position === null ? ", all positions" : ""}`;
     const index = row * grid.values.shape[1] + col;
     const value = valueAt(grid, index);

@@ -24,7 +24,7 @@ export function promptRow({ label, onSubmit, onToken, onHover }) {
   let prompt = { text: "", bos: "", tokens: [] };
   const strip = tokenStrip({ label: `${label} tokens`, onToken, onHover });
   const edit = h("button", { type: "button", class: "iw-button iw-prompt__edit", "aria-label": `Edit ${label}`, onclick: () => open() }, "Edit");
-  const input = h("textarea", { class: "iw-prompt__input", rows: 1, spellcheck: "false", autocomplete: "off", "aria-label": label });
+  const input = h("textarea", { class: "iw-prompt__input", rows: 1, dir: "auto", spellcheck: "false", autocomplete: "off", "aria-label": label });
   const hint = h("span", { class: "iw-hint" });
   const editor = h("div", { class: "iw-prompt__editor", hidden: true }, input,
     h("div", { class: "iw-prompt__actions" },

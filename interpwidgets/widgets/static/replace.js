@@ -18,7 +18,7 @@ export function createReplace({ signal, onReplace }) {
   /** @type {ReplaceTarget | null} */
   let target = null;
   const title = h("p", { class: "iw-caption" });
-  const input = h("input", { class: "iw-prompt__input iw-replace__input", type: "text", spellcheck: "false", autocomplete: "off" });
+  const input = h("input", { class: "iw-prompt__input iw-replace__input", type: "text", dir: "auto", spellcheck: "false", autocomplete: "off" });
   const hint = h("p", { class: "iw-note" });
   const table = predictionTable({ label: "Model's alternatives", size: 0, onRow: (row) => finish((position) => ({ position, token: row.id })) });
   const el = h("div", { class: "iw-pop iw-replace", role: "dialog", hidden: true }, title,

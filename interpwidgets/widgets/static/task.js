@@ -1,6 +1,7 @@
 // What a patching experiment patches and measures: site, metric with its tokens, direction, scale.
 import { h, fill, attribute, choice, dropdown } from "./dom.js";
 import { METRIC_NAMES, writeNumber } from "./effect.js";
+import { isolated } from "./tokens.js";
 
 /**
  * @typedef {{answer: {id: number, text: string}, foil: {id: number, text: string}, clean: number, corrupted: number, units: string,
@@ -72,7 +73,7 @@ export function taskControls({ onSet, byId }) {
       direction.update(settings.direction);
       scale.update(settings.normalize && !task?.gap_is_zero ? "share" : "raw", task?.gap_is_zero ? { share: "Clean and corrupted score the same: there is no gap to divide by" } : {});
       const values = task ? `clean ${writeNumber(task.clean)} · corrupted ${writeNumber(task.corrupted)}${task.units ? ` ${task.units}` : ""}` : "";
-      const tokens = task && settings.metric !== "kl" ? ` ${task.answer.text}${settings.metric === "logit_diff" ? ` − ${task.foil.text}` : ""}` : "";
+      const tokens = task && settings.metric !== "kl" ? ` ${isolated(task.answer.text)}${settings.metric === "logit_diff" ? ` − ${isolated(task.foil.text)}` : ""}` : "";
       fill(facts, values);
       fill(inWords, `${settings.direction === "denoise" ? "denoising" : "noising"} · ${METRIC_NAMES[settings.metric] ?? settings.metric}${tokens} · ${values}`);
     },
@@ -85,7 +86,7 @@ export function taskControls({ onSet, byId }) {
  */
 function tokenField({ label, onSubmit }) {
   let shown = "";
-  const el = h("input", { type: "text", class: "iw-task__token", "aria-label": label, spellcheck: "false", autocomplete: "off" });
+  const el = h("input", { type: "text", class: "iw-task__token", "aria-label": label, dir: "auto", spellcheck: "false", autocomplete: "off" });
   const size = () => attribute(el, "size", Math.max(3, [...el.value].length + 1));
   const restore = () => {
     el.value = shown;

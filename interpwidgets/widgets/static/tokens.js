@@ -3,6 +3,20 @@ import { h, fill, attribute } from "./dom.js";
 
 /** @typedef {{id: number, text: string, raw?: string, special?: boolean}} Token */
 
+/** A letter of a script that runs from right to left. */
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+const isolate = (/** @type {string} */ text) => (RIGHT_TO_LEFT.test(text) ? `\u2068${text}\u2069` : text);
+/** Of part of a character, ⟨א 1/2⟩, which part it is stays behind the character. @param {string} text */
+const partsBehind = (text) => text.replace(/⟨(.)(?= \d+\/\d+⟩)/gu, (_, character) => `⟨${isolate(character)}`);
+/**
+ * A token among other words, whose order it leaves as it is: numbers behind it would go to its other side.
+ * @param {string} text
+ * @returns {string}
+ */
+export function isolated(text) {
+  return isolate(partsBehind(text));
+}
+
 /**
  * Shorten from the middle, where tokens of one word family differ least.
  * @param {string} text
@@ -11,10 +25,10 @@ import { h, fill, attribute } from "./dom.js";
  */
 export function elide(text, length) {
   const characters = [...text];
-  if (characters.length <= length) return text;
+  if (characters.length <= length) return partsBehind(text);
   if (length < 2) return "…";
   const head = Math.ceil((length - 1) / 2);
-  return characters.slice(0, head).join("") + "…" + characters.slice(characters.length - (length - 1 - head)).join("");
+  return partsBehind(characters.slice(0, head).join("") + "…" + characters.slice(characters.length - (length - 1 - head)).join(""));
 }
 
 /**
@@ -55,6 +69,8 @@ export function tokenStrip({ label, onToken, onHover }) {
     });
     attached.observe(el);
   };
+  // What scrolls is a stop of Tab, or the keyboard could not scroll it; so is a token that is a button.
+  if (!onToken) new ResizeObserver(() => attribute(el, "tabindex", el.scrollHeight > el.clientHeight ? 0 : null)).observe(el);
   let current = 0;
   if (onToken) {
     el.addEventListener("focusin", ({ target }) => {

@@ -31,6 +31,7 @@ class Kernel:
         self._comms: dict[str, BaseComm] = {}
         self._busy = False
         self.ended = False
+        self._restarted = False
         kernel = self
 
         class Comm(BaseComm):
@@ -54,9 +55,9 @@ class Kernel:
         finally:
             self._busy = False
 
-    def end(self) -> None:
-        """From now on nothing is answered and nothing said."""
-        self.ended = True
+    def end(self, *, restarted: bool) -> None:
+        """From now on nothing is said; restarted, it takes what the page sends, and knows no widget that it is for."""
+        self.ended, self._restarted = True, restarted
 
     def start(self) -> None:
         """As new: it knows nothing of the page's widgets."""
@@ -69,13 +70,18 @@ class Kernel:
 
     def _exchange(self, messages: list[Message]) -> list[Message]:
         if self.ended:
-            return []
+            return [_taken(message) for message in messages] if self._restarted else []
         self._from_page += messages
         while self._from_page and not self._busy:
             message = self._from_page.pop(0)
             if message["comm"] in self._comms:
                 self._comms[message["comm"]].handle_msg({"content": {"data": message["data"]}, "buffers": []})
-            self._say({"type": "idle", "comm": message["comm"], "to": message["id"]})
+            self._say(_taken(message))
         with self._lock:
             answer, self._to_page = self._to_page, []
         return answer
+
+
+def _taken(message: Message) -> Message:
+    """What a kernel says when it has done with a message."""
+    return {"type": "idle", "comm": message["comm"], "to": message["id"]}

@@ -89,7 +89,7 @@ class Framed(Host):
         return self.kernel.running_a_cell()
 
     def end_kernel(self, how: str) -> None:
-        self.kernel.end()
+        self.kernel.end(restarted=how == "restart")
         self.session.close()
 
     def run_again(self) -> None:

@@ -32,9 +32,8 @@ TITLES = ("Attention pattern", "Logit lens", "Patching heatmap")
 EVERYWHERE = [*SERVERS, *APPS, *IMITATIONS]
 WITH_CELLS = [*SERVERS, MARIMO_EDIT, *IMITATIONS]
 ENDS = [
-    *((front_end, how) for front_end in SERVERS for how in ("restart", "kill -9")),
+    *((front_end, how) for front_end in (*SERVERS, *IMITATIONS) for how in ("restart", "kill -9")),
     *((front_end, "kill -9") for front_end in APPS),
-    *((front_end, "restart") for front_end in IMITATIONS),
 ]
 
 
