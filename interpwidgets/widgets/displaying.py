@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import ipywidgets
+from IPython import get_ipython
 from IPython.display import display
 from ipywidgets.widgets.widget import _instances
 
@@ -37,9 +38,7 @@ class Displayed(ipywidgets.DOMWidget):
     def _listen(self) -> None:
         """Take the page's messages, without being kept by them, on the thread that the page has chosen."""
         self.comm.on_msg(weakly(self._handle_msg))
-        # ipykernel 7.4 would deliver them where the last message to the page came from: to the thread of a cell that
-        # runs, be it for hours, though the page sends them to another one.
-        self.comm._reply_subshell_for = None
+        self.comm._reply_subshell_for = _thread_of_a_message
         self._be_held(False)
 
     def _be_held(self, held: bool) -> None:
@@ -96,6 +95,18 @@ class Displayed(ipywidgets.DOMWidget):
 def _outputs_are_apart() -> bool:
     """Whether the front end shows every output in a frame of its own: Colab and VS Code do."""
     return "google.colab" in sys.modules or "VSCODE_PID" in os.environ
+
+
+def _thread_of_a_message(data: Any, chosen: str | None) -> str | None:
+    """Which subshell gets a page's message; None for the main thread. ipykernel 7.4 and later ask this of a comm.
+
+    By itself ipykernel takes the one that last sent something to the page: that of a cell that runs, be it for hours.
+    A page that has not been told yet of the subshell that it asked for names none; what it sends would wait as long,
+    and all that it sends later behind it.
+    """
+    kernel = getattr(get_ipython(), "kernel", None)
+    manager = getattr(getattr(kernel, "shell_channel_thread", None), "manager", None)
+    return chosen or next(iter(manager.list_subshell() if manager else []), None)
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:

@@ -271,10 +271,40 @@ def test_a_click_during_a_busy_cell_leaves_the_cells_own_runs_alone(any_notebook
 
 @pytest.mark.parametrize("meanwhile", ["", "attention.wait()", "attention.layer = 22"])
 def test_a_widget_that_a_running_cell_made_answers_clicks(any_notebook, tmp_path, meanwhile):
-    """With subshells while the cell runs, whatever the cell has done meanwhile; on the main thread right after it."""
-    notebook = any_notebook
-    notebook.show()
-    end = tmp_path / "end"
+    any_notebook.show()
+    _click_while_its_cell_runs(any_notebook, tmp_path / "end", meanwhile)
+
+
+_LATE = """
+  const Real = window.WebSocket;
+  if (sessionStorage.late) window.WebSocket = class extends Real {
+    set onmessage(handle) {
+      super.onmessage = async (event) => {
+        const text = typeof event.data === "string" ? event.data : new TextDecoder("latin1").decode(event.data);
+        if (text.includes('"create_subshell_reply"')) await new Promise(() => {});
+        handle(event);
+      };
+    }
+    get onmessage() { return super.onmessage; }
+  };
+"""
+
+
+def test_a_page_that_has_not_heard_of_its_subshell_yet_has_its_clicks_answered(any_notebook, tmp_path):
+    any_notebook.show()
+    page = any_notebook.page
+    page.add_init_script(_LATE)
+    page.evaluate("sessionStorage.late = true")
+    any_notebook.reload()
+    try:
+        _click_while_its_cell_runs(any_notebook, tmp_path / "end")
+    finally:
+        page.evaluate("sessionStorage.removeItem('late')")
+        any_notebook.reload()
+
+
+def _click_while_its_cell_runs(notebook, end, meanwhile=""):
+    """Answered while the cell runs where there are subshells; on the main thread right after it."""
     notebook.append(
         f"import pathlib, time\n{ATTENTION}\ndisplay(attention)\n{meanwhile}\nprint('shown')\n"
         f"while not pathlib.Path({str(end)!r}).exists():\n    time.sleep(0.02)"
