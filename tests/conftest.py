@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-Case = frozenset[tuple[str, str]]
+Case = frozenset[tuple[str, int]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _sample(matrix: list[pytest.Function]) -> list[pytest.Function]:
     """Few of a matrix's cases, in which each value of each parameter occurs: the one with most new values first."""
     cases = {item: _values(item) for item in matrix}
-    missing = frozenset[tuple[str, str]]().union(*cases.values())
+    missing = Case().union(*cases.values())
     kept = matrix[:1]
     missing -= cases[kept[0]]
     while missing:
@@ -41,4 +41,5 @@ def _sample(matrix: list[pytest.Function]) -> list[pytest.Function]:
 
 def _values(item: pytest.Function) -> Case:
     call = getattr(item, "callspec", None)
-    return frozenset() if call is None else frozenset((name, str(index)) for name, index in call.indices.items())
+    # pytest's own indices number the cases, not the values.
+    return frozenset() if call is None else frozenset((name, id(value)) for name, value in call.params.items())

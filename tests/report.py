@@ -47,12 +47,12 @@ def axe(*, quick: bool) -> str:
 
 def frame_times(*, quick: bool) -> str:
     """Frame times of each widget at long prompts."""
-    lengths = frames.LENGTHS[:1] if quick else frames.LENGTHS
+    cases = ((frames.TINY, 512),) if quick else sorted(frames.CASES)
     rows = []
-    with chromium() as browser, frames.opened() as session:
-        for name, length in product(frames.WIDGETS, lengths):
+    with chromium() as browser, frames.opened() as session_of:
+        for name, (model, length) in product(frames.WIDGETS, cases):
             page = browser.new_page(reduced_motion="reduce")
-            rows.append(frames.measured(page, session, name, length))
+            rows.append(frames.measured(page, session_of(model), name, model, length))
             page.close()
     return frames.table(rows)
 
