@@ -63,6 +63,8 @@ class LiveWidget(Answering):
     """The prompts that were asked for last, for links to observe."""
     _embedded = t.Bool(False).tag(sync=True)
     """Whether it stands in a figure under another widget's header, prompt and experiments."""
+    _code_of_all = t.Unicode().tag(sync=True)
+    """The code of the figure that its header is of, if that is of more than this widget."""
     _still = t.Unicode().tag(sync=True)
     """The id of the still pictures that the page hides while the widget is alive."""
 

@@ -32,7 +32,9 @@ _LONGEST_TABLE = 200_000  # characters of the numbers that a page without a kern
 Column = Sequence[Any] | np.ndarray
 
 _OF_THE_HOST = frozenset(anywidget.AnyWidget.class_trait_names(sync=True)) | {"_anywidget_id", "_css", "_esm"}
-_OF_THE_WIRE = frozenset(("_request", "_status", "_history", "_asked", "_embedded", "_links", "_part", "_saved"))
+_OF_THE_WIRE = frozenset(
+    ("_request", "_status", "_history", "_asked", "_embedded", "_code_of_all", "_links", "_part", "_saved")
+)
 
 
 class Exporting(anywidget.AnyWidget):

@@ -126,7 +126,7 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
         self._parts = (self._waiting, self._waiting.layout, self._waiting.style, layout)
         super().__init__(layout=layout, **self._looks())
         self._listen()
-        self._look_observer = weakly(self._on_look)
+        self._look_observer, self._code_observer = weakly(self._on_look), weakly(self._on_code)
         self.observe(self._look_observer, names=self.looks)
         # Turns the counting of views on.
         self._view_count = 0
@@ -145,6 +145,7 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
         before, self.heatmap = self.heatmap, self._heatmap_of(corrupted, answer, foil)
         if before is not None:
             before.unobserve(self._look_observer, names=self.looks)
+            before.unobserve(self._code_observer, names="_code")
             before.close()
         self._arrange()
 
@@ -238,8 +239,10 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
             widget.layout.min_width = "0"
             widget.layout.max_width = "100%"
             widget.observe(self._look_observer, names=self.looks)  # once, however often
+            widget.observe(self._code_observer, names="_code")
         self.children = [*self._widgets(), *([self._waiting] if self.heatmap is None else [])]
         self._follow()
+        self._on_code()
 
     def _still_id(self) -> str:
         return self.attention._still_id()
@@ -253,6 +256,10 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
             value = getattr(change["owner"], change["name"])
             for each in (self, *self._widgets()):
                 each.set_trait(change["name"], value)
+
+    def _on_code(self, _: Any = None) -> None:
+        with self.session.publishing:
+            self.attention._code_of_all = self.code()
 
     def _on_prompt(self, change: Any) -> None:
         (tokens,) = change["new"].values()

@@ -269,7 +269,7 @@ def test_escape_closes_what_a_button_opened_and_goes_back_to_it(page: Page, name
         page.keyboard.press("Enter")
         expect(button).to_have_attribute("aria-expanded", "true")
         if inside and name == "Code":
-            page.get_by_label("Python that rebuilds this view").focus()
+            page.get_by_label("Python that rebuilds what is shown").focus()
         page.keyboard.press("Escape")
         expect(button).to_have_attribute("aria-expanded", "false")
         expect(button).to_be_focused()

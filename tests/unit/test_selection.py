@@ -115,6 +115,9 @@ def test_selections_of_the_wrong_kind_are_refused(session):
     for given in ({"position": 3}, {"layer": 0, "head": 1}, {"layer": 4, "position": 0}, {"layer": 0, "query": 0}):
         with pytest.raises(traitlets.TraitError):
             heatmap.selection = iw.Selection(**given)
+    for widget in (lens, heatmap):
+        with pytest.raises(traitlets.TraitError, match=r"iw\.Selection\(token=5\): a token follows from its place"):
+            widget.selection = iw.Selection(token=5)
     with pytest.raises(TypeError, match=r"layer=1\.5: a whole number"):
         iw.Selection(layer=1.5)
     assert (lens.selection, heatmap.selection) == (iw.Selection(), iw.Selection())

@@ -126,6 +126,23 @@ def test_its_code_gives_the_same_numbers_in_a_fresh_process(tmp_path, pair):
         assert_close(mine, np.load(tmp_path / "seen.npz"))
 
 
+def test_the_code_in_its_header_is_that_of_all_three(session):
+    workbench = iw.Workbench(session, PROMPT, CORRUPTED)
+    workbench.wait(60)
+    attention = workbench.attention
+    assert attention._code_of_all == workbench.code() != attention.code()
+    workbench.heatmap.site = "mlp_out"
+    workbench.lens.selection = iw.Selection(layer=1, position=2)
+    session.interventions.append(iw.Ablate("z", layer=1, head=2))
+    workbench.wait(60)
+    assert "site='mlp_out'" in attention._code_of_all
+    assert attention._code_of_all == workbench.code()
+    workbench.compare((5, *CORRUPTED[1:]))
+    workbench.wait(60)
+    assert attention._code_of_all == workbench.code()
+    workbench.close()
+
+
 def test_its_still_picture_comes_back_as_a_workbench_with_one_click(session):
     workbench = busy(session)
     frame = workbench.static_frame()

@@ -74,7 +74,7 @@ export function createFrame(host, { name, onTheme, picture, onHover }) {
     for (const part of [help, looks, ...parts, foot]) if ("update" in part) part.update();
   };
   wire.watch(refresh);
-  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_pinned", "_embedded", "_history", "_code", "_past", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
+  wire.on(["_title", "_header", "_prompt", "_prompts", "_experiments", "_pinned", "_embedded", "_history", "_code", "_code_of_all", "_past", "linked", "_help", "palette", "value_labels", "size", "figure_mode", "teaching"], refresh);
   root.onpointerdown = (event) => looks.shut(/** @type {Node} */ (event.target));
   // Notebook 7 hears keys before the widget does, JupyterLab after it: there the attribute tells it whose they are.
   window.addEventListener("keydown", (event) => {
@@ -141,13 +141,13 @@ function header(wire, help, looks, past, saving) {
   const code = h("code", { class: "iw-code__text" });
   const said = h("span", { class: "iw-hint", role: "status" });
   const panel = h("div", { class: "iw-code", hidden: true },
-    h("pre", { class: "iw-code__pre", tabindex: "0", "aria-label": "Python that rebuilds this view" }, code),
+    h("pre", { class: "iw-code__pre", tabindex: "0", "aria-label": "Python that rebuilds what is shown" }, code),
     h("button", { type: "button", class: "iw-button", onclick: () => copy() }, "Copy"), said);
   const flip = () => {
     panel.hidden = !panel.hidden;
     attribute(show, "aria-expanded", panel.hidden ? "false" : "true");
   };
-  const show = h("button", { type: "button", class: "iw-button", "aria-expanded": "false", title: "The Python that rebuilds this view", onclick: flip }, "Code");
+  const show = h("button", { type: "button", class: "iw-button", "aria-expanded": "false", title: "The Python that rebuilds what is shown", onclick: flip }, "Code");
   closeWithEscape(show, panel, flip);
   const checkSummary = h("summary", { class: "iw-check__summary" });
   const checkList = h("ul", { class: "iw-pop" });
@@ -190,7 +190,7 @@ function header(wire, help, looks, past, saving) {
       const history = model.get("_history") ?? {};
       undo.disabled = !history.undo;
       redo.disabled = !history.redo;
-      fill(code, model.get("_code") || "");
+      fill(code, model.get("_code_of_all") || model.get("_code") || "");
       past.update();
     },
   };

@@ -48,6 +48,11 @@ def test_a_head_is_followed_and_an_ablation_renders_all_three_again(narrow_noteb
     values = notebook.execute("print(float(abs(workbench.heatmap.result['difference']).max()) > 0)")
     assert values.strip() == "True"
     attention.screenshot(REPORT / "workbench-900.png")
+    attention.button("Code").click()
+    expect(
+        attention.root.locator("pre", has_text="workbench = iw.Workbench.of(attention, lens, heatmap)")
+    ).to_be_visible()
+    page.keyboard.press("Escape")
     attention.button("Undo").click()
     expect(lens.root.get_by_role("region", name="With experiments")).to_be_hidden()
     expect(attention.button("Ablate L1H0")).to_be_visible()
