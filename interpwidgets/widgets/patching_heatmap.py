@@ -86,7 +86,7 @@ class PatchingHeatmap(LiveWidget):
 
     _sites: t.List[str] = t.List().tag(sync=True)
     _layer_edges: t.List[int] | None = t.List(None, allow_none=True).tag(sync=True)
-    """Where the rows begin that are drawn before any is opened, and where the last one ends; None if each has its row."""
+    """Where rows begin before any is opened, and where the last one ends; None if each layer has its row."""
     _prompts = t.Dict().tag(sync=True)
     _task = t.Dict().tag(sync=True)
     _sweep = t.Dict().tag(sync=True)

@@ -9,7 +9,10 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 import interpwidgets as iw
+from interpwidgets.widgets.bands import band_edges
 from tests.browser.harness.live import Live
+from tests.browser.harness.mounting import mount
+from tests.browser.harness.patching import patching
 from tests.models import random_ids, tiny
 from tests.sent import array
 
@@ -168,17 +171,21 @@ def test_heads_of_the_layer_that_a_row_names_are_descended_to(page: Page, deep: 
     assert rows(live, f"z patching effect of L{most}, head by position") == 4
 
 
-def test_one_click_opens_layers_and_positions(page: Page, deep: iw.Session) -> None:
-    live = show_deep(page, deep, length=100)
-    assert (rows(live), columns(live)) == (30, 1 + 7)
-    press(live, "Home")
-    assert spoken(live).startswith("L0–1 · position 0: ") or spoken(live).startswith("L0–1 · position 0, ")
-    press(live, "ArrowRight")
-    assert spoken(live).startswith("L0–1 positions 1–16, largest effect: ")
-    press(live, "Enter")
-    assert (rows(live), columns(live)) == (31, 1 + 6 + 16)
-    assert spoken(live).startswith("L0 · position 1 clean ")
-    assert live.mounted.requests() == []
+def test_one_click_opens_layers_and_positions(page: Page) -> None:
+    state = patching(100, 80)
+    state["_prompts"] |= {"edges": band_edges(100)}
+    mounted = mount(page, "patching_heatmap.js", state)
+    found = page.get_by_role("grid", name=GRID)
+    mounted.settle()
+    assert (found.get_attribute("aria-rowcount"), found.get_attribute("aria-colcount")) == ("40", "7")
+    found.focus()
+    named = re.compile("^L0–1 positions 0–15, largest effect: L[01] · position 10 ")
+    expect(found.get_by_role("gridcell")).to_have_text(named)
+    page.keyboard.press("Enter")
+    expect(found).to_have_attribute("aria-rowcount", "41")
+    expect(found).to_have_attribute("aria-colcount", str(6 + 16))
+    expect(found.get_by_role("gridcell")).to_have_text(re.compile("^L0 · position 0 "))
+    assert mounted.requests() == []
 
 
 def test_a_model_of_few_layers_has_no_layers_to_fold(page: Page, session: iw.Session) -> None:

@@ -76,7 +76,7 @@ function render(host) {
   /** @param {Sweep} grid @returns {[number, number]} */
   const widths = (grid) => (folded(grid) ? [26, 46] : [12, Math.max(12, Math.min(64, Math.floor(natural() / grid.values.shape[1])))]);
   const map = createMatrix({
-    ...look, upward: true, maxHeight: 640, maxLabel: () => (folded(shown()) ? 106 : 96), cellWidth: () => widths(shown()), cellHeight: () => Math.max(10, Math.min(24, Math.floor(480 / rows(shown()).length))),
+    ...look, upward: true, maxHeight: 640, maxLabel: () => (folded(shown()) ? 106 : 96), cellWidth: () => widths(shown()), cellHeight: () => Math.max(foldsLayers(shown()) ? 12 : 10, Math.min(24, Math.floor(480 / rows(shown()).length))),
     onPoint(cell, source) {
       if (cell && source === "keyboard") layer = strongest(shown(), cell).row;
       point(shown(), readout, cell);
