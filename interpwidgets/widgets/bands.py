@@ -1,4 +1,4 @@
-"""Long prompts: bands, runs of positions that are one column until they are opened, and windows of exact values."""
+"""Bands, runs of positions or of layers that are one column or row until they are opened; windows of exact values."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .wire import Wire, to_wire
 MOST = 64  # positions that are drawn one by one: more would not fit on a screen as columns that can be read
 _WIDTH = 16
 _MOST_BANDS = 64  # that are drawn before any is opened
+_MOST_ROWS = 46  # layers that a map draws one by one
 _NONE = 255  # the code of a band in which nothing is known
 
 Kept = Literal["largest", "smallest", "farthest", "mean"]
@@ -27,6 +28,12 @@ def band_edges(length: int, first: int = 0) -> list[int] | None:
         return None
     step = 1 if length - first <= MOST else _WIDTH
     return [*([0] if first else []), *range(first, length, step), length]
+
+
+def layer_edges(layers: int) -> list[int] | None:
+    """Where the rows of a map of so many layers begin, and where the last one ends; None if each layer has its row."""
+    step = -(-layers // _MOST_ROWS)
+    return None if step == 1 else [*range(0, layers, step), layers]
 
 
 def drawn_edges(edges: list[int] | None, *, alone: int = 0, opened: int | None = None) -> list[int] | None:

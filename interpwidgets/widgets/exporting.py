@@ -142,7 +142,8 @@ class Exporting(anywidget.AnyWidget):
         wide (as it needs, if none is given). It is drawn in Python, so that no page needs to be open, and follows what
         is set in Python: the view, the metric, `hide_bos`, `palette`, `value_labels`. Colours are those of the page's
         light theme, with its scales. Of a long prompt, several positions are drawn as one where the page does so before
-        anything is zoomed or opened: of a LogitLens all bands but the selected cell's, or the last one.
+        anything is zoomed or opened: of a LogitLens all bands but the selected cell's, or the last one; a
+        PatchingHeatmap of a deep model draws several layers as one row in the same way.
 
         It does not follow what only the page knows (theme, zoom, opened bands, what is pointed at), nor `size` and
         `figure_mode`, and has no marks (selection, outlines, hatches) and no other part of the widget: the Save button

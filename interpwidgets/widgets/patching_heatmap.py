@@ -21,7 +21,7 @@ from ..methods.task import METRICS, Task, patching_task, prompt_pair
 from ..presets import PRESETS, Preset
 from ..session import Session
 from ..tokens import Tokens
-from .bands import band_edges, drawn_edges
+from .bands import band_edges, drawn_edges, layer_edges
 from .base import LiveWidget
 from .esm import bundle, stylesheet
 from .exporting import Column
@@ -61,6 +61,7 @@ class PatchingHeatmap(LiveWidget):
         ("with Shift", "patch it together with those chosen before; Esc forgets them"),
         ("D on an attention row", "descend to the heads of this layer, by position"),
         ("click or Enter on a narrow column", "open its positions, with Shift beside those that are open; Esc folds"),
+        ("click or Enter on a row of several layers", "open it in the same way"),
     )
     prompt_names = ("clean", "corrupted")
     settings = ("site", "metric", "direction", "normalize", "estimate", "view")
@@ -84,6 +85,8 @@ class PatchingHeatmap(LiveWidget):
     the latter; shares of the difference are of the baseline's gap."""
 
     _sites: t.List[str] = t.List().tag(sync=True)
+    _layer_edges: t.List[int] | None = t.List(None, allow_none=True).tag(sync=True)
+    """Where rows begin before any is opened, and where the last one ends; None if each layer has its row."""
     _prompts = t.Dict().tag(sync=True)
     _task = t.Dict().tag(sync=True)
     _sweep = t.Dict().tag(sync=True)
@@ -121,7 +124,8 @@ class PatchingHeatmap(LiveWidget):
         here = [set(session.engine.sites(layer)) for layer in range(session.engine.architecture.n_layers)]
         sites = [site for site in _SITES if all(site in having for having in here)]
         check_site(settings.get("site", type(self).site.default_value), sites)
-        super().__init__(session, linked=linked, _sites=sites, **settings)
+        edges = layer_edges(len(here))
+        super().__init__(session, linked=linked, _sites=sites, _layer_edges=edges, **settings)
         self._together = False
         self._prompts = self._prompts_to_wire()
         self.refresh()
@@ -463,7 +467,7 @@ class PatchingHeatmap(LiveWidget):
         """The map, (layer, position) or (layer, head): the change that each patch makes, as it is in view."""
         if self._map is None:
             return None
-        task, shown = self._map.task, self._shown().heatmap()
+        task, shown = self._map.task, replace(self._shown().heatmap(), row_edges=self._layer_edges)
         if self._map.over != "position":
             return shown
         same = min(unaffected(self.session, task), len(task.clean) - 1)

@@ -115,6 +115,7 @@ class ShownMap:
             column_title=self.now.over, upward=True, title=f"patching {self.now.site}, {self.now.direction}",
             scale=effect_scale(bound), kept="farthest",
             number=lambda value, letters: _short(value, letters) if abs(value) >= 0.05 * bound and bound >= 0.1 else "",
+            row_names=[str(i) for i in range(len(effect))],
             column_names=[str(i) for i in range(effect.shape[1])] if self.now.over == "position" else None,
         )  # fmt: skip
 

@@ -52,7 +52,7 @@ class Selection:
         return cls(**given)
 
     def only(self, *names: str) -> Selection:
-        """The selection itself. Raises ValueError for a field that is none of `names`, and for a token without a place."""
+        """The selection itself. Raises ValueError for a field that is none of `names`, or a token without a place."""
         if self.to_json().keys() == {"token"}:
             raise ValueError(f"{self!r}: a token follows from its place: say one of {', '.join(names)}")
         for name in self.to_json():

@@ -1,8 +1,8 @@
 // The arithmetic and the wording of a patching map.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cellOf, countUnknown, differenceOf, effectBound, effectOf, effectWords, isEstimate, placeOf, strongestRow, valueAt, writeNumber, writeShort } from "../../interpwidgets/widgets/static/effect.js";
-import { hatches } from "../../interpwidgets/widgets/static/effect_map.js";
+import { cellOf, countUnknown, differenceOf, effectBound, effectOf, effectWords, isEstimate, placeOf, spanName, strongestCell, strongestRow, valueAt, writeNumber, writeShort } from "../../interpwidgets/widgets/static/effect.js";
+import { effectCells, hatches } from "../../interpwidgets/widgets/static/effect_map.js";
 
 const sweep = (values, changes = {}) => ({
   id: 1, site: "resid_pre", layer: null, dims: ["layer", "position"], values: { data: Float32Array.from(values), shape: [2, 2] },
@@ -58,7 +58,7 @@ test("estimates leave the scale alone, and set it only where there is no gap", (
 });
 
 test("estimates and cells of which nothing is known are hatched apart, neighbours together", () => {
-  const marks = (map) => hatches(map, Array.from({ length: map.values.shape[1] }, (_, col) => [col, col + 1]), "#123").map(({ row, col, span, kind }) => [row, col, span, kind]);
+  const marks = (map) => hatches(map, [[0, 1], [1, 2]], [[0, 1], [1, 2]], "#123").map(({ row, col, span, kind }) => [row, col, span, kind]);
   assert.deepEqual(marks(estimated([NaN, NaN, NaN, 2], [0, 0, NaN, 0])), [[0, 0, 2, "estimate"], [1, 0, 1, "hatch"]]);
   assert.deepEqual(marks(estimated([NaN, NaN, NaN, 2], [0, NaN, NaN, 0])), [[0, 0, 1, "estimate"], [0, 1, 1, "hatch"], [1, 0, 1, "hatch"]]);
   assert.deepEqual(marks(sweep([1, 1, 1, 1])), []);
@@ -67,6 +67,43 @@ test("estimates and cells of which nothing is known are hatched apart, neighbour
 test("the strongest row and what is unknown are found in a map that fills", () => {
   assert.equal(strongestRow(sweep([-1, -1.5, NaN, 2])), 1);
   assert.equal(countUnknown(sweep([-1, NaN, NaN, 2])), 2);
+});
+
+const deep = (values, changes = {}) => sweep(values, { values: { data: Float32Array.from(values), shape: [4, 2] }, ...changes });
+const palette = { diverging: [[0, 0, 0], [100, 100, 100], [200, 200, 200]], line: "#123" };
+const drawn = (map, changes = {}) => effectCells(map, { colours: palette, bound: 1, share: true, chosen: [], rows: [[0, 2], [2, 3], [3, 4]], columns: [[0, 1], [1, 2]], upward: true, describe: () => "", ...changes });
+
+test("a row of several layers shows the effect that is largest in size, and loses none", () => {
+  const map = deep([-1, 0, -3, -1, 1, -1, -1, -1]);
+  assert.deepEqual(strongestCell(map, [0, 2], [0, 1]), { row: 1, col: 0 });
+  assert.deepEqual(strongestCell(map, [0, 4], [0, 2]), { row: 1, col: 0 });
+  const cells = drawn(map);
+  assert.deepEqual([cells.text(0, 0, 4), cells.text(0, 1, 4), cells.text(1, 0, 4)], ["−.50", ".25", ".50"]);
+  assert.deepEqual([cells.rows, cells.rowTitle], [3, "layer ↑ 2 a row"]);
+  assert.deepEqual(cells.rowLabels.map(({ text }) => text), ["0–1", "L2", "L3"]);
+  assert.equal(drawn(map, { rows: [[0, 1], [1, 2], [2, 3], [3, 4]] }).rowTitle, "layer ↑");
+});
+
+test("a row of several layers is hatched, and has no number, until all of it has run", () => {
+  const map = deep([3, NaN, NaN, 3, NaN, 3, 3, 3], { estimate: { data: Float32Array.of(0, 0, 0, 0, NaN, 0, 0, 0), shape: [4, 2] } });
+  assert.deepEqual(hatches(map, [[0, 2], [2, 4]], [[0, 1], [1, 2]], "#123").map(({ row, col, span, kind }) => [row, col, span, kind]), [[0, 0, 2, "estimate"], [1, 0, 1, "hatch"]]);
+  const cells = drawn(map, { rows: [[0, 2], [2, 4]] });
+  assert.deepEqual([cells.text(0, 0, 4), cells.text(0, 1, 4), cells.text(1, 0, 4), cells.text(1, 1, 4)], ["", "", "", "1.00"]);
+});
+
+test("what is chosen is marked on the row that it is in", () => {
+  const chosen = [1, 3, 9].map((layer) => ({ site: "resid_pre", layer, head: null, position: 1 }));
+  assert.deepEqual(drawn(deep([1, 1, 1, 1, 1, 1, 1, 1]), { chosen }).marks, [0, 2].map((row) => ({ row, col: 1, kind: "selected" })));
+});
+
+test("a cell of several is named by its ends", () => {
+  const heads = sweep([], { site: "z", dims: ["layer", "head"] });
+  const inset = sweep([], { site: "z", layer: 5, dims: ["head", "position"] });
+  assert.equal(spanName(sweep([]), [24, 26], [3, 4]), "L24–25 · position 3");
+  assert.equal(spanName(sweep([]), [24, 26], [16, 32]), "L24–25 positions 16–31");
+  assert.equal(spanName(sweep([]), [24, 25], [16, 32]), "L24 positions 16–31");
+  assert.equal(spanName(heads, [24, 26], [3, 4]), "L24–25H3");
+  assert.equal(spanName(inset, [3, 4], [16, 32]), "L5H3 positions 16–31");
 });
 
 test("cells and places translate into each other on each kind of map", () => {

@@ -110,6 +110,22 @@ def test_the_still_picture_of_a_head_has_its_last_row(length, cut):
         assert any(cut in line for line in texts(svg)) if cut else not any("of up to" in line for line in texts(svg))
 
 
+def test_pictures_of_a_deep_model_fold_layers_as_the_page_does_and_say_so():
+    clean, corrupted = random_ids(6), [*random_ids(5), 40]
+    with iw.Session(tiny("llama", num_hidden_layers=60)) as session:
+        widget = iw.PatchingHeatmap(session, clean, corrupted, site="z")
+        widget.wait(60)
+        for svg in (still(widget), widget.to_svg()):
+            said = texts(svg)
+            assert {f"{layer}–{layer + 1}" for layer in range(0, 60, 2)} == {x for x in said if re.match(r"\d+–\d", x)}
+            assert "rows of several: the largest in size of up to 2 layers" in said
+        effect = widget.result["effect"].values
+        strongest = effect.flat[np.abs(effect).argmax()]
+        share = (1 + strongest / max(1, abs(strongest))) / 2
+        assert "#{:02x}{:02x}{:02x}".format(*colour_at(share, "blue", diverging=True)) in fills(widget.to_svg())
+        assert widget.figure().data[0].z.shape == effect.shape == (60, 4)
+
+
 def still(widget):
     data = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", widget.static_frame())
     assert len(data) == 1

@@ -1,4 +1,4 @@
-// Bands: runs of positions of a long prompt that are one column each until they are opened.
+// Bands: runs of positions of a long prompt, or of layers of a deep model, that are one column or row each until they are opened.
 import { elide } from "./tokens.js";
 
 /**
@@ -34,7 +34,7 @@ export function foldedColumns(edges, isOpen, alone = 0) {
   return columns;
 }
 
-/** The columns of a prompt, of which some hold several positions. */
+/** The columns of a prompt, of which some hold several positions; rows of layers are folded alike. */
 export function createFold() {
   /** @type {number[]} */
   let edges = [0];

@@ -1,6 +1,8 @@
 // The numbers of a patching map: effects from raw metric values, how they are written, which cell is which patch.
+import { bandName } from "./bands.js";
 
 /**
+ * @typedef {import("./bands.js").Span} Span
  * @typedef {{site: string, layer: number, head: number | null, position: number | null}} PatchCell null: all of them
  * @typedef {{id: number, site: string, layer: number | null, dims: string[], values: import("./wire.js").Decoded, clean: number,
  *   corrupted: number, baseline: number, direction: "denoise" | "noise", metric: string, units: string, gap_is_zero: boolean,
@@ -68,27 +70,25 @@ export function differenceOf(now, before) {
 }
 
 /**
- * The cell of a run of columns whose effect is largest; one that is not known yet only if none is.
- * @param {Sweep} sweep @param {number} row @param {import("./bands.js").Span} span
- * @returns {number} its column
+ * The cell of these rows and columns whose effect is largest; one that is not known yet only if none is.
+ * @param {Sweep} sweep @param {Span} rows @param {Span} columns
+ * @returns {{row: number, col: number}}
  */
-export function strongestCol(sweep, row, [first, end]) {
-  let [most, found] = [-1, first];
-  for (let col = first; col < end; col++) {
-    const size = Math.abs(valueAt(sweep, row * sweep.values.shape[1] + col) - sweep.baseline);
-    if (size > most) [most, found] = [size, col];
+export function strongestCell(sweep, rows, columns) {
+  let [most, found] = [-1, { row: rows[0], col: columns[0] }];
+  for (let row = rows[0]; row < rows[1]; row++) {
+    for (let col = columns[0]; col < columns[1]; col++) {
+      const size = Math.abs(valueAt(sweep, row * sweep.values.shape[1] + col) - sweep.baseline);
+      if (size > most) [most, found] = [size, { row, col }];
+    }
   }
   return found;
 }
 
 /** @param {Sweep} sweep @returns {number} the row with the largest effect known so far */
 export function strongestRow(sweep) {
-  let [most, row] = [-1, 0];
-  sweep.values.data.forEach((_, index) => {
-    const size = Math.abs(valueAt(sweep, index) - sweep.baseline);
-    if (size > most) [most, row] = [size, Math.floor(index / sweep.values.shape[1])];
-  });
-  return row;
+  const [rows, cols] = sweep.values.shape;
+  return strongestCell(sweep, [0, rows], [0, cols]).row;
 }
 
 /** @param {Sweep} sweep @returns {number} how many cells have not run */
@@ -151,4 +151,12 @@ export function sameCell(one, other) {
 /** @param {PatchCell} cell */
 export function cellName({ layer, head, position }) {
   return `L${layer}${head === null ? "" : `H${head}`}${position === null ? "" : ` · position ${position}`}`;
+}
+
+/** @param {Sweep} sweep @param {Span} rows @param {Span} columns @returns {string} the name of a cell that is drawn, of one patch or of several */
+export function spanName(sweep, rows, columns) {
+  const cell = cellOf(sweep, rows[0], columns[0]);
+  const several = cell.position !== null && columns[1] - columns[0] > 1;
+  const name = cellName({ ...cell, position: several ? null : cell.position });
+  return `${rows[1] - rows[0] > 1 ? name.replace(/^L\d+/, `L${bandName(rows)}`) : name}${several ? ` positions ${bandName(columns)}` : ""}`;
 }

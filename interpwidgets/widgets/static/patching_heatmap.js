@@ -4,7 +4,7 @@ import { baselineWords, pinnedIn } from "./baseline.js";
 import { bandName, createFold } from "./bands.js";
 import { decode } from "./wire.js";
 import { legend } from "./color.js";
-import { cellName, cellOf, countUnknown, differenceOf, effectBound, effectOf, effectWords, isEstimate, METRIC_NAMES, sameCell, strongestCol, strongestRow, valueAt, writeNumber } from "./effect.js";
+import { cellName, cellOf, countUnknown, differenceOf, effectBound, effectOf, effectWords, isEstimate, METRIC_NAMES, sameCell, spanName, strongestCell, strongestRow, valueAt, writeNumber } from "./effect.js";
 import { effectCells, emptySweep, wholeSweep } from "./effect_map.js";
 import { createFrame } from "./frame.js";
 import { createMatrix } from "./matrix.js";
@@ -17,6 +17,7 @@ import { isolated } from "./tokens.js";
  * @typedef {import("./effect.js").PatchCell} PatchCell
  * @typedef {import("./effect.js").Sweep} Sweep
  * @typedef {import("./matrix.js").Cell} Cell
+ * @typedef {import("./bands.js").Span} Span
  * @typedef {import("./prompt.js").Prompt} Prompt
  * @typedef {"clean" | "corrupted"} Side
  * @typedef {{id: number, cells: PatchCell[], rows: import("./predictions.js").Row[], value: number, effect_text?: string, baseline: number}} Patched
@@ -48,6 +49,7 @@ function render(host) {
   let asked = 0;
   /** @type {number | null} the layer that the keyboard or a click was last on */
   let layer = null;
+  let everyLayer = false;
   /** @type {Record<string, any>} settings asked for and not answered yet: a button shows at once that it was pressed */
   let wanted = {};
   /** @type {Partial<Record<Side, string>>} prompts that were asked for and have not run: a pair of another length is edited one by one */
@@ -74,9 +76,9 @@ function render(host) {
   /** @param {Sweep} grid @returns {[number, number]} */
   const widths = (grid) => (folded(grid) ? [26, 46] : [12, Math.max(12, Math.min(64, Math.floor(natural() / grid.values.shape[1])))]);
   const map = createMatrix({
-    ...look, upward: true, maxHeight: 640, maxLabel: () => (folded(shown()) ? 106 : 96), cellWidth: () => widths(shown()), cellHeight: () => Math.max(10, Math.min(24, Math.floor(480 / shown().values.shape[0]))),
+    ...look, upward: true, maxHeight: 640, maxLabel: () => (folded(shown()) ? 106 : 96), cellWidth: () => widths(shown()), cellHeight: () => Math.max(foldsLayers(shown()) ? 12 : 10, Math.min(24, Math.floor(480 / rows(shown()).length))),
     onPoint(cell, source) {
-      if (cell && source === "keyboard") layer = cell.row;
+      if (cell && source === "keyboard") layer = strongest(shown(), cell).row;
       point(shown(), readout, cell);
       tell(shown(), cell);
       redrawControls();
@@ -105,17 +107,17 @@ function render(host) {
     onChoose: (value) => wire.set("view", value),
   });
   const descend = h("button", { type: "button", class: "iw-button", "aria-keyshortcuts": "D", onclick: () => openDrill(drillLayer()) });
-  const closeBands = h("button", { type: "button", class: "iw-button", title: "Fold all positions into bands again; Esc folds the last ones", onclick: () => {
-    fold.closeAll();
-    redraw();
-  } }, "Fold all");
+  const closeBands = h("button", { type: "button", class: "iw-button", title: "Fold all that was opened again; Esc folds the last", onclick: () => refold(() => [fold, layerFold].forEach((each) => each.closeAll())) }, "Fold all");
+  const allLayers = h("button", { type: "button", class: "iw-button", title: "A row for each layer; of several, a row shows the largest effect", onclick: () => refold(() => {
+    everyLayer = !everyLayer;
+  }) }, "All layers");
   const clear = h("button", { type: "button", class: "iw-button", hidden: true, onclick: () => choose([]) }, "Clear");
   const close = h("button", { type: "button", class: "iw-button", onclick: () => openDrill(null) }, "Close");
   const filling = h("div", { class: "iw-patching__fill", "aria-hidden": "true" });
   const holder = h("div", { onkeydown: (/** @type {KeyboardEvent} */ event) => keyOnMap(event) }, map.el);
   const insetHolder = h("div", {}, inset.el);
   const mapSection = h("section", { class: "iw-patching__map", "aria-label": "Patching map" },
-    h("div", { class: "iw-controls" }, mapCaption, views.el, closeBands, descend), readout, filling, holder, scale.el);
+    h("div", { class: "iw-controls" }, mapCaption, views.el, allLayers, closeBands, descend), readout, filling, holder, scale.el);
   const drillSection = h("section", { class: "iw-patching__drill", hidden: true,
     onkeydown: (/** @type {KeyboardEvent} */ event) => {
       if (event.key !== "Escape") return;
@@ -148,11 +150,19 @@ function render(host) {
   /** @param {number} count columns @param {number} least @param {number} most pixels of each: few fill the place of many */
   const across = (count, least, most) => count * Math.max(least, Math.min(most, Math.floor(760 / count)));
   const natural = () => Math.max(300, fold.anyBand() ? across(fold.columns().length, 24, 46) : across(positions(), positions() > 20 ? 24 : 46, 64), Math.min(12, heads()) * 36);
-  const fold = createFold();
+  const [fold, layerFold] = [createFold(), createFold()];
   /** @param {Sweep} grid */
   const folded = (grid) => grid.dims[1] === "position" && fold.anyBand();
-  /** @param {Sweep} grid @returns {import("./bands.js").Span[]} */
-  const columns = (grid) => (grid.dims[1] === "position" && grid.values.shape[1] === positions() ? fold.columns() : grid.values.data.length ? Array.from({ length: grid.values.shape[1] }, (_, col) => [col, col + 1]) : []);
+  /** @param {Sweep} grid */
+  const foldsLayers = (grid) => grid.dims[0] === "layer" && layerFold.anyBand();
+  /** @param {number} count @returns {Span[]} */
+  const singly = (count) => Array.from({ length: count }, (_, index) => [index, index + 1]);
+  /** @param {Sweep} grid */
+  const rows = (grid) => (grid.dims[0] === "layer" ? layerFold.columns() : singly(grid.values.shape[0]));
+  /** @param {Sweep} grid */
+  const columns = (grid) => (grid.dims[1] === "position" && grid.values.shape[1] === positions() ? fold.columns() : grid.values.data.length ? singly(grid.values.shape[1]) : []);
+  /** @param {Sweep} grid @param {Cell} cell where it is drawn @returns {Cell} the sweep's that it shows */
+  const strongest = (grid, { row, col }) => strongestCell(grid, rows(grid)[row], columns(grid)[col]);
   /** @returns {Sweep} the newest map, or the empty frame of the one to come */
   const shown = () => {
     const kind = view();
@@ -166,6 +176,10 @@ function render(host) {
   const view = () => (pinnedIn(model).differs ? model.get("view") ?? "now" : "now");
   /** What is said of a map in view beside its name. */
   const compares = () => ({ now: "", difference: ", now − baseline", baseline: ", in the baseline" })[view()];
+  const pointedLayer = () => {
+    const cell = map.active();
+    return cell && strongest(shown(), cell).row;
+  };
   const drillLayer = () => layer ?? chosen[chosen.length - 1]?.layer ?? (sweep?.dims[0] === "layer" ? strongestRow(sweep) : 0);
 
   /** @param {Record<string, any>} changes */
@@ -175,18 +189,43 @@ function render(host) {
     redraw();
   }
   /** @param {Sweep} grid @param {Cell} at where it is drawn @param {MouseEvent | KeyboardEvent} event */
-  function patch(grid, { row, col: at }, { shiftKey: jointly }) {
-    const [first, end] = columns(grid)[at];
-    if (end - first > 1) {
-      frame.announce(fold.open(at, jointly) ? `opened: columns from position ${first} on` : "the same in both prompts: there is nothing to open");
-      redraw();
+  function patch(grid, at, { shiftKey: jointly }) {
+    const [[row, under], [col, end]] = [rows(grid)[at.row], columns(grid)[at.col]];
+    if (Math.max(under - row, end - col) > 1) {
+      open(grid, at, jointly);
       return;
     }
-    const cell = cellOf(grid, row, first);
+    const cell = cellOf(grid, row, col);
     layer = cell.layer;
     const others = chosen.filter((each) => !sameCell(each, cell));
     choose(!jointly ? [cell] : others.length < chosen.length ? others : [...chosen, cell]);
   }
+  /** @param {Sweep} grid @param {Cell} at where it is drawn @param {boolean} beside */
+  function open(grid, at, beside) {
+    const [layers, [first, end]] = [rows(grid)[at.row], columns(grid)[at.col]];
+    if (isSame(grid, end) && end - first > 1) return frame.announce("the same in both prompts: there is nothing to open");
+    /** @type {string[]} */
+    const opened = [];
+    refold(() => {
+      if (grid.dims[0] === "layer" && layerFold.open(at.row, beside)) opened.push(`layers ${bandName(layers)}`);
+      if (grid.dims[1] === "position" && fold.open(at.col, beside)) opened.push(`columns from position ${first} on`);
+    });
+    frame.announce(`opened: ${opened.join(", ")}`);
+  }
+  /** @param {() => void} change to what is folded; the keyboard stays where it is */
+  function refold(change) {
+    const places = /** @type {[typeof map, Sweep | null][]} */ ([[map, shown()], [inset, drill]]).map(([matrix, grid]) => {
+      const { row, col } = matrix.cursor();
+      return { matrix, grid, row: (grid && rows(grid)[row]?.[0]) ?? 0, col: (grid && columns(grid)[col]?.[0]) ?? 0 };
+    });
+    change();
+    drawMaps();
+    for (const { matrix, grid, row, col } of places) {
+      matrix.moveTo({ row: grid?.dims[0] === "layer" ? layerFold.colOf(row) : row, col: grid?.dims[1] === "position" ? fold.colOf(col) : col });
+    }
+  }
+  /** @param {Sweep} grid @param {number} end of a span of positions */
+  const isSame = (grid, end) => end <= (grid.first ?? 0);
   /** @param {PatchCell[]} cells */
   function choose(cells) {
     chosen = cells;
@@ -207,43 +246,44 @@ function render(host) {
   function keyOnMap(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Escape" && chosen.length) choose([]);
-    else if (event.key === "Escape" && fold.close()) redraw();
-    else if (event.key.toLowerCase() === "d" && view() === "now" && BY_HEAD.includes(shown().site)) openDrill(map.active()?.row ?? drillLayer());
+    else if (event.key === "Escape") refold(() => fold.close() ?? layerFold.close());
+    else if (event.key.toLowerCase() === "d" && view() === "now" && BY_HEAD.includes(shown().site)) openDrill(pointedLayer() ?? drillLayer());
   }
 
   /** Tell linked widgets what is pointed at. @param {Sweep} grid @param {Cell | null} cell */
   function tell(grid, cell) {
     if (!cell) return frame.hover(null);
-    const { layer, head, position } = cellOf(grid, cell.row, columns(grid)[cell.col][0]);
+    const { row, col } = strongest(grid, cell);
+    const { layer, head, position } = cellOf(grid, row, col);
     frame.hover({ layer, head, position });
   }
   /** @param {import("./hover.js").Place} place */
   function showHover({ layer, head, position }) {
     const inside = position !== null && position >= 0 && position < positions() ? position : null;
     const col = inside === null ? null : fold.colOf(inside);
-    map.emphasise(layer, shown().dims[1] === "position" ? col : head);
+    map.emphasise(layer === null ? null : layerFold.colOf(layer), shown().dims[1] === "position" ? col : head);
     inset.emphasise(drill?.layer === layer ? head : null, col);
     SIDES.forEach((each) => prompts[each].highlight(inside === null ? [] : [inside]));
   }
   /** @param {Sweep} grid @param {HTMLElement} line @param {Cell | null} cell */
   function point(grid, line, cell) {
     attribute(line, "data-idle", cell ? null : "true");
-    const hint = grid.doubt ? h("span", { class: "iw-patching__doubt" }, grid.doubt) : `Point at a cell for its value. A click, or Enter, runs that patch; with Shift it joins those chosen before.${folded(grid) ? " A narrow column opens." : ""}`;
+    const hint = grid.doubt ? h("span", { class: "iw-patching__doubt" }, grid.doubt) : `Point at a cell for its value. A click, or Enter, runs that patch; with Shift it joins those chosen before.${folded(grid) ? " A narrow column opens." : ""}${foldsLayers(grid) ? " A row of several layers opens." : ""}`;
     fill(line, cell ? says(grid, cell.row, cell.col) : hint);
     const [first, end] = cell && grid.dims[1] === "position" ? columns(grid)[cell.col] : [0, 0];
     const at = Array.from({ length: end - first }, (_, index) => first + index);
     // The map and its inset share the prompts: the one that is left alone does not wipe what the other points at.
     if (cell || !(map.active() ?? inset.active())) SIDES.forEach((side) => prompts[side].highlight(at));
   }
-  /** @param {Sweep} grid @param {number} row @param {number} at where it is drawn @returns {string} */
-  function says(grid, row, at) {
-    const span = columns(grid)[at];
-    if (span[1] - span[0] === 1) return sentence(grid, row, span[0]);
-    const place = `${cellName(cellOf(grid, row, span[0])).replace(/ · .*/, "")} positions ${bandName(span)}`;
-    if (span[1] <= (grid.first ?? 0)) return `${place}: the same in both prompts, so that a patch changes nothing`;
-    const strongest = strongestCol(grid, row, span);
-    const known = !Number.isNaN(valueAt(grid, row * grid.values.shape[1] + strongest));
-    return known ? `${place}, largest effect: ${sentence(grid, row, strongest)}` : `${place}: not run yet`;
+  /** @param {Sweep} grid @param {number} drawn @param {number} at where it is drawn @returns {string} */
+  function says(grid, drawn, at) {
+    const [layers, span] = [rows(grid)[drawn], columns(grid)[at]];
+    const { row, col } = strongest(grid, { row: drawn, col: at });
+    if (Math.max(layers[1] - layers[0], span[1] - span[0]) === 1) return sentence(grid, row, col);
+    const place = spanName(grid, layers, span);
+    if (span[1] - span[0] > 1 && isSame(grid, span[1])) return `${place}: the same in both prompts, so that a patch changes nothing`;
+    const known = !Number.isNaN(valueAt(grid, row * grid.values.shape[1] + col));
+    return known ? `${place}, largest effect: ${sentence(grid, row, col)}` : `${place}: not run yet`;
   }
   /** @param {Sweep} grid @param {number} row @param {number} col */
   function sentence(grid, row, col) {
@@ -303,7 +343,11 @@ function render(host) {
   function drawMaps() {
     fold.update(model.get("_prompts")?.edges ?? null, positions(), model.get("_prompts")?.edges && sweep?.first ? 1 : 0);
     const grid = shown();
-    closeBands.hidden = !fold.anyOpen() || !(folded(grid) || drill);
+    const layerEdges = model.get("_layer_edges") ?? null;
+    layerFold.update(everyLayer ? null : layerEdges, grid.values.shape[0]);
+    allLayers.hidden = !layerEdges;
+    attribute(allLayers, "aria-pressed", everyLayer ? "true" : "false");
+    closeBands.hidden = !layerFold.anyOpen() && (!fold.anyOpen() || !(folded(grid) || drill));
     const kind = view();
     views.el.hidden = !pinnedIn(model).differs;
     views.update(kind, {}, { difference: `Now minus the baseline: ${baselineWords(model)}`, baseline: `The baseline: ${baselineWords(model)}` });
@@ -313,7 +357,7 @@ function render(host) {
     attribute(frame.root, "data-shape", Math.min(positions(), fold.columns().length) > 32 ? "wide" : "compact");
     frame.root.style.setProperty("--iw-natural", `${natural() + 70}px`);
     const style = { colours: frame.palette(), bound, share: share(grid), chosen };
-    map.update(`${grid.site} patching effect${compares()}, ${grid.dims.join(" by ")}`, effectCells(grid, { ...style, columns: columns(grid), upward: true, describe: describe(grid) }));
+    map.update(`${grid.site} patching effect${compares()}, ${grid.dims.join(" by ")}`, effectCells(grid, { ...style, rows: rows(grid), columns: columns(grid), upward: true, describe: describe(grid) }));
     const unknown = sweep ? countUnknown(grid) : 0;
     const count = grid.values.data.length;
     fill(mapCaption, h("b", {}, grid.site), `, ${grid.dims.join(" by ")}${compares()}${unknown ? `: ${count - unknown} of ${count} cells${grid.stopped ? ", stopped" : ""}` : ""}`);
@@ -324,7 +368,7 @@ function render(host) {
       unit: kind === "difference" ? `now − baseline, ${share(grid) ? "share of the gap in the baseline" : `change in ${name}${grid.units ? `, ${grid.units}` : ""}`}`
         : !share(grid) ? `change in ${name}${grid.units ? `, ${grid.units}` : ""}${compares()}`
         : grid.direction === "denoise" ? `share of the clean–corrupted gap${compares()}: 1 = all restored` : `share of the clean–corrupted gap${compares()}: −1 = all lost`,
-      note: unknown && kind === "difference" ? "hatched: not run yet in both" : unknown && !grid.estimate && folded(grid) ? "hatched: not all run yet" : unknown && grid.estimate ? "hatched: estimate (attribution patching)" : unknown || !sweep ? "hatched: not run yet" : undefined,
+      note: unknown && kind === "difference" ? "hatched: not run yet in both" : unknown && !grid.estimate && (folded(grid) || foldsLayers(grid)) ? "hatched: not all run yet" : unknown && grid.estimate ? "hatched: estimate (attribution patching)" : unknown || !sweep ? "hatched: not run yet" : undefined,
     });
     warning.hidden = !grid.gap_is_zero;
     fill(warning, grid.gap_is_zero ? `Clean and corrupted score the same${kind === "now" ? "" : " in the baseline"} (${name} ${writeNumber(grid.clean)}${grid.units ? ` ${grid.units}` : ""}): with no gap to divide by, raw changes are shown. Are these the prompts${grid.metric === "kl" ? "" : " and tokens"} you mean?` : "");
@@ -336,7 +380,7 @@ function render(host) {
       fill(insetCaption, h("b", {}, `L${drill.layer} heads`), `: ${drill.site}, head by position, ${opened ? "in the map's colours" : "of the map of now only: choose Now to see it"}`);
     }
     if (drill && opened) {
-      inset.update(`${drill.site} patching effect of L${drill.layer}, head by position`, effectCells(drill, { ...style, columns: columns(drill), describe: describe(drill) }));
+      inset.update(`${drill.site} patching effect of L${drill.layer}, head by position`, effectCells(drill, { ...style, rows: rows(drill), columns: columns(drill), describe: describe(drill) }));
       point(drill, insetReadout, inset.active());
     }
     redrawControls();

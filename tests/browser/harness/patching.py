@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from interpwidgets.widgets.bands import layer_edges
 from tests.browser.harness.mounting import IDLE
 from tests.browser.harness.states import attention, tokens, wire
 
@@ -139,6 +140,7 @@ def patching(
         "_status": {**IDLE, "id": 1, "ms": 1312.4, "message": f"{layers * length} cells in one pass"},
         "site": site,
         "_sites": SITES,
+        "_layer_edges": layer_edges(layers),
         "metric": "logit_diff",
         "direction": "denoise",
         "normalize": True,
