@@ -48,12 +48,10 @@ def test_a_head_is_followed_and_an_ablation_renders_all_three_again(narrow_noteb
     values = notebook.execute("print(float(abs(workbench.heatmap.result['difference']).max()) > 0)")
     assert values.strip() == "True"
     # What scrolls is cut off in a picture, so the page becomes as tall as the workbench.
-    box = page.locator(".jp-OutputArea-output .widget-box").first.bounding_box()
-    assert box
-    page.set_viewport_size({"width": 900, "height": round(box["height"]) + 300})
-    attention.root.scroll_into_view_if_needed()
+    tall = sum(widget.root.bounding_box()["height"] for widget in (attention, lens, heatmap))
+    page.set_viewport_size({"width": 900, "height": round(tall) + 300})
     REPORT.mkdir(exist_ok=True)
-    page.screenshot(path=REPORT / "workbench-900.png")
+    page.locator(".jp-OutputArea-output", has=attention.root).screenshot(path=REPORT / "workbench-900.png")
     page.set_viewport_size({"width": 900, "height": 1000})
     attention.button("Undo").click()
     expect(lens.root.get_by_role("region", name="With experiments")).to_be_hidden()
