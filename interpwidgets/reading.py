@@ -87,8 +87,9 @@ class Reader:
         return from_text if from_text.ids == tokens.ids else tokens
 
     def token_text(self, token_id: int) -> str:
-        """A token as the tokenizer writes it; without a tokenizer, its id."""
-        return str(token_id) if self.tokenizer is None else str(self.tokenizer.convert_ids_to_tokens(token_id))
+        """A token as the tokenizer writes it; where there is none that does, as it is shown."""
+        piece = None if self.tokenizer is None else self.tokenizer.convert_ids_to_tokens(token_id)
+        return self.show_token(token_id) if piece is None else str(piece)
 
     def show_token(self, token_id: int) -> str:
         """A token made visible: ␣ for a space, ↵ for a line end."""

@@ -56,7 +56,7 @@ class AttentionPattern(Windowed, LiveWidget):
         ("click or arrow key on a head", "show it large"),
         ("Enter on a head", "ablate it, or restore it"),
         ("click or Enter on a cell", "cut that edge, or restore it; where a cell is several positions, zoom in"),
-        ("Ctrl or ⌘ with the wheel, + − 0", "zoom in, out, and to the whole of a long prompt"),
+        ("Ctrl\u00a0or\u00a0⌘ with the wheel, +\u00a0−\u00a00", "zoom in, out, and to the whole of a long prompt"),
         ("drag, or drag the small map's frame", "move to another part of a long prompt"),
     )
     settings = ("hide_bos", "view", "how", "renormalize")

@@ -12,7 +12,7 @@ from .terms import TERMS
 
 KEYS = (
     ("Tab", "from part to part"),
-    ("arrows, Home, End, Page Up, Page Down", "from cell to cell"),
+    ("arrows, Home, End, Page\u00a0Up, Page\u00a0Down", "from cell to cell"),
     ("Ctrl+Z, Ctrl+Y", "undo, redo an experiment"),
     ("Esc", "close what is open"),
     ("?", "show or hide these keys"),

@@ -92,7 +92,9 @@ def test_a_host_with_small_text_at_its_root_makes_nothing_smaller(page: Page) ->
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize(("width", "pixels"), [(420, 20), (420, 24), (900, 20), (900, 24), (1500, 24), (1500, 32)])
+@pytest.mark.parametrize(
+    ("width", "pixels"), [(420, 20), (420, 24), (420, 32), (900, 20), (900, 24), (1500, 24), (1500, 32)]
+)
 @EVERY
 def test_nothing_is_cut_off(page: Page, entry: str, width: int, pixels: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})

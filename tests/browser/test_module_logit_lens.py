@@ -244,6 +244,33 @@ def test_both_grids_stand_in_line_where_they_fit(page: Page, width: int, beside:
         assert grid(page, name).evaluate("(e) => e.scrollWidth <= e.clientWidth + 1"), "all positions are in sight"
 
 
+@pytest.mark.parametrize("width", [1300, 900, 420])
+def test_the_cells_panel_never_parts_the_grids(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 1000})
+    show(page, **experiment(15, 30))
+    second = grid(page, SECOND).bounding_box()
+    panel = page.get_by_role("table", name="Top 10 of this cell").bounding_box()
+    assert second
+    assert panel
+    assert panel["y"] > second["y"] + second["height"] or panel["x"] > second["x"] + second["width"]
+
+
+def test_the_selected_cell_stays_in_sight_when_the_width_changes(page: Page) -> None:
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    widget = show(page, length=60, layers=30)
+    surface = grid(page)
+    right = "(e) => [e.scrollLeft + e.clientWidth, e.scrollWidth]"
+    for width in (1200, 800, 500, 900):
+        page.set_viewport_size({"width": width, "height": 1000})
+        widget.settle()
+        seen, whole = surface.evaluate(right)
+        assert seen == pytest.approx(whole, abs=60), width
+    surface.evaluate("(e) => { e.scrollLeft = 0; }")
+    page.set_viewport_size({"width": 600, "height": 1000})
+    widget.settle()
+    assert surface.evaluate("(e) => e.scrollLeft") == 0, "it was out of sight before"
+
+
 def test_metric_is_asked_for_only_when_it_has_not_come(page: Page) -> None:
     widget = show(page)
     page.get_by_role("button", name="entropy").first.click()

@@ -276,6 +276,16 @@ def test_nothing_sticks_out_at_any_width(page: Page, shape: tuple[int, int, int]
         assert page.evaluate(STICKING_OUT) == [], width
 
 
+@pytest.mark.parametrize("length", [15, 34, 300])
+def test_a_deep_models_three_panels_are_on_one_wide_screen(page: Page, length: int) -> None:
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    show(page, length=length, changed=True)
+    boxes = [page.get_by_role("region", name=name).bounding_box() for name in (HEADS, "Selected head", "Predictions")]
+    for box in boxes:
+        assert box
+        assert box["y"] + box["height"] <= 1000
+
+
 @pytest.mark.parametrize("width", [420, 700, 1500])
 def test_the_whole_of_a_long_prompt_is_seen_without_scrolling(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 1000})

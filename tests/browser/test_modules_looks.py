@@ -153,6 +153,27 @@ def test_question_mark_opens_the_sheet_of_keys(page: Page, entry: str, help_of: 
     expect(sheet).to_be_hidden()
 
 
+@EVERY
+@pytest.mark.parametrize("width", [420, 900, 1600])
+def test_no_key_wraps_inside_of_its_name(page: Page, entry: str, help_of: dict[str, Any], width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    show(page, entry, help_of)
+    page.get_by_role("button", name="Keys").click()
+    for key in ("Ctrl or ⌘", "+ − 0", "Page Up", "Page Down", "Ctrl+Z"):
+        for name in page.locator("dt", has_text=key).all():
+            lines = name.evaluate(
+                """(e, key) => {
+                  const at = e.textContent.replaceAll("\u00a0", " ").indexOf(key);
+                  const range = new Range();
+                  range.setStart(e.firstChild, at);
+                  range.setEnd(e.firstChild, at + key.length);
+                  return new Set([...range.getClientRects()].map((box) => Math.round(box.y))).size;
+                }""",
+                key,
+            )
+            assert lines == 1, key
+
+
 def test_question_mark_in_a_text_is_a_question_mark(page: Page, help_of: dict[str, Any]) -> None:
     show(page, "attention_pattern.js", help_of)
     page.get_by_role("button", name="Edit prompt").click()

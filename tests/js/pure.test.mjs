@@ -47,6 +47,8 @@ test("long tokens lose their middle, never their ends", () => {
   assert.equal(elide("␣antidisestablishmentarianism", 9), "␣ant…nism");
   assert.equal([...elide("🐈🐈🐈🐈🐈🐈", 3)].length, 3);
   assert.equal(tokenTitle({ id: 1, text: "<s>", special: true }, 0), "position 0 · <s> · id 1 · special token");
+  assert.equal(tokenTitle({ id: 28, text: "␣the", raw: "Ġthe" }, 3), "position 3 · ␣the · id 28 · raw Ġthe");
+  assert.equal(tokenTitle({ id: 5, text: "cat", raw: "cat" }, 4), "position 4 · cat · id 5");
 });
 
 test("keys move inside the grid and stop at its edges, upward grids the other way", () => {

@@ -124,6 +124,12 @@ def test_an_answer_of_several_tokens_is_refused_with_a_way_out():
             session.token_id(" thes")
 
 
+def test_a_token_is_written_as_the_tokenizer_has_it_if_it_has_it():
+    with iw.Session(tiny("llama", vocab_size=VOCABULARY + 5), byte_level(add_bos=False)) as session:
+        assert session.token_text(session.token_id(" the")) == "Ġthe"
+        assert session.token_text(VOCABULARY + 1) == session.show_token(VOCABULARY + 1) == f"[{VOCABULARY + 1}]"
+
+
 def test_heads_that_share_keys_and_values_are_counted_apart(session):
     run = session.run(PROMPT, capture=[iw.Site("k", layer=1, head=1), iw.Site("q", layer=1, head=3)])
     assert [site.name for site in run.captured] == ["k", "q"]

@@ -27,6 +27,8 @@ import { elide } from "./tokens.js";
  */
 
 const LABEL_SIZE = 11;
+/** Pixels from label to label, where not every row or column has one. */
+const LABEL_ROOM = 15;
 const TITLE_SIZE = 14;
 const NUMBER_SIZE = 9;
 /** Pixels of a cell from which on it shows its number. */
@@ -225,7 +227,7 @@ export function createMatrix(spec) {
       context.font = (on ? "600 " : "") + labelFont();
     };
     context.textAlign = "right";
-    const everyRow = Math.ceil(LABEL_SIZE / tall);
+    const everyRow = tall < LABEL_SIZE ? Math.ceil(LABEL_ROOM / tall) : 1;
     data.rowLabels.forEach((label, row) => {
       const y = top + (drawnRow(row) + 0.5) * tall - view.top;
       const on = active?.row === row || emphasisedRow === row;
@@ -233,7 +235,7 @@ export function createMatrix(spec) {
       style(label, on);
       context.fillText(elide(label.text, Math.floor((left - 8) / letter)), left - 5, y);
     });
-    const everyCol = angle === 90 ? Math.ceil((LABEL_SIZE + 1) / cell) : 1;
+    const everyCol = angle === 90 && cell < LABEL_SIZE + 1 ? Math.ceil(LABEL_ROOM / cell) : 1;
     const room = Math.floor((angle === 0 ? cell : longest()) / letter);
     data.colLabels.forEach((label, col) => {
       const x = (xOf(col) + xOf(col + 1)) / 2 - view.left;

@@ -130,6 +130,8 @@ export function createSurface(spec) {
   const refresh = () => {
     if (width <= 0) return;
     const { rows, cols } = spec.grid();
+    // What is in sight stays in sight, however wide the cells are from now on.
+    unseen ||= !centred && isSeen(cursor);
     cursor = { row: Math.max(0, Math.min(cursor.row, rows - 1)), col: Math.max(0, Math.min(cursor.col, cols - 1)) };
     if (hover && (hover.row >= rows || hover.col >= cols)) hover = null;
     fit();
@@ -161,16 +163,20 @@ export function createSurface(spec) {
     const { left, top, bottom } = spec.sticky?.() ?? { left: 0, top: 0, bottom: 0 };
     return spec.cellAt(x < left ? x : x + seen.left, y < top || y > seen.height - bottom ? y : y + seen.top, seen);
   };
-  /** @param {Cell} cell */
-  const reveal = (cell) => {
+  /** @param {Cell} cell @returns {[number, number]} by how much to scroll so that all of it is seen */
+  const hiddenBy = (cell) => {
     const box = spec.boxOf(cell);
     const { left, top, bottom } = spec.sticky?.() ?? { left: 0, top: 0, bottom: 0 };
     const seen = view();
-    if (box.x < seen.left + left) scroller.scrollLeft = box.x - left;
-    else if (box.x + box.width > seen.left + seen.width) scroller.scrollLeft = box.x + box.width - seen.width;
-    if (box.y < seen.top + top) scroller.scrollTop = box.y - top;
-    else if (box.y + box.height > seen.top + seen.height - bottom) scroller.scrollTop = box.y + box.height - seen.height + bottom;
+    return [
+      Math.min(box.x - seen.left - left, 0) || Math.max(0, box.x + box.width - seen.left - seen.width),
+      Math.min(box.y - seen.top - top, 0) || Math.max(0, box.y + box.height - seen.top - seen.height + bottom),
+    ];
   };
+  /** @param {Cell} cell places of a scroller are rounded */
+  const isSeen = (cell) => hiddenBy(cell).every((pixels) => Math.abs(pixels) < 1);
+  /** @param {Cell} cell */
+  const reveal = (cell) => scroller.scrollBy(...hiddenBy(cell));
 
   const { onZoom } = spec;
   if (onZoom) followGestures(scroller, (factor, at) => {

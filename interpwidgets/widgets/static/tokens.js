@@ -38,7 +38,7 @@ export function elide(text, length) {
  * @returns {string}
  */
 export function tokenTitle(token, position) {
-  return `position ${position} · ${token.text} · id ${token.id}${token.special ? " · special token" : ""}`;
+  return `position ${position} · ${token.text} · id ${token.id}${token.special ? " · special token" : ""}${token.raw === undefined || token.raw === token.text ? "" : ` · raw ${token.raw}`}`;
 }
 
 /**

@@ -47,7 +47,12 @@ def test_a_head_is_followed_and_an_ablation_renders_all_three_again(narrow_noteb
     heatmap.fresh()
     values = notebook.execute("print(float(abs(workbench.heatmap.result['difference']).max()) > 0)")
     assert values.strip() == "True"
-    attention.screenshot(REPORT / "workbench-900.png")
+    # What scrolls is cut off in a picture, so the page becomes as tall as the workbench.
+    tall = sum(widget.root.bounding_box()["height"] for widget in (attention, lens, heatmap))
+    page.set_viewport_size({"width": 900, "height": round(tall) + 300})
+    REPORT.mkdir(exist_ok=True)
+    page.locator(".jp-OutputArea-output", has=attention.root).screenshot(path=REPORT / "workbench-900.png")
+    page.set_viewport_size({"width": 900, "height": 1000})
     attention.button("Code").click()
     expect(
         attention.root.locator("pre", has_text="workbench = iw.Workbench.of(attention, lens, heatmap)")
