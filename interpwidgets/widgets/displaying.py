@@ -101,12 +101,13 @@ def _thread_of_a_message(data: Any, chosen: str | None) -> str | None:
     """Which subshell gets a page's message; None for the main thread. ipykernel 7.4 and later ask this of a comm.
 
     By itself ipykernel takes the one that last sent something to the page: that of a cell that runs, be it for hours.
-    A page that has not been told yet of the subshell that it asked for names none; what it sends would wait as long,
-    and all that it sends later behind it.
+    A page names none until it is told of the one that it asked for, and for a moment one that it has let go, whose
+    messages would be lost; what it sends later waits behind them.
     """
     kernel = getattr(get_ipython(), "kernel", None)
     manager = getattr(getattr(kernel, "shell_channel_thread", None), "manager", None)
-    return chosen or next(iter(manager.list_subshell() if manager else []), None)
+    subshells = manager.list_subshell() if manager else []
+    return chosen if chosen in subshells else next(iter(subshells), None)
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,14 @@ MANY = settings(
 )
 FAMILIES = ("llama", "gpt2")
 SESSIONS = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def interruptible():
+    """A shell starts what it runs in the background with Ctrl-C ignored, and Python then leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -275,31 +275,38 @@ def test_a_widget_that_a_running_cell_made_answers_clicks(any_notebook, tmp_path
     _click_while_its_cell_runs(any_notebook, tmp_path / "end", meanwhile)
 
 
-_LATE = """
+_ASTRAY = """
   const Real = window.WebSocket;
-  if (sessionStorage.late) window.WebSocket = class extends Real {
+  const read = (data) => (typeof data === "string" ? data : new TextDecoder("latin1").decode(data));
+  if (sessionStorage.astray) window.WebSocket = class extends Real {
+    send(data) {
+      const text = read(data);
+      const gone = sessionStorage.astray === "gone" && text.includes('"comm_msg"') && text.match(/"subshell_id":"([-0-9a-f]+)"/);
+      if (gone) data = Uint8Array.from(text.replace(gone[1], gone[1].replace(/[0-9a-f]/g, "0")), (letter) => letter.charCodeAt(0));
+      super.send(data);
+    }
     set onmessage(handle) {
       super.onmessage = async (event) => {
-        const text = typeof event.data === "string" ? event.data : new TextDecoder("latin1").decode(event.data);
-        if (text.includes('"create_subshell_reply"')) await new Promise(() => {});
+        if (sessionStorage.astray === "late" && read(event.data).includes('"create_subshell_reply"')) await new Promise(() => {});
         handle(event);
       };
     }
     get onmessage() { return super.onmessage; }
   };
-"""
+"""  # noqa: E501
 
 
-def test_a_page_that_has_not_heard_of_its_subshell_yet_has_its_clicks_answered(any_notebook, tmp_path):
+@pytest.mark.parametrize("astray", ["late", "gone"])
+def test_a_page_that_knows_no_subshell_or_one_that_is_gone_has_its_clicks_answered(any_notebook, tmp_path, astray):
     any_notebook.show()
     page = any_notebook.page
-    page.add_init_script(_LATE)
-    page.evaluate("sessionStorage.late = true")
+    page.add_init_script(_ASTRAY)
+    page.evaluate(f"sessionStorage.astray = '{astray}'")
     any_notebook.reload()
     try:
         _click_while_its_cell_runs(any_notebook, tmp_path / "end")
     finally:
-        page.evaluate("sessionStorage.removeItem('late')")
+        page.evaluate("sessionStorage.removeItem('astray')")
         any_notebook.reload()
 
 
