@@ -18,6 +18,6 @@ def test_the_quick_report_has_figures_in_every_part() -> None:
     assert list(parts) == ["axe", "Palettes", "Frames at long prompts", "Notebook", "Bytes of each click"]
     assert "| attention_pattern | light | 420 | 0 |" in parts["axe"]
     assert parts["Palettes"].count("deuteranopia") == 4
-    assert re.search(r"\| LogitLens \| 512 \| \d+\.\d \|", parts["Frames at long prompts"])
+    assert re.search(r"\| LogitLens \| tiny \| 512 \| \d+\.\d \|", parts["Frames at long prompts"])
     assert re.search(r"^3 widgets .* add \d+\.\d\d MB", parts["Notebook"])
     assert re.search(r"\| AttentionPattern: ablate a head \| [\d,]+ \(", parts["Bytes of each click"])

@@ -10,6 +10,7 @@ from tests.conformance import table
 from tests.conformance.families import FAMILIES
 from tests.conformance.processes import examine_all
 
+pytestmark = pytest.mark.timeout(3600)  # all families are examined before the first test
 REFUSED = {
     "cpmant": "no list of blocks",  # a learned prompt is put before the tokens: positions are not the prompt's
     "deepseek_v4": "no list of blocks",  # several residual streams, mixed in every block
