@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from .displaying import weakly
 from .running import REQUEST, is_id
 from .unicode import encodable
 from .viewing import Viewing
@@ -38,8 +39,10 @@ class Answering(Viewing):
 
     def __init__(self, **traits: Any) -> None:
         self._answered = 0  # the largest id of a request that was carried out
+        self._ahead: set[int] = set()  # ids of requests that were carried out before they came as values of the trait
         super().__init__(**traits)
         self.observe(self._on_request, names="_request")
+        self.on_msg(weakly(self._on_message))
 
     def get_state(self, *args: Any, **kwargs: Any) -> Any:
         return encodable(super().get_state(*args, **kwargs))
@@ -66,8 +69,26 @@ class Answering(Viewing):
         own = not name.startswith("_") or name in (*_FROM_PAGE, *self.from_page)
         return trait is not None and not trait.read_only and own
 
+    def _on_message(self, _: Any, content: Any, __: Any) -> None:
+        # A request that the page's host may hold back as a value of the trait, while it waits for a cell that runs.
+        request = content.get("request") if isinstance(content, dict) else None
+        if isinstance(request, dict) and is_id(request.get("id")):
+            with self.session.publishing:
+                if request["id"] > self._answered:
+                    self._ahead.add(request["id"])
+                    self._take(request)
+
     def _on_request(self, change: Any) -> None:
-        request = dict(change["new"])
+        number = change["new"].get("id")
+        known = is_id(number) and number in self._ahead
+        if is_id(number):
+            self._ahead = {ahead for ahead in self._ahead if ahead > number}
+        if not known:
+            self._take(change["new"])
+
+    def _take(self, given: Wire) -> None:
+        """Carry out a request, and those before it that have not been."""
+        request = dict(given)
         earlier = request.pop("before", [])
         for each in [*(earlier if isinstance(earlier, list) else []), request]:
             # Those before the newest came by themselves if nothing was in their way.

@@ -189,6 +189,19 @@ def test_a_request_carries_those_that_were_not_answered_yet(page: Page) -> None:
     assert "before" not in mounted.sent("_request")[-1]
 
 
+def test_a_request_that_stays_unanswered_is_said_again_past_what_holds_it_back(page: Page) -> None:
+    mounted = show_with_stopped_clock(page)
+    page.get_by_role("button", name="Undo").click()
+    page.clock.run_for(3_500)
+    assert mounted.sent("message") == 2 * [{"request": mounted.sent("_request")[0]}]
+    page.clock.run_for(600_000)
+    assert len(mounted.sent("message")) == 4
+    page.get_by_role("button", name="Undo").click()
+    mounted.answer("queued")
+    page.clock.run_for(600_000)
+    assert len(mounted.sent("message")) == 4
+
+
 def test_answered_request_raises_no_alarm(page: Page) -> None:
     mounted = show_with_stopped_clock(page)
     page.get_by_role("button", name="Undo").click()

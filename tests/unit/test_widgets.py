@@ -395,6 +395,38 @@ def test_requests_that_a_busy_kernel_missed_are_carried_out_once_and_in_order(se
     assert [(e.layer, e.head) for e in session.interventions] == [(0, 1), (1, 0)]
 
 
+def said_again(widget, request):
+    """A request as the page says it once more, past the trait that its host holds back."""
+    widget._handle_msg({"content": {"data": {"method": "custom", "content": {"request": request}}}, "buffers": []})
+
+
+def test_a_request_that_is_said_twice_is_carried_out_once_whichever_comes_first(session, attention):
+    first = {"id": 5, "op": "ablate", "layer": 0, "head": 0}
+    second = {"id": 6, "op": "ablate", "layer": 1, "head": 0, "before": [first]}
+    said_again(attention, first)
+    assert len(session.interventions) == 1
+    said_again(attention, first)
+    click(attention, **first)
+    assert len(session.interventions) == 1
+    said_again(attention, second)
+    click(attention, **second)
+    assert len(session.interventions) == 2
+    third = {"id": 7, "op": "ablate", "layer": 0, "head": 0}
+    click(attention, **third)
+    said_again(attention, third)
+    assert [e.intervention.layer for e in session.interventions.entries] == [1]
+    attention.wait(60)
+
+
+@pytest.mark.parametrize(
+    "content", [None, [], {"request": 3}, {"request": {"id": [1]}}, {"request": {"op": "undo"}}, {}]
+)
+def test_what_is_no_request_is_passed_over(session, attention, content):
+    attention._handle_msg({"content": {"data": {"method": "custom", "content": content}}, "buffers": []})
+    assert not session.interventions.entries
+    assert attention._status["error"] is None
+
+
 def test_a_newer_request_wins_over_an_older_one(session, attention):
     release, entered = threading.Event(), threading.Event()
 

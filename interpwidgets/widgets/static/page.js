@@ -141,6 +141,7 @@ export function createOfflineModel(data, say) {
         else if (name in shown.question) setAside(name);
       }
     },
+    send() {},
     on: (/** @type {string} */ event, /** @type {() => void} */ handler) => void handlers.set(event, (handlers.get(event) ?? new Set()).add(handler)),
     off: (/** @type {string} */ event, /** @type {() => void} */ handler) => void handlers.get(event)?.delete(handler),
     shown: () => results.indexOf(shown),

@@ -3,7 +3,7 @@
 /**
  * What every anywidget host gives a view.
  * @typedef {{get(name: string): any, set(name: string, value: any): void, save_changes(): void,
- *   on(event: string, handler: () => void): void, off(event: string, handler: () => void): void}} Model
+ *   send(content: unknown): void, on(event: string, handler: () => void): void, off(event: string, handler: () => void): void}} Model
  * @typedef {{id: number, state: "idle" | "queued" | "running" | "error" | "cancelled" | "closed", done: number, total: number,
  *   message: string, detail?: string, ms: number, error: null | {title: string, text: string, hint: string}}} Status
  * @typedef {{view?: DataView | ArrayBuffer | ArrayBufferView | string, dtype: "uint8" | "uint16" | "float32" | "int32", shape: number[], triangle?: boolean}} WireArray
@@ -16,6 +16,9 @@ const LOST = "The binary part of a message was lost on its way: the front end, o
 
 /** Milliseconds without a word from a kernel that has something to do. */
 const SILENCE = 30_000;
+
+/** Milliseconds after which a request is not said again. */
+const MOST_WAIT = 10_000;
 
 /**
  * Decode an array as it came: a view into a larger buffer, a buffer of its own, or base64 (offline pages).
@@ -77,6 +80,7 @@ export function connect(model, signal, patience = 3000) {
   const broken = new Map();
   let connected = true;
   let timer = 0;
+  let again = 0;
   const requested = () => Number(model.get("_request")?.id ?? 0);
   /** @returns {Status} */
   const status = () => ({ id: 0, state: "idle", done: 0, total: 0, message: "", ms: 0, error: null, ...model.get("_status") });
@@ -107,6 +111,21 @@ export function connect(model, signal, patience = 3000) {
     connected = status().id >= requested();
     notify();
   };
+  /**
+   * A host sends a trait when what it sent before is dealt with, which may stand behind a cell that runs.
+   * @param {number} id @param {number} wait milliseconds, each time twice as long
+   */
+  const sayAgain = (id, wait) => {
+    again = window.setTimeout(async () => {
+      if (status().id >= id || wait > MOST_WAIT) return;
+      sayAgain(id, 2 * wait);
+      try {
+        await model.send({ request: model.get("_request") });
+      } catch {
+        // The channel is closed, which is drawn.
+      }
+    }, wait);
+  };
   let silent = false;
   let silence = 0;
   const listen = () => {
@@ -133,7 +152,7 @@ export function connect(model, signal, patience = 3000) {
     notify();
   });
   listen();
-  signal.addEventListener("abort", () => [timer, silence].forEach(clearTimeout));
+  signal.addEventListener("abort", () => [timer, again, silence].forEach(clearTimeout));
   // A closed channel takes the views away; the host would count them down through it, and throw.
   const closed = () => model.set("_view_count", null);
   model.on("comm:close", closed);
@@ -169,6 +188,8 @@ export function connect(model, signal, patience = 3000) {
       const waiting = [...before, last].filter((request) => request.id > answered);
       model.set("_request", { id, op, ...args, ...(waiting.length ? { before: waiting } : {}) });
       model.save_changes();
+      clearTimeout(again);
+      sayAgain(id, patience / 3);
       return id;
     },
     /**

@@ -38,7 +38,7 @@ function createModel(id, state, send) {
     },
     on: (event, handler) => handlers.set(event, (handlers.get(event) ?? new Set()).add(handler)),
     off: (event, handler) => handlers.get(event)?.delete(handler),
-    send() {},
+    send: (content) => send({ id: Math.random(), comm: id, data: { method: "custom", content } }),
     update(changes) {
       Object.assign(state, changes);
       Object.keys(changes).forEach((name) => fire(`change:${name}`));

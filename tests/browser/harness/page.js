@@ -37,6 +37,7 @@ function createModel(state, form) {
       sent.push(pending);
       pending = {};
     },
+    send: (content) => sent.push({ message: content }),
     on: (event, handler) => handlers.set(event, (handlers.get(event) ?? new Set()).add(handler)),
     off: (event, handler) => handlers.get(event)?.delete(handler),
   };
