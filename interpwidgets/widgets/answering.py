@@ -70,6 +70,8 @@ class Answering(Viewing):
         return trait is not None and not trait.read_only and own
 
     def _on_message(self, _: Any, content: Any, __: Any) -> None:
+        if isinstance(content, dict) and is_id(content.get("picture")):
+            self._take_picture(content)
         # A request that the page's host may hold back as a value of the trait, while it waits for a cell that runs.
         request = content.get("request") if isinstance(content, dict) else None
         if isinstance(request, dict) and is_id(request.get("id")):

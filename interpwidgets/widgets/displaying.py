@@ -38,7 +38,8 @@ class Displayed(ipywidgets.DOMWidget):
     def _listen(self) -> None:
         """Take the page's messages, without being kept by them, on the thread that the page has chosen."""
         self.comm.on_msg(weakly(self._handle_msg))
-        self.comm._reply_subshell_for = _thread_of_a_message
+        # ipykernel 7.4 and later ask this of a comm.
+        self.comm._reply_subshell_for = lambda data, chosen: subshell_for(chosen)
         self._be_held(False)
 
     def _be_held(self, held: bool) -> None:
@@ -97,8 +98,8 @@ def _outputs_are_apart() -> bool:
     return "google.colab" in sys.modules or "VSCODE_PID" in os.environ
 
 
-def _thread_of_a_message(data: Any, chosen: str | None) -> str | None:
-    """Which subshell gets a page's message; None for the main thread. ipykernel 7.4 and later ask this of a comm.
+def subshell_for(chosen: str | None) -> str | None:
+    """Which subshell gets a page's message, that which the page has chosen if it is there; None for the main thread.
 
     By itself ipykernel takes the one that last sent something to the page: that of a cell that runs, be it for hours.
     A page names none until it is told of the one that it asked for, and for a moment one that it has let go, whose

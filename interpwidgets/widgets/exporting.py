@@ -33,7 +33,7 @@ Column = Sequence[Any] | np.ndarray
 
 _OF_THE_HOST = frozenset(anywidget.AnyWidget.class_trait_names(sync=True)) | {"_anywidget_id", "_css", "_esm"}
 _OF_THE_WIRE = frozenset(
-    ("_request", "_status", "_history", "_asked", "_embedded", "_code_of_all", "_links", "_part", "_saved")
+    ("_request", "_status", "_history", "_asked", "_embedded", "_code_of_all", "_links", "_part", "_saved", "_to_save")
 )
 
 
@@ -146,8 +146,8 @@ class Exporting(anywidget.AnyWidget):
         PatchingHeatmap of a deep model draws several layers as one row in the same way.
 
         It does not follow what only the page knows (theme, zoom, opened bands, what is pointed at), nor `size` and
-        `figure_mode`, and has no marks (selection, outlines, hatches) and no other part of the widget: the Save button
-        of the widget saves the whole view exactly as it is seen. Waits until nothing is running.
+        `figure_mode`, and has no marks (selection, outlines, hatches) and no other part of the widget: `save_as_seen`,
+        and the widget's Save button, save the whole view exactly as a page shows it. Waits until nothing is running.
         """
         if width is not None and not width > 0:
             raise ValueError(f"width={width!r}: a positive number of pixels is needed")

@@ -15,7 +15,7 @@ from ..engine.memory import is_out_of_memory
 from ..experiments import Experiments
 from ..session import Session
 from .displaying import Displayed
-from .exporting import Exporting
+from .saving import Saving
 from .unicode import drawable
 from .wire import Wire, header_to_wire
 
@@ -27,7 +27,7 @@ REQUEST = "request"
 """Where a request's own errors are kept, beside the lanes' errors."""
 
 
-class Running(Displayed, Exporting):
+class Running(Displayed, Saving):
     """A view whose work is done by its session's worker, the newest of each kind."""
 
     _header = t.Dict().tag(sync=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import struct
 import xml.etree.ElementTree as ET
@@ -228,6 +229,61 @@ def test_numbers_and_page_are_asked_of_python_and_saved_when_they_come(page: Pag
     assert Path(download.value.path()).read_text(encoding="utf-8") == file["text"]
     assert download.value.suggested_filename == file["name"]
     expect(page.get_by_text(re.compile("attention-pattern.csv is saved"))).to_have_count(1)
+
+
+@pytest.mark.parametrize("entry", WIDGETS)
+def test_python_gets_the_picture_of_the_menu(page: Page, tmp_path: Path, entry: str) -> None:
+    mounted = mount(page, entry, WIDGETS[entry]())
+    seen = save(mounted, "Picture (SVG)", tmp_path).read_text(encoding="utf-8")
+    size = {"width": None, "scale": 2}
+    mounted.push(_to_save=[{"id": 3, "kind": "svg", **size}])
+    assert pictures(mounted, 1) == [{"picture": 3, "data": seen}]
+    wide = {"width": 640, "scale": 3}
+    mounted.push(_to_save=[{"id": 3, "kind": "svg", **size}, {"id": 4, "kind": "png", **wide}])
+    _, sent = pictures(mounted, 2)
+    assert sent["picture"] == 4
+    file = tmp_path / "asked.png"
+    file.write_bytes(base64.b64decode(sent["data"]))
+    assert png_size(file)[0] == 3 * 640
+
+
+def pictures(mounted: Mounted, count: int) -> list[dict[str, Any]]:
+    """What was sent to Python of pictures that it asked for, once there are so many."""
+    mounted.page.wait_for_function(
+        "(count) => harness.model.sent.filter(({ message }) => message?.picture).length >= count", arg=count
+    )
+    return [message for message in mounted.sent("message") if "picture" in message]
+
+
+def test_a_picture_that_python_asked_for_waits_for_what_runs(page: Page) -> None:
+    mounted = mount(page, "attention_pattern.js", states.attention(layers=4))
+    page.get_by_role("button", name=re.compile("^Ablate L")).click()
+    mounted.push(_to_save=[{"id": 1, "kind": "svg", "width": None, "scale": 2}])
+    mounted.settle()
+    mounted.settle()
+    assert [message for message in mounted.sent("message") if "picture" in message] == []
+    mounted.answer()
+    (sent,) = pictures(mounted, 1)
+    assert "<svg" in sent["data"]
+
+
+def test_a_view_that_comes_later_sends_what_python_waits_for_and_a_hidden_one_does_not(page: Page) -> None:
+    asked = [{"id": 1, "kind": "svg", "width": None, "scale": 2}]
+    mounted = mount(page, "attention_pattern.js", states.attention(layers=4) | {"_to_save": asked})
+    assert len(pictures(mounted, 1)) == 1
+    page.evaluate("() => { document.querySelector('main').hidden = true; }")
+    mounted.push(_to_save=[{**asked[0], "id": 2}])
+    mounted.settle()
+    mounted.settle()
+    assert len(pictures(mounted, 1)) == 1
+
+
+def test_python_hears_why_there_is_no_picture(page: Page) -> None:
+    mounted = mount(page, "attention_pattern.js", states.attention(layers=4))
+    page.evaluate("() => { HTMLCanvasElement.prototype.toBlob = (done) => done(null); }")
+    mounted.push(_to_save=[{"id": 1, "kind": "png", "width": None, "scale": 2}])
+    (sent,) = pictures(mounted, 1)
+    assert sent["error"].startswith("the browser made no image of")
 
 
 def test_a_picture_that_the_browser_cannot_make_is_said(page: Page) -> None:

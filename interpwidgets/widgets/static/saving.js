@@ -10,6 +10,7 @@ const INCH = 96;
 const WIDTHS = { column: 3.3 * INCH, page: 6.9 * INCH };
 /** @type {[string, string][]} */
 const WIDTH_NAMES = [["column", "one column, 3.3 in"], ["page", "text width, 6.9 in"], ["pixels", "in pixels"]];
+const frame = () => new Promise(requestAnimationFrame);
 
 /**
  * @param {import("./wire.js").Wire} wire
@@ -101,5 +102,37 @@ export function createSaving(wire, signal, root) {
     // Another view of this widget may have asked.
     if (id !== undefined && (id === asked || asked === null)) download(name, new Blob([text], { type: mime }));
   });
+
+  /** Pictures that Python has asked for and this view has sent. @type {Set<number>} */
+  const sent = new Set();
+  async function send() {
+    for (const { id, kind, width, scale } of wire.model.get("_to_save") ?? []) {
+      if (sent.has(id)) continue;
+      sent.add(id);
+      // What was shown before may not have been painted yet.
+      do await frame().then(frame);
+      while (!/fresh|stale/.test(root().dataset.state ?? "") && !signal.aborted);
+      if (!root().checkVisibility()) continue;
+      let answer;
+      try {
+        const picture = pictureOf(root(), width);
+        answer = { data: kind === "png" ? await base64(await pngOf(picture, scale)) : picture.text };
+      } catch (error) {
+        answer = { error: error instanceof Error ? error.message : String(error) };
+      }
+      wire.model.send({ picture: id, ...answer });
+    }
+  }
+  wire.on("_to_save", send);
+  send();
   return { el: h("span", {}, holder, said, failed) };
+}
+
+/** @param {Blob} file @returns {Promise<string>} */
+function base64(file) {
+  return new Promise((done) => {
+    const reader = new FileReader();
+    reader.onload = () => done(String(reader.result).split(",")[1]);
+    reader.readAsDataURL(file);
+  });
 }

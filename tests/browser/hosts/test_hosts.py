@@ -206,6 +206,18 @@ def test_after_a_reload_the_saved_pictures_are_there_and_a_click_says_what_to_do
     switch_the_selected_head(host.see("Attention pattern"))
 
 
+@pytest.mark.parametrize("host", IMITATIONS, indirect=True)
+def test_python_saves_what_a_frame_of_another_origin_shows(host, tmp_path):
+    host.see("Attention pattern")
+    attention, file = host.widgets[0], tmp_path / "seen.png"
+    attention.wait()
+    assert not attention.save_as_seen(file)  # it is this thread that takes the page's messages
+    while attention._to_save:
+        host.page.wait_for_timeout(20)
+    assert attention._status["error"] is None
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.works(THEME)
 def test_the_theme_follows_the_front_end(host):
     attention = host.see("Attention pattern")

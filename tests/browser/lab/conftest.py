@@ -31,6 +31,12 @@ def live_notebook(request: pytest.FixtureRequest, jupyter: Callable[[str], Serve
 
 
 @pytest.fixture
+def live_kernel(live_notebook: Notebook) -> str:
+    """How the live notebook's kernel takes the page's messages, of `KERNELS`."""
+    return next(name for name, front_end in KERNELS.items() if front_end == live_notebook.front_end)
+
+
+@pytest.fixture
 def any_notebook(live_notebook: Notebook) -> Iterator[Notebook]:
     """The live notebook; what its console complains about is asked after each test."""
     yield live_notebook

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from tests.browser.lab.test_clicks import ATTENTION, ONE_KERNEL
+import pytest
+
+from tests.browser.lab.test_clicks import ATTENTION, ONE_KERNEL, ablated
 
 ITEMS = {
     "Picture (PNG)": b"\x89PNG", "Picture (SVG)": b"<svg", "Numbers (CSV)": b"stack,layer,head",
@@ -33,3 +35,30 @@ def test_every_kind_of_file_is_saved(any_notebook, tmp_path):
     said = notebook.execute("print(repr(float(iw.attention_patterns(session, attention._tokens.given)[23, 3, 2, 1])))")
     assert abs(float(row["weight"]) - float(said)) < 1e-7
     assert notebook.execute("print(attention._saved)").strip() == "{}"
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_python_saves_what_is_seen_at_once_or_once_its_cell_has_ended(any_notebook, live_kernel, tmp_path, kind):
+    notebook = any_notebook
+    notebook.show(ATTENTION)
+    widget, _ = ablated(notebook)
+    widget.button("Save").click()
+    with notebook.page.expect_download() as download:
+        widget.root.get_by_role("button", name=f"Picture ({kind.upper()})").click()
+    file = tmp_path / f"asked.{kind}"
+    said = notebook.execute(
+        f"print(attention.save_as_seen({str(file)!r}), __import__('os').path.exists({str(file)!r}))"
+    )
+    assert said.split() == 2 * [str(live_kernel == "subshells")]
+    while notebook.execute("print(attention._to_save)").strip() != "[]":
+        pass
+    assert file.read_bytes() == Path(download.value.path()).read_bytes()
+
+
+@ONE_KERNEL
+def test_a_cell_shows_a_widget_and_saves_what_is_seen(any_notebook, tmp_path):
+    notebook = any_notebook
+    file = tmp_path / "seen.svg"
+    notebook.show(f"{ATTENTION.removesuffix('attention')}display(attention)\nattention.save_as_seen({str(file)!r})")
+    assert file.read_text(encoding="utf-8").startswith("<svg")
+    assert "When" in file.read_text(encoding="utf-8")
