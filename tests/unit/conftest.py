@@ -1,4 +1,4 @@
-"""What most of these tests run: a session on a tiny model, new for each test, and one that reads long prompts."""
+"""What most of these tests run: a session on a tiny model with its widgets, new for each test, and long prompts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from transformers import PreTrainedModel
 
 import interpwidgets as iw
+from tests.clicks import CORRUPTED, PROMPT
 from tests.models import tiny
 
 
@@ -15,6 +16,27 @@ from tests.models import tiny
 def session() -> Iterator[iw.Session]:
     with iw.Session(tiny("llama")) as session:
         yield session
+
+
+@pytest.fixture
+def attention(session: iw.Session) -> iw.AttentionPattern:
+    widget = iw.AttentionPattern(session, PROMPT, layer=1, head=2)
+    widget.wait(30)
+    return widget
+
+
+@pytest.fixture
+def lens(session: iw.Session) -> iw.LogitLens:
+    widget = iw.LogitLens(session, PROMPT)
+    widget.wait(30)
+    return widget
+
+
+@pytest.fixture
+def heatmap(session: iw.Session) -> iw.PatchingHeatmap:
+    widget = iw.PatchingHeatmap(session, clean=PROMPT, corrupted=CORRUPTED)
+    widget.wait(30)
+    return widget
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import torch
 
 import interpwidgets as iw
 from interpwidgets.widgets.answer import answer_in_words
+from tests.clicks import PROMPT
 from tests.tiny_tokenizers import word_piece
 from tests.unit.test_masked_lm import CLEAN, MASK, masked
-from tests.unit.test_widgets import PROMPT
 
 WIDGETS = [iw.AttentionPattern, iw.LogitLens]
 HEAD = iw.Ablate("z", layer=1, head=2)

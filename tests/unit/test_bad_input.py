@@ -15,9 +15,9 @@ import interpwidgets as iw
 from interpwidgets.engine.limits import Context, ContextWarning
 from interpwidgets.engine.ready import TokenizerWarning
 from interpwidgets.methods.patching import TokenWarning, ZeroGapWarning
+from tests.clicks import click
 from tests.models import FAMILIES, tiny
 from tests.tiny_tokenizers import VOCABULARY, byte_level
-from tests.unit.test_widgets import click
 
 PROMPT = (5, 17, 3, 44, 17, 60, 8, 91)
 CORRUPTED = (5, 17, 3, 21, 17, 60, 9, 91)

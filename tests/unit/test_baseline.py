@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import interpwidgets as iw
+from tests.clicks import PROMPT, click
 from tests.sent import head
-from tests.unit.test_widgets import PROMPT, click
 
 PINNED = iw.Ablate("z", layer=1, head=2)
 LATER = iw.Ablate("z", layer=2, head=0)

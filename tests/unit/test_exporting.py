@@ -14,7 +14,7 @@ import pytest
 
 import interpwidgets as iw
 from interpwidgets.widgets.colours import colour_at
-from tests.unit.test_widgets import CORRUPTED, PROMPT, click
+from tests.clicks import CORRUPTED, PROMPT, click
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,8 +9,8 @@ import weakref
 import pytest
 
 import interpwidgets as iw
+from tests.clicks import CORRUPTED, PROMPT
 from tests.models import encoder_decoder, tiny
-from tests.unit.test_widgets import CORRUPTED, PROMPT
 
 ABLATION = iw.Ablate("z", layer=1, head=2)
 

@@ -11,9 +11,9 @@ import interpwidgets as iw
 from interpwidgets.methods.lens import UNITS
 from interpwidgets.widgets.bands import MOST, band_edges
 from interpwidgets.widgets.lens_bands import KEPT
+from tests.clicks import click
 from tests.models import random_ids, tiny
 from tests.sent import array
-from tests.unit.test_widgets import click
 
 LENGTH = 150
 PROMPT = random_ids(LENGTH)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import interpwidgets as iw
+from tests.clicks import click
 from tests.models import random_ids
 from tests.sent import array
-from tests.unit.test_widgets import click
 
 LENGTH = 90
 CLEAN = random_ids(LENGTH)

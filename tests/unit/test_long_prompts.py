@@ -10,10 +10,10 @@ import torch
 
 import interpwidgets as iw
 from interpwidgets.engine.bins import Bins
+from tests.clicks import click
 from tests.models import random_ids
 from tests.sent import array, head, thumbnails
 from tests.unit.test_resume import products
-from tests.unit.test_widgets import click
 
 LENGTH = 300
 PROMPT = random_ids(LENGTH)

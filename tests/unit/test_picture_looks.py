@@ -11,9 +11,9 @@ import pytest
 
 import interpwidgets as iw
 from interpwidgets.widgets.colours import colour_at
+from tests.clicks import CORRUPTED, PROMPT
 from tests.models import random_ids
 from tests.palettes import colours
-from tests.unit.test_widgets import CORRUPTED, PROMPT
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import interpwidgets as iw
-from tests.unit.test_widgets import PROMPT, click
+from tests.clicks import PROMPT, click
 
 PNG = b"\x89PNG\r\n\x1a\n..."
 

@@ -7,8 +7,8 @@ import pytest
 import traitlets
 
 import interpwidgets as iw
+from tests.clicks import CORRUPTED, PROMPT, click
 from tests.sent import array, head
-from tests.unit.test_widgets import CORRUPTED, PROMPT, click
 
 
 def ready(widget):

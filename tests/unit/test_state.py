@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 import interpwidgets as iw
 from interpwidgets.widgets.view import OtherModelWarning
+from tests.clicks import CORRUPTED, PROMPT, click
 from tests.models import tiny
 from tests.tiny_tokenizers import VOCABULARY, byte_level
 from tests.unit.test_session import count_forwards
-from tests.unit.test_widgets import CORRUPTED, PROMPT, click
 
 KINDS = ["attention", "lens", "heatmap"]
 EXPERIMENTS = (

@@ -13,11 +13,11 @@ from jupyter_client.session import json_packer
 
 import interpwidgets as iw
 from interpwidgets.tokens import elide, visible
+from tests.clicks import click
 from tests.embedded import opened
 from tests.hostile import CORRUPTED, PROMPT, SHOWN, hostile_session
 from tests.models import tiny
 from tests.tiny_tokenizers import VOCABULARY, byte_level
-from tests.unit.test_widgets import click
 
 LONE = "\ud83d"
 KINDS = ("attention", "lens", "heatmap")

@@ -12,9 +12,9 @@ from traitlets import TraitError
 
 import interpwidgets as iw
 from interpwidgets.presets import Preset
+from tests.clicks import CORRUPTED, PROMPT, click
 from tests.models import tiny
 from tests.sent import array
-from tests.unit.test_widgets import CORRUPTED, PROMPT, click
 
 ABLATION = iw.Ablate("z", layer=1, head=2)
 

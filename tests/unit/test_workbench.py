@@ -9,7 +9,7 @@ import pytest
 from ipywidgets.widgets.widget import _instances
 
 import interpwidgets as iw
-from tests.unit.test_widgets import CORRUPTED, PROMPT
+from tests.clicks import CORRUPTED, PROMPT
 
 
 def opened(session, *arguments, **named):

@@ -15,9 +15,9 @@ import pytest
 
 import interpwidgets as iw
 from interpwidgets.widgets.view import OtherModelWarning
+from tests.clicks import CORRUPTED, PROMPT
 from tests.models import tiny
 from tests.unit.test_state import EXPERIMENTS, numbers
-from tests.unit.test_widgets import CORRUPTED, PROMPT
 
 BASELINE = [iw.Ablate("z", layer=0, head=1)]
 LOOKS = {"palette": "cividis", "size": "presenter"}
