@@ -1,7 +1,7 @@
 // Folding positions into bands, and opening them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bandLabel, bandName, createFold, foldedColumns } from "../../interpwidgets/widgets/static/bands.js";
+import { bandLabel, bandName, createFold, foldedSpans } from "../../interpwidgets/widgets/static/bands.js";
 import { bandValue, readBands } from "../../interpwidgets/widgets/static/lens_bands.js";
 
 const edges = (length, width = 16) => [...Array.from({ length: Math.ceil(length / width) }, (_, band) => band * width), length];
@@ -9,11 +9,11 @@ const edges = (length, width = 16) => [...Array.from({ length: Math.ceil(length 
 test("every position is in one column, whatever is open", () => {
   for (const length of [65, 1024, 1025, 4096]) {
     for (const isOpen of [() => false, ([first]) => first % 64 === 0, () => true]) {
-      const columns = foldedColumns(edges(length), isOpen);
-      assert.equal(columns[0][0], 0);
-      assert.equal(columns.at(-1)[1], length);
-      columns.slice(1).forEach(([first], index) => assert.equal(first, columns[index][1]));
-      if (!isOpen([0, 1])) assert.ok(columns.length <= 64);
+      const spans = foldedSpans(edges(length), isOpen);
+      assert.equal(spans[0][0], 0);
+      assert.equal(spans.at(-1)[1], length);
+      spans.slice(1).forEach(([first], index) => assert.equal(first, spans[index][1]));
+      if (!isOpen([0, 1])) assert.ok(spans.length <= 64);
     }
   }
 });
@@ -21,39 +21,39 @@ test("every position is in one column, whatever is open", () => {
 test("opening one band folds the others, and with Shift it does not", () => {
   const fold = createFold();
   fold.update(edges(100), 100);
-  assert.equal(fold.columns().length, 7);
+  assert.equal(fold.spans().length, 7);
   assert.ok(fold.open(1));
-  assert.deepEqual(fold.columns()[1], [16, 17]);
-  assert.equal(fold.colOf(40), 1 + 16);
-  assert.ok(fold.open(fold.colOf(40)));
-  assert.equal(fold.columns().length, 6 + 16);
-  assert.equal(fold.isBand(fold.colOf(16)), true);
+  assert.deepEqual(fold.spans()[1], [16, 17]);
+  assert.equal(fold.indexOf(40), 1 + 16);
+  assert.ok(fold.open(fold.indexOf(40)));
+  assert.equal(fold.spans().length, 6 + 16);
+  assert.equal(fold.isBand(fold.indexOf(16)), true);
   assert.ok(fold.open(0, true));
-  assert.equal(fold.columns().length, 5 + 32);
+  assert.equal(fold.spans().length, 5 + 32);
   assert.deepEqual(fold.close(), [0, 16]);
   fold.closeAll();
-  assert.equal(fold.columns().length, 7);
+  assert.equal(fold.spans().length, 7);
   assert.equal(fold.close(), null);
 });
 
 test("a joined column opens into bands and they into positions, and folding it folds them", () => {
   const fold = createFold();
   fold.update(edges(4096), 4096);
-  assert.deepEqual(fold.columns()[1], [64, 128]);
+  assert.deepEqual(fold.spans()[1], [64, 128]);
   fold.reveal(70);
-  assert.deepEqual(fold.columns()[fold.colOf(70)], [70, 71]);
-  assert.deepEqual(fold.columns()[fold.colOf(81)], [80, 96]);
+  assert.deepEqual(fold.spans()[fold.indexOf(70)], [70, 71]);
+  assert.deepEqual(fold.spans()[fold.indexOf(81)], [80, 96]);
   fold.close();
-  assert.deepEqual(fold.columns()[fold.colOf(70)], [64, 80]);
+  assert.deepEqual(fold.spans()[fold.indexOf(70)], [64, 80]);
   fold.close();
-  assert.equal(fold.columns().length, 64);
+  assert.equal(fold.spans().length, 64);
 });
 
 test("what is the same in both prompts is one column that does not open", () => {
   const fold = createFold();
   fold.update([0, 1000, ...edges(1100).map((edge) => edge + 1000).slice(1)], 2100, 1);
-  assert.deepEqual(fold.columns()[0], [0, 1000]);
-  assert.deepEqual(fold.columns()[1], [1000, 1032]);
+  assert.deepEqual(fold.spans()[0], [0, 1000]);
+  assert.deepEqual(fold.spans()[1], [1000, 1032]);
   assert.equal(fold.open(0), false);
 });
 
@@ -66,7 +66,7 @@ test("another prompt closes what was open, the same bands leave it", () => {
   assert.equal(fold.update(edges(101), 101), true);
   assert.equal(fold.anyOpen(), false);
   fold.update(null, 3);
-  assert.deepEqual(fold.columns(), [[0, 1], [1, 2], [2, 3]]);
+  assert.deepEqual(fold.spans(), [[0, 1], [1, 2], [2, 3]]);
 });
 
 test("a band's label keeps its numbers whole and as much of the token as fits", () => {

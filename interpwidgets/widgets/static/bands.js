@@ -2,39 +2,39 @@
 import { elide } from "./tokens.js";
 
 /**
- * @typedef {[first: number, end: number]} Span the positions of a column
+ * @typedef {[first: number, end: number]} Span the positions, or layers, of a column or row
  * @typedef {ReturnType<typeof createFold>} Fold
  */
 
-/** Columns that a folded prompt has at most before any is opened. */
+/** Spans that a folded prompt has at most before any is opened. */
 const MOST_BANDS = 64;
 
 /**
  * @param {number[]} edges where bands begin, and where the last one ends
  * @param {(span: Span) => boolean} isOpen
  * @param {number} alone bands at the start that are joined with no others
- * @returns {Span[]} the columns: several bands together where they are too many, a band, or single positions of an open one
+ * @returns {Span[]} several bands together where they are too many, a band, or single places of an open one
  */
-export function foldedColumns(edges, isOpen, alone = 0) {
+export function foldedSpans(edges, isOpen, alone = 0) {
   const bands = edges.length - 1;
   const joined = Math.max(1, Math.ceil((bands - alone) / MOST_BANDS));
   /** @type {Span[]} */
-  const columns = [];
+  const spans = [];
   const add = (/** @type {number} */ from, /** @type {number} */ to) => {
     /** @type {Span} */
     const span = [edges[from], edges[to]];
-    if (!isOpen(span)) columns.push(span);
+    if (!isOpen(span)) spans.push(span);
     else if (to - from > 1) for (let band = from; band < to; band++) add(band, band + 1);
-    else for (let position = span[0]; position < span[1]; position++) columns.push([position, position + 1]);
+    else for (let place = span[0]; place < span[1]; place++) spans.push([place, place + 1]);
   };
   for (let from = 0, to = 0; from < bands; from = to) {
     to = Math.min(bands, from + (from < alone ? 1 : joined));
     add(from, to);
   }
-  return columns;
+  return spans;
 }
 
-/** The columns of a prompt, of which some hold several positions; rows of layers are folded alike. */
+/** The columns of a prompt or the rows of a model, of which some hold several places: positions, or layers. */
 export function createFold() {
   /** @type {number[]} */
   let edges = [0];
@@ -42,59 +42,59 @@ export function createFold() {
   /** @type {Span[]} in the order in which they were opened */
   let open = [];
   /** @type {Span[]} */
-  let columns = [];
+  let spans = [];
   const arrange = () => {
-    columns = foldedColumns(edges, ([first, end]) => open.some((span) => span[0] === first && span[1] === end), alone);
+    spans = foldedSpans(edges, ([first, end]) => open.some((span) => span[0] === first && span[1] === end), alone);
   };
-  /** @param {number} position */
-  const colOf = (position) => {
-    let [low, high] = [0, columns.length];
+  /** @param {number} place */
+  const indexOf = (place) => {
+    let [low, high] = [0, spans.length];
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (columns[middle][1] > position) high = middle;
+      if (spans[middle][1] > place) high = middle;
       else low = middle + 1;
     }
     return low;
   };
-  const isBand = (/** @type {number} */ col) => !!columns[col] && columns[col][1] - columns[col][0] > 1;
+  const isBand = (/** @type {number} */ index) => !!spans[index] && spans[index][1] - spans[index][0] > 1;
   return {
     /**
-     * @param {number[] | null} next edges of bands; null where each position has a column
-     * @param {number} length positions
+     * @param {number[] | null} next edges of bands; null where each place stands alone
+     * @param {number} length places
      * @param {number} [kept] bands at the start that stay closed
      * @returns {boolean} whether the bands are others than before, so that all are closed
      */
     update(next, length, kept = 0) {
-      const wanted = next ?? Array.from({ length: length + 1 }, (_, position) => position);
+      const wanted = next ?? Array.from({ length: length + 1 }, (_, place) => place);
       const same = kept === alone && wanted.length === edges.length && wanted.every((edge, index) => edge === edges[index]);
       if (same) return false;
       [edges, alone, open] = [wanted, kept, []];
       if (next) arrange();
-      else columns = wanted.slice(1).map((end) => [end - 1, end]);
+      else spans = wanted.slice(1).map((end) => [end - 1, end]);
       return true;
     },
-    columns: () => columns,
-    colOf,
+    spans: () => spans,
+    indexOf,
     isBand,
-    anyBand: () => columns.some(([first, end]) => end - first > 1),
+    anyBand: () => spans.some(([first, end]) => end - first > 1),
     anyOpen: () => open.length > 0,
     /**
-     * @param {number} col
+     * @param {number} index
      * @param {boolean} [beside] leaves what is open elsewhere open
      * @returns {boolean} whether there was something to open
      */
-    open(col, beside = false) {
-      if (!isBand(col) || col < alone) return false;
-      const [first, end] = columns[col];
+    open(index, beside = false) {
+      if (!isBand(index) || index < alone) return false;
+      const [first, end] = spans[index];
       open = [...open.filter((span) => beside || (span[0] <= first && end <= span[1])), [first, end]];
       arrange();
       return true;
     },
-    /** @param {number} position opens what it is in */
-    reveal(position) {
-      while (this.open(colOf(position)));
+    /** @param {number} place opens what it is in */
+    reveal(place) {
+      while (this.open(indexOf(place)));
     },
-    /** @returns {Span | null} the positions that were opened last, and are one column again */
+    /** @returns {Span | null} what was opened last, and is one again */
     close() {
       const last = open[open.length - 1];
       if (!last) return null;

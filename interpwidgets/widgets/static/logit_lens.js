@@ -139,10 +139,10 @@ function render(host) {
   const rowStep = () => (everyLayer ? 1 : Math.ceil(rows().length / MOST_ROWS));
   /** The rows that are drawn: counted from the last, with the embedding. */
   const drawnRows = () => rows().map((_, row) => row).filter((row) => row === 0 || (rows().length - 1 - row) % rowStep() === 0);
-  const drawn = () => ({ rows: drawnRows(), columns: fold.columns() });
+  const drawn = () => ({ rows: drawnRows(), columns: fold.spans() });
   /** @param {Cell} cell @returns {Cell} where it is drawn, or nearest to there */
   const placeOf = ({ row, col }) => {
-    return { row: drawnRows().filter((each) => each <= row).length - 1, col: fold.colOf(col) };
+    return { row: drawnRows().filter((each) => each <= row).length - 1, col: fold.indexOf(col) };
   };
   const hasCome = (/** @type {Cell} */ cell) => [baseline, now].every((reading) => !reading || topToken(reading, cell) >= 0);
   const isKnown = (/** @type {number} */ position) => hasCome({ row: rows().length - 1, col: position }) && hasCome({ row: 0, col: position });
@@ -160,7 +160,7 @@ function render(host) {
 
   /** @param {number | null} row @param {number | null} position */
   function emphasise(row, position) {
-    const [at, col] = [row === null ? null : placeOf({ row, col: 0 }).row, position === null ? null : fold.colOf(position)];
+    const [at, col] = [row === null ? null : placeOf({ row, col: 0 }).row, position === null ? null : fold.indexOf(position)];
     for (const matrix of [grid, second]) matrix.emphasise(at, col);
     prompt.highlight(position === null ? [] : [position]);
   }
@@ -176,7 +176,7 @@ function render(host) {
   }
   /** @param {Cell | null} at where it is drawn @param {"pointer" | "keyboard"} from */
   function point(at, from) {
-    const [row, span] = at ? [drawnRows()[at.row], fold.columns()[at.col]] : [0, undefined];
+    const [row, span] = at ? [drawnRows()[at.row], fold.spans()[at.col]] : [0, undefined];
     const single = span && span[1] - span[0] === 1;
     pointed = single ? { row, col: span[0] } : null;
     band = span && !single ? { row, span } : null;
@@ -190,7 +190,7 @@ function render(host) {
   }
   /** @param {Cell} at where it is drawn @param {MouseEvent | KeyboardEvent} event */
   function activate(at, event) {
-    const [row, [col]] = [drawnRows()[at.row], fold.columns()[at.col]];
+    const [row, [col]] = [drawnRows()[at.row], fold.spans()[at.col]];
     const cell = { row, col };
     if (fold.open(at.col, event.shiftKey)) {
       [band, pointed] = [null, null];
@@ -229,7 +229,7 @@ function render(host) {
   }
   function askNext() {
     if (!baseline?.folded || baseline.filling !== undefined) return;
-    const missing = fold.columns().find(([first, end]) => end - first === 1 && !isKnown(first))?.[0] ?? (isKnown(selected().col) ? undefined : selected().col);
+    const missing = fold.spans().find(([first, end]) => end - first === 1 && !isKnown(first))?.[0] ?? (isKnown(selected().col) ? undefined : selected().col);
     if (missing !== undefined) wantColumns(missing);
     else if (band && !hasAll(band)) ask([band.row, band.row + 1], band.span);
   }
@@ -286,7 +286,7 @@ function render(host) {
 
   /** @param {number} row @param {number} col where it is drawn @returns {string} */
   function describe(row, col) {
-    const [at, span] = [drawnRows()[row], fold.columns()[col]];
+    const [at, span] = [drawnRows()[row], fold.spans()[col]];
     return span[1] - span[0] === 1 ? sentence({ row: at, col: span[0] }) : bandSentence({ row: at, span });
   }
   /** @param {{row: number, span: import("./bands.js").Span}} at @returns {string} several positions in one line: without "about" only what has come exactly */
@@ -341,8 +341,8 @@ function render(host) {
   }
   /** @param {Cell} target @returns {Mark[]} the cells that a state written there can change */
   function cone(target) {
-    const from = causal() ? fold.colOf(target.col) : 0;
-    const above = drawnRows().flatMap((row, at) => (row > target.row ? [/** @type {Mark} */ ({ row: at, col: from, span: fold.columns().length - from, kind: "shade" })] : []));
+    const from = causal() ? fold.indexOf(target.col) : 0;
+    const above = drawnRows().flatMap((row, at) => (row > target.row ? [/** @type {Mark} */ ({ row: at, col: from, span: fold.spans().length - from, kind: "shade" })] : []));
     return [...above, mark(target, "shade")];
   }
 
@@ -361,15 +361,15 @@ function render(host) {
   signal.addEventListener("abort", () => resized.disconnect());
   /** Where the panels stand depends on how many columns there are, which no container query knows. @returns {boolean} whether cells have another size */
   function arrange() {
-    const least = Math.max(250, Math.min(700, WIDE * fold.columns().length + 90));
+    const least = Math.max(250, Math.min(700, WIDE * fold.spans().length + 90));
     const room = width - 24 - 24 - 300;
-    const slimmest = fold.columns().reduce((sum, _, col) => sum + (fold.isBand(col) ? 22 : SLIM), 90);
+    const slimmest = fold.spans().reduce((sum, _, col) => sum + (fold.isBand(col) ? 22 : SLIM), 90);
     const both = !secondPart.hidden;
     const layout = both && room >= 2 * least + 24 ? "row" : both && width - 48 >= 2 * slimmest ? "pair" : room < least ? "stacked" : "beside";
     attribute(frame.root, "data-layout", layout);
     const before = slim;
     slim = slimmest <= { row: (room - 24) / 2, pair: (width - 48) / 2, stacked: width - 24, beside: room }[layout];
-    frame.root.style.setProperty("--iw-natural", `${Math.max(330, 72 * fold.columns().length + 100)}px`);
+    frame.root.style.setProperty("--iw-natural", `${Math.max(330, 72 * fold.spans().length + 100)}px`);
     return slim !== before;
   }
 

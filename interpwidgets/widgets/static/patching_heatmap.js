@@ -149,7 +149,7 @@ function render(host) {
   const heads = () => Number(model.get("_header")?.heads ?? 1);
   /** @param {number} count columns @param {number} least @param {number} most pixels of each: few fill the place of many */
   const across = (count, least, most) => count * Math.max(least, Math.min(most, Math.floor(760 / count)));
-  const natural = () => Math.max(300, fold.anyBand() ? across(fold.columns().length, 24, 46) : across(positions(), positions() > 20 ? 24 : 46, 64), Math.min(12, heads()) * 36);
+  const natural = () => Math.max(300, fold.anyBand() ? across(fold.spans().length, 24, 46) : across(positions(), positions() > 20 ? 24 : 46, 64), Math.min(12, heads()) * 36);
   const [fold, layerFold] = [createFold(), createFold()];
   /** @param {Sweep} grid */
   const folded = (grid) => grid.dims[1] === "position" && fold.anyBand();
@@ -158,9 +158,9 @@ function render(host) {
   /** @param {number} count @returns {Span[]} */
   const singly = (count) => Array.from({ length: count }, (_, index) => [index, index + 1]);
   /** @param {Sweep} grid */
-  const rows = (grid) => (grid.dims[0] === "layer" ? layerFold.columns() : singly(grid.values.shape[0]));
+  const rows = (grid) => (grid.dims[0] === "layer" ? layerFold.spans() : singly(grid.values.shape[0]));
   /** @param {Sweep} grid */
-  const columns = (grid) => (grid.dims[1] === "position" && grid.values.shape[1] === positions() ? fold.columns() : grid.values.data.length ? singly(grid.values.shape[1]) : []);
+  const columns = (grid) => (grid.dims[1] === "position" && grid.values.shape[1] === positions() ? fold.spans() : grid.values.data.length ? singly(grid.values.shape[1]) : []);
   /** @param {Sweep} grid @param {Cell} cell where it is drawn @returns {Cell} the sweep's that it shows */
   const strongest = (grid, { row, col }) => strongestCell(grid, rows(grid)[row], columns(grid)[col]);
   /** @returns {Sweep} the newest map, or the empty frame of the one to come */
@@ -221,7 +221,7 @@ function render(host) {
     change();
     drawMaps();
     for (const { matrix, grid, row, col } of places) {
-      matrix.moveTo({ row: grid?.dims[0] === "layer" ? layerFold.colOf(row) : row, col: grid?.dims[1] === "position" ? fold.colOf(col) : col });
+      matrix.moveTo({ row: grid?.dims[0] === "layer" ? layerFold.indexOf(row) : row, col: grid?.dims[1] === "position" ? fold.indexOf(col) : col });
     }
   }
   /** @param {Sweep} grid @param {number} end of a span of positions */
@@ -260,8 +260,8 @@ function render(host) {
   /** @param {import("./hover.js").Place} place */
   function showHover({ layer, head, position }) {
     const inside = position !== null && position >= 0 && position < positions() ? position : null;
-    const col = inside === null ? null : fold.colOf(inside);
-    map.emphasise(layer === null ? null : layerFold.colOf(layer), shown().dims[1] === "position" ? col : head);
+    const col = inside === null ? null : fold.indexOf(inside);
+    map.emphasise(layer === null ? null : layerFold.indexOf(layer), shown().dims[1] === "position" ? col : head);
     inset.emphasise(drill?.layer === layer ? head : null, col);
     SIDES.forEach((each) => prompts[each].highlight(inside === null ? [] : [inside]));
   }
@@ -354,7 +354,7 @@ function render(host) {
     const opened = kind === "now" ? drill : null;
     const grids = opened ? [grid, opened] : [grid];
     const bound = effectBound(grids, share(grid));
-    attribute(frame.root, "data-shape", Math.min(positions(), fold.columns().length) > 32 ? "wide" : "compact");
+    attribute(frame.root, "data-shape", Math.min(positions(), fold.spans().length) > 32 ? "wide" : "compact");
     frame.root.style.setProperty("--iw-natural", `${natural() + 70}px`);
     const style = { colours: frame.palette(), bound, share: share(grid), chosen };
     map.update(`${grid.site} patching effect${compares()}, ${grid.dims.join(" by ")}`, effectCells(grid, { ...style, rows: rows(grid), columns: columns(grid), upward: true, describe: describe(grid) }));
