@@ -39,7 +39,7 @@ test: $(VENV)/dev.stamp $(VENV)/ipykernel6.stamp lint
 	$(BIN)/python -m interpwidgets fetch
 	$(WITH_NODE) node --test tests/js/*.test.mjs
 	$(BIN)/python tests/provide_chromium.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests $(if $(filter-out 0,$(FULL)),--full) --numprocesses=$(JOBS) --dist=loadfile --durations=30
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests $(if $(filter-out 0,$(FULL)),--full) --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder --durations=30
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
 
 bench: export HF_HUB_OFFLINE := 1
