@@ -93,6 +93,11 @@ class Displayed(ipywidgets.DOMWidget):
         return self.static_frame()
 
 
+def is_held(widget: ipywidgets.Widget) -> bool:
+    """Whether a page shows the widget, or is about to."""
+    return _instances.get(widget.model_id) is widget
+
+
 def _outputs_are_apart() -> bool:
     """Whether the front end shows every output in a frame of its own: Colab and VS Code do."""
     return "google.colab" in sys.modules or "VSCODE_PID" in os.environ

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import traitlets as t
-from ipywidgets.widgets.widget import _instances
 
 from ..session import Session
-from .displaying import subshell_for
+from .displaying import is_held, subshell_for
 from .exporting import Exporting
 from .unicode import encodable
 from .wire import Wire
@@ -71,10 +70,10 @@ class Saving(Exporting):
         _check(path, width, scale)
         self._ready()
         with self.session.publishing:
-            if _instances.get(self.model_id) is not self:
+            if not is_held(self):
                 raise RuntimeError("no page shows this widget: display it first, or use to_svg() or to_png()")
             hears = self._heard_on != threading.get_ident() if self._heard_on else subshell_for(None) is not None
-            number, asked = next(self._numbers_of_pictures), _Asked(path, awaited=hears)
+            number, asked = next(self._numbers_of_pictures), _Asked(path.absolute(), awaited=hears)
             self._asked_pictures[number] = asked
             size = {"width": None if width is None else float(width), "scale": float(scale)}
             request = {"id": number, "kind": path.suffix.lower()[1:], **size}
