@@ -87,7 +87,7 @@ def test_zero_mean_and_resample_name_different_heads(session) -> None:
         layers, heads = at["layer"], at["head"]
         assert effect.values[layers, heads] == pytest.approx(expected[effect.attrs["how"]], abs=0.0055)
     assert float(mean[23, 4] / zero[23, 4]) == pytest.approx(0.5, abs=0.05)
-    assert float(resample[23, 4] / zero[23, 4]) == pytest.approx(6, abs=0.6)
+    assert 6 < float(resample[23, 4] / zero[23, 4]) < 7
 
 
 def test_the_country_comes_from_l23h4_at_madrid(session) -> None:
@@ -183,6 +183,7 @@ def test_the_bottom_row_repeats_what_was_read_or_says_the_longest(session, read_
     said = read_by_hand[0].argmax(-1).tolist()
     shows = [session.tokenizer.decode([token]) for token in said]
     assert [at for at, token in enumerate(ids) if said[at] == token] == [1, 2, 3, 5, 7]
+    assert (read_by_hand[0].max(-1).values[[1, 2, 3, 5, 7]].exp() > 0.99).all()
     assert [shows[at] for at in (4, 6, 8)] == ["<filename>"] * 3
     assert session.model.get_output_embeddings().weight is session.model.get_input_embeddings().weight
     lengths = session.model.get_input_embeddings().weight.detach().norm(dim=-1)
@@ -258,6 +259,8 @@ def test_l17h4_finds_the_place_and_l20h1_reads_alike(session) -> None:
     assert [strings[at] for at in (4, 5, 10, 11, 16)] == ["␣key", "␣in", "␣phone", "␣in", "␣key"]
     assert clean[17, 4, 16, 5] == close(0.77)
     assert corrupted[17, 4, 16, 11] == close(0.93)
+    assert strings[7] == "␣drawer"
+    assert clean[24, 4, -1, 7] == close(0.58)
     for pattern in (clean, corrupted):
         assert set(np.argsort(-pattern[20, 1, -1])[:3]) == {16, 17, 18}
     assert np.abs(clean[20, 1, -1] - corrupted[20, 1, -1]).max() < 0.07
@@ -289,8 +292,9 @@ def test_directions_metrics_and_heads_together(session, by_head) -> None:
     assert share(patched(session, CORRUPTED, CLEAN, HELPING)) == close(0.90)
     for heads, left in {((20, 1),): 0.34, ((17, 4),): 0.83, HELPING: -0.07}.items():
         assert share(patched(session, CLEAN, CORRUPTED, heads)) == close(left)
-    at_last = [iw.Site("z", 20, 1, 19)]
-    assert iw.patch_sets(session, CLEAN, CORRUPTED, [at_last], DRAWER, BAG).values == pytest.approx([0.62], abs=0.0055)
+    at_one_position = [[iw.Site("z", 20, 1, 19)], [iw.Site("z", 17, 4, 16)]]
+    alone = iw.patch_sets(session, CLEAN, CORRUPTED, at_one_position, DRAWER, BAG)
+    assert alone.values == pytest.approx([0.62, 0.44], abs=0.0055)
 
 
 def test_ten_other_pairs(session) -> None:
