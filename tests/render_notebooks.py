@@ -23,7 +23,7 @@ def render(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
-        extra_arguments=[f"--IPKernelApp.exec_lines={_PATIENT}"],
+        extra_arguments=[f"--IPKernelApp.exec_lines={_PATIENT}"], coalesce_streams=True,
     ).execute()  # fmt: skip
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
