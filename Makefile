@@ -71,7 +71,7 @@ $(VENV)/torch.stamp: constraints.txt $(VENV)/venv.stamp
 	touch $@
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
-	$(PIP_INSTALL) -e '.[demo,lab]'
+	$(PIP_INSTALL) -e '.[demo,lab,png]'
 	mkdir -p $(VENV)/share/jupyter/lab/settings
 	echo '$(NO_NEWS)' > $(VENV)/share/jupyter/lab/settings/overrides.json
 	touch $@
