@@ -52,7 +52,7 @@ class Saving(Exporting):
     def save_as_seen(
         self, path: str | Path, *, width: float | None = None, scale: float = 2.0, timeout: float = 10.0
     ) -> bool:
-        """Save exactly what a page shows of this widget, as `path` ends: in .svg, or in .png.
+        """Save exactly what a page shows of this widget, as SVG or PNG by the ending of `path`.
 
         It is the picture of the Save menu: all that is seen but controls and status, with theme, size, selection, zoom
         and opened bands, `width` pixels wide (as it is seen, if none is given), PNG with `scale` pixels of the image to
