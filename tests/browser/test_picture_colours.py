@@ -166,7 +166,7 @@ _COLUMNS = """async ([edges, length, alone, opened]) => {
   const fold = createFold();
   fold.update(edges, length, alone);
   if (opened !== null) fold.reveal(opened);
-  return [0, ...fold.columns().map(([, end]) => end)];
+  return [0, ...fold.spans().map(([, end]) => end)];
 }"""
 
 
