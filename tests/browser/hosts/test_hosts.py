@@ -154,6 +154,7 @@ def test_clicks_during_a_cell_all_count(host):
 
 
 @pytest.mark.works(RESTART)
+@pytest.mark.sampled
 @pytest.mark.parametrize(("host", "how"), ENDS, indirect=["host"])
 def test_after_the_kernel_has_ended_the_widget_says_so_and_a_new_run_brings_it_back(host, how):
     widget = host.see("Attention pattern")
