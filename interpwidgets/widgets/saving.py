@@ -60,7 +60,8 @@ class Saving(Exporting):
         nothing is running, and until that has been drawn.
 
         True if the file is written. False where the page cannot be heard before the running cell ends (without
-        subshells, and in front ends that have none): the file is written then, and an error is drawn in the widget.
+        subshells, and in front ends that have none): the file is written then, once the widget is in sight, and an
+        error is drawn in it.
 
         Raises ValueError for another ending or a number out of range, FileNotFoundError for a folder that is not there,
         RuntimeError if no page shows the widget, and TimeoutError after `timeout` seconds in which none has answered:

@@ -267,15 +267,23 @@ def test_a_picture_that_python_asked_for_waits_for_what_runs(page: Page) -> None
     assert "<svg" in sent["data"]
 
 
-def test_a_view_that_comes_later_sends_what_python_waits_for_and_a_hidden_one_does_not(page: Page) -> None:
+def test_a_view_that_comes_later_sends_what_python_waits_for(page: Page) -> None:
     asked = [{"id": 1, "kind": "svg", "width": None, "scale": 2}]
     mounted = mount(page, "attention_pattern.js", states.attention(layers=4) | {"_to_save": asked})
     assert len(pictures(mounted, 1)) == 1
+
+
+def test_a_hidden_view_sends_its_picture_once_it_is_seen_if_it_is_still_asked_for(page: Page) -> None:
+    first, second = ({"id": n, "kind": "svg", "width": None, "scale": 2} for n in (1, 2))
+    mounted = mount(page, "attention_pattern.js", states.attention(layers=4))
     page.evaluate("() => { document.querySelector('main').hidden = true; }")
-    mounted.push(_to_save=[{**asked[0], "id": 2}])
+    mounted.push(_to_save=[first, second])
     mounted.settle()
     mounted.settle()
-    assert len(pictures(mounted, 1)) == 1
+    assert [message for message in mounted.sent("message") if "picture" in message] == []
+    mounted.push(_to_save=[second])
+    page.evaluate("() => { document.querySelector('main').hidden = false; }")
+    assert [sent["picture"] for sent in pictures(mounted, 1)] == [2]
 
 
 def test_python_hears_why_there_is_no_picture(page: Page) -> None:

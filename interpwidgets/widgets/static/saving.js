@@ -103,16 +103,18 @@ export function createSaving(wire, signal, root) {
     if (id !== undefined && (id === asked || asked === null)) download(name, new Blob([text], { type: mime }));
   });
 
-  /** Pictures that Python has asked for and this view has sent. @type {Set<number>} */
-  const sent = new Set();
+  const wanted = () => (signal.aborted ? [] : wire.model.get("_to_save") ?? []);
+  /** Pictures that Python has asked of this view. @type {Set<number>} */
+  const taken = new Set();
   async function send() {
-    for (const { id, kind, width, scale } of wire.model.get("_to_save") ?? []) {
-      if (sent.has(id)) continue;
-      sent.add(id);
-      // What was shown before may not have been painted yet.
+    for (const { id, kind, width, scale } of wanted()) {
+      if (taken.has(id)) continue;
+      taken.add(id);
+      const asked = () => wanted().some((/** @type {{id: number}} */ each) => each.id === id);
+      // What was shown before may not have been painted yet, and the view may be scrolled away.
       do await frame().then(frame);
-      while (!/fresh|stale/.test(root().dataset.state ?? "") && !signal.aborted);
-      if (!root().checkVisibility()) continue;
+      while (asked() && !(/fresh|stale/.test(root().dataset.state ?? "") && root().checkVisibility()));
+      if (!asked()) continue;
       let answer;
       try {
         const picture = pictureOf(root(), width);
