@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -20,6 +21,7 @@ from .wire import Wire
 
 _KINDS = (".png", ".svg")
 _WIDTHS = (50, 20_000)  # pixels, as in the page's own menu
+_AGAIN = 3.0  # seconds after which a page is asked once more, twice as many each time
 
 
 @dataclass
@@ -37,7 +39,7 @@ class Saving(Exporting):
     """A view that saves itself as its page shows it."""
 
     _to_save: t.List[Wire] = t.List().tag(sync=True)
-    """Pictures that Python asks for, until the first page has answered: {id, kind, width, scale}."""
+    """Pictures that Python asks for, until the first page has answered: {id, kind, width, scale, times}."""
 
     session: Session
     _fail: Callable[..., None]
@@ -50,7 +52,7 @@ class Saving(Exporting):
         super().__init__(**traits)
 
     def save_as_seen(
-        self, path: str | Path, *, width: float | None = None, scale: float = 2.0, timeout: float = 10.0
+        self, path: str | Path, *, width: float | None = None, scale: float = 2.0, timeout: float = 30.0
     ) -> bool:
         """Save exactly what a page shows of this widget, as SVG or PNG by the ending of `path`.
 
@@ -77,21 +79,31 @@ class Saving(Exporting):
             number, asked = next(self._numbers_of_pictures), _Asked(path.absolute(), awaited=hears)
             self._asked_pictures[number] = asked
             size = {"width": None if width is None else float(width), "scale": float(scale)}
-            request = {"id": number, "kind": path.suffix.lower()[1:], **size}
+            request = {"id": number, "kind": path.suffix.lower()[1:], **size, "times": 1}
             self._to_save = [*self._to_save, request]
         if not hears:
             return False
         try:
-            if not asked.answered.wait(timeout):
-                raise TimeoutError(
-                    f"no page has sent its picture within {timeout} s: the widget has to be in sight, in a tab that is "
-                    "in front. to_svg() and to_png() need no page"
-                )
+            self._await(asked, number, timeout)
         finally:
             self._forget(number)
         if asked.error is not None:
             raise asked.error
         return True
+
+    def _await(self, asked: _Asked, number: int, timeout: float) -> None:
+        """Wait for a page's answer, and ask again: a message to a subshell that is about to end is lost."""
+        until, wait = time.monotonic() + timeout, _AGAIN
+        while not asked.answered.wait(max(0.0, min(wait, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                raise TimeoutError(
+                    f"no page has sent its picture within {timeout} s: the widget has to be in sight, in a tab that is "
+                    "in front. to_svg() and to_png() need no page"
+                )
+            with self.session.publishing:
+                again = [{**each, "times": each["times"] + (each["id"] == number)} for each in self._to_save]
+                self._to_save = again
+            wait *= 2
 
     def _handle_msg(self, msg: Any) -> None:
         self._heard_on = threading.get_ident()

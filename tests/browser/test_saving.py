@@ -286,6 +286,17 @@ def test_a_hidden_view_sends_its_picture_once_it_is_seen_if_it_is_still_asked_fo
     assert [sent["picture"] for sent in pictures(mounted, 1)] == [2]
 
 
+def test_a_picture_is_sent_again_when_python_asks_again_and_only_then(page: Page) -> None:
+    asked, other = ({"id": n, "kind": "svg", "width": None, "scale": 2, "times": 1} for n in (1, 2))
+    mounted = mount(page, "attention_pattern.js", states.attention(layers=4))
+    mounted.push(_to_save=[asked])
+    pictures(mounted, 1)
+    mounted.push(_to_save=[asked, other])
+    pictures(mounted, 2)
+    mounted.push(_to_save=[asked | {"times": 2}, other])
+    assert [sent["picture"] for sent in pictures(mounted, 3)] == [1, 2, 1]
+
+
 def test_python_hears_why_there_is_no_picture(page: Page) -> None:
     mounted = mount(page, "attention_pattern.js", states.attention(layers=4))
     page.evaluate("() => { HTMLCanvasElement.prototype.toBlob = (done) => done(null); }")

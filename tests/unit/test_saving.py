@@ -8,6 +8,7 @@ import threading
 import pytest
 
 import interpwidgets as iw
+from interpwidgets.widgets import saving
 from tests.clicks import PROMPT, click
 
 PNG = b"\x89PNG\r\n\x1a\n..."
@@ -33,7 +34,7 @@ def page(shown):
     thread = []
 
     def send(make, request):
-        answer(shown, picture=request["id"], **make(request))
+        answer(shown, **{"picture": request["id"]} | make(request))
 
     def answers(make):
         def on_request(change):
@@ -64,8 +65,8 @@ def test_a_page_is_asked_and_its_picture_is_there_when_the_call_returns(shown, p
     assert (tmp_path / "a.svg").read_text(encoding="utf-8") == "<svg>Ω</svg>"
     assert (tmp_path / "b.PNG").read_bytes() == PNG
     assert [{k: v for k, v in each.items() if k != "id"} for each in asked] == [
-        {"kind": "svg", "width": 640, "scale": 2},
-        {"kind": "png", "width": None, "scale": 4},
+        {"kind": "svg", "width": 640, "scale": 2, "times": 1},
+        {"kind": "png", "width": None, "scale": 4, "times": 1},
     ]
     assert shown._to_save == []
 
@@ -134,6 +135,16 @@ def test_a_file_that_cannot_be_written_is_said(shown, page, tmp_path):
     page(lambda request: {"data": "<svg/>"})
     with pytest.raises(OSError, match=r"a\.svg"):
         shown.save_as_seen(tmp_path / "a.svg")
+
+
+def test_a_page_whose_answer_was_lost_is_asked_again(shown, page, tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "_AGAIN", 0.01)
+    shown.observe(lambda change: times.extend(each["times"] for each in change["new"]), names="_to_save")
+    times = []
+    page(lambda request: {"data": "<svg/>"} if request["times"] == 3 else {"picture": 0})
+    assert shown.save_as_seen(tmp_path / "a.svg")
+    assert times[:3] == [1, 2, 3]
+    assert (tmp_path / "a.svg").read_text() == "<svg/>"
 
 
 def test_a_page_that_does_not_answer_is_not_waited_for_for_ever(shown, page, tmp_path):

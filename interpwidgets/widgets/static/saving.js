@@ -104,13 +104,14 @@ export function createSaving(wire, signal, root) {
   });
 
   const wanted = () => (signal.aborted ? [] : wire.model.get("_to_save") ?? []);
-  /** Pictures that Python has asked of this view. @type {Set<number>} */
+  /** What Python has asked of this view; it asks again where no answer comes. @type {Set<string>} */
   const taken = new Set();
   async function send() {
-    for (const { id, kind, width, scale } of wanted()) {
-      if (taken.has(id)) continue;
-      taken.add(id);
-      const asked = () => wanted().some((/** @type {{id: number}} */ each) => each.id === id);
+    for (const request of wanted()) {
+      const [{ id, kind, width, scale }, words] = [request, JSON.stringify(request)];
+      if (taken.has(words)) continue;
+      taken.add(words);
+      const asked = () => wanted().some((/** @type {object} */ each) => JSON.stringify(each) === words);
       // What was shown before may not have been painted yet, and the view may be scrolled away.
       do await frame().then(frame);
       while (asked() && !(/fresh|stale/.test(root().dataset.state ?? "") && root().checkVisibility()));

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.lab.test_clicks import ATTENTION, ONE_KERNEL, ablated
 
@@ -60,5 +61,6 @@ def test_a_cell_shows_a_widget_and_saves_what_is_seen(any_notebook, tmp_path):
     notebook = any_notebook
     file = tmp_path / "seen.svg"
     notebook.show(f"{ATTENTION.removesuffix('attention')}display(attention)\nattention.save_as_seen({str(file)!r})")
+    expect(notebook.page.locator(".jp-OutputArea-output").last).to_have_text("True")
     assert file.read_text(encoding="utf-8").startswith("<svg")
     assert "When" in file.read_text(encoding="utf-8")
