@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,6 +17,8 @@ from ipywidgets.widgets.widget import _instances
 from .exporting import Exporting
 from .still import Still
 from .unicode import encodable
+
+_SUBSHELL_SECONDS = 3.0  # that a page may take to ask for a subshell; where it has none, a first picture waits for it
 
 
 class Displayed(ipywidgets.DOMWidget):
@@ -110,10 +113,29 @@ def subshell_for(chosen: str | None) -> str | None:
     A page names none until it is told of the one that it asked for, and for a moment one that it has let go, whose
     messages would be lost; what it sends later waits behind them.
     """
-    kernel = getattr(get_ipython(), "kernel", None)
-    manager = getattr(getattr(kernel, "shell_channel_thread", None), "manager", None)
+    manager = _subshell_manager()
     subshells = manager.list_subshell() if manager else []
     return chosen if chosen in subshells else next(iter(subshells), None)
+
+
+def is_heard_meanwhile() -> bool:
+    """Whether a page's messages come while a cell runs, by a subshell.
+
+    A page asks for one when it is told of its first widget, and lets it go with its last: it is waited for a moment.
+    """
+    manager = _subshell_manager()
+    if manager is None or _outputs_are_apart():
+        return False
+    until = time.monotonic() + _SUBSHELL_SECONDS
+    while not manager.list_subshell() and time.monotonic() < until:
+        time.sleep(0.02)
+    return bool(manager.list_subshell())
+
+
+def _subshell_manager() -> Any:
+    """The kernel's, if it has subshells."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return getattr(getattr(kernel, "shell_channel_thread", None), "manager", None)
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:

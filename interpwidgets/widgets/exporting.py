@@ -15,7 +15,7 @@ import traitlets as t
 
 from .folding import folded, thinned
 from .heatmap import Heatmap
-from .page import Answer, offline_page
+from .page import Answer, Part, offline_page
 from .raster import png
 from .recording import Recording, Result, canonical
 from .static import drawing, image, resized
@@ -47,6 +47,8 @@ class Exporting(anywidget.AnyWidget):
     _saved = t.Dict().tag(sync=True)
     """A file that the page asked for: {id, name, mime, text}; taken back at once, for it is not part of the view."""
 
+    _figure: Callable[[], Any] = staticmethod(lambda: None)
+    """Gives the figure that its header is of, if that is of more than this widget."""
     experiments: Experiments
     palette: t.Enum[str]
     value_labels: t.Bool[bool, bool]
@@ -89,7 +91,7 @@ class Exporting(anywidget.AnyWidget):
     def _answers(self) -> Iterable[Answer]:
         """Requests to which a page without a kernel has the answer, as long as it shows what is shown now."""
         if self._heatmap() is not None and len(text := self._as_csv()) < _LONGEST_TABLE:
-            yield {"op": "to_csv"}, {"_saved": {"id": 0, **self._file("csv", text)}}
+            yield {"op": "to_csv"}, {"_saved": {"id": 0, **_file(self.title, "csv", text)}}
 
     def _only_in_a_page(self) -> dict[str, Any]:
         """Traits of a page without a kernel that otherwise travel once they are asked for."""
@@ -113,7 +115,7 @@ class Exporting(anywidget.AnyWidget):
         until nothing is running.
         """
         self._ready()
-        return _written(self._as_html(), path)
+        return written(self._as_html(), path)
 
     def to_csv(self, path: str | Path | None = None) -> str:
         """The numbers on the screen in long form, one row a cell; written to `path` if it is given.
@@ -122,7 +124,7 @@ class Exporting(anywidget.AnyWidget):
         running.
         """
         self._ready()
-        return _written(self._as_csv(), path)
+        return written(self._as_csv(), path)
 
     def figure(self) -> go.Figure:
         """The matrix on the screen as a plotly figure, in the colours of the page's light theme.
@@ -153,7 +155,7 @@ class Exporting(anywidget.AnyWidget):
             raise ValueError(f"width={width!r}: a positive number of pixels is needed")
         self._ready()
         svg = drawing(folded(self._matrix()))
-        return _written(svg if width is None else resized(svg, width), path)
+        return written(svg if width is None else resized(svg, width), path)
 
     def to_png(self, path: str | Path | None = None, *, width: float | None = None, scale: float = 2.0) -> bytes:
         """What `to_svg` draws, as PNG with `scale` pixels of the image to one of the picture.
@@ -186,14 +188,20 @@ class Exporting(anywidget.AnyWidget):
         return lambda: image(drawing(thinned(shown)), f"{shown.title}, {shown.unit}") + tables
 
     def _as_html(self) -> str:
+        part = self._part_of_a_page("widget")
+        if not part.results:
+            raise RuntimeError("there is nothing to save yet: no run has finished")
+        return offline_page(self.title, [part])
+
+    def _part_of_a_page(self, name: str, **traits: Any) -> Part:
+        """The widget as a page has it, with these traits in all its results."""
         if self._settled():
             self._record()
-        results = [replace(r, traits=r.traits | self._only_in_a_page()) for r in self._recording.results()]
-        if not results:
-            raise RuntimeError("there is nothing to save yet: no run has finished")
+        own = self._only_in_a_page() | traits
+        results = [replace(r, traits=r.traits | own) for r in self._recording.results()]
         made = {repr(e.intervention): e.intervention for result in results for e in result.experiments}
-        return offline_page(
-            title=self.title, esm=str(self._esm), css=str(self._css), results=results, chooses=self.chooses,
+        return Part(
+            name=name, esm=str(self._esm), css=str(self._css), results=results, chooses=self.chooses,
             answers=self._answers() if self._settled() else (),
             makes={canonical(request): code for code, i in made.items() for request in self._requests_for(i)},
         )  # fmt: skip
@@ -219,12 +227,17 @@ class Exporting(anywidget.AnyWidget):
         """Send the page a file of what is shown, without waiting: what runs cannot end while the page is answered."""
         if nothing:
             raise TypeError(f"{operation} takes nothing from a page, not {', '.join(nothing)}")
-        text, kind = (self._as_csv(), "csv") if operation == "to_csv" else (self._as_html(), "html")
-        self._saved = {"id": number, **self._file(kind, text)}
+        if operation == "to_csv":
+            file = _file(self.title, "csv", self._as_csv())
+        else:
+            shown = self._figure() or self
+            file = _file(shown.title, "html", shown._as_html())
+        self._saved = {"id": number, **file}
         self._saved = {}
 
-    def _file(self, kind: str, text: str) -> dict[str, str]:
-        return {"name": f"{self.title.lower().replace(' ', '-')}.{kind}", "mime": f"text/{kind}", "text": text}
+
+def _file(title: str, kind: str, text: str) -> dict[str, str]:
+    return {"name": f"{title.lower().replace(' ', '-')}.{kind}", "mime": f"text/{kind}", "text": text}
 
 
 def _exact(value: Any) -> Any:
@@ -232,7 +245,8 @@ def _exact(value: Any) -> Any:
     return str(value) if isinstance(value, np.generic) else value
 
 
-def _written(text: str, path: str | Path | None) -> str:
+def written(text: str, path: str | Path | None) -> str:
+    """The text, also in a file if a path is given."""
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
     return text

@@ -1,4 +1,4 @@
-"""One HTML file that shows a widget without a kernel or a network: its module and its recorded results."""
+"""One HTML file that shows widgets without a kernel or a network: their modules and their recorded results."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -37,49 +38,67 @@ _PAGE = """<!doctype html>
 """
 
 
-def offline_page(
-    *,
-    title: str,
-    esm: str,
-    css: str,
-    results: Sequence[Result],
-    answers: Iterable[Answer],
-    makes: Mapping[str, str],
-    chooses: Mapping[str, tuple[str, ...]],
-) -> str:
-    """A page that opens on the last of the `results` and answers from all of them.
+@dataclass(frozen=True)
+class Part:
+    """A widget of a page, which opens on the last of its results and answers from all of them."""
 
-    Args:
-        title: The widget's, escaped here.
-        esm: The widget's module.
-        css: Its style sheet.
-        results: What was recorded, the picture to open on last.
-        answers: Requests that change nothing but these traits of the last result.
-        makes: For requests that add an experiment, or take it back, in canonical JSON: the experiment's code.
-        chooses: Operations that only choose what is shown, with the traits that their arguments set.
-    """
+    name: str
+    """What it is called in the Python that the page says."""
+    esm: str
+    css: str
+    results: Sequence[Result]
+    answers: Iterable[Answer]
+    """Requests that change nothing but these traits of the last result."""
+    makes: Mapping[str, str]
+    """For requests that add an experiment, or take it back, in canonical JSON: the experiment's code."""
+    chooses: Mapping[str, tuple[str, ...]]
+    """Operations that only choose what is shown, with the traits that their arguments set."""
+
+
+def abreast(parts: Sequence[Part]) -> list[Part]:
+    """Of each part the results of the runs that all have, to open on the same run: the last of the first part's."""
+    common = set.intersection(*({result.run() for result in part.results} for part in parts))
+    kept = [replace(part, results=[r for r in part.results if r.run() in common]) for part in parts]
+    if not common:
+        return kept
+    last = kept[0].results[-1].run()
+    # Answers that are there beside the results are to the last of them.
+    return [
+        replace(
+            new, results=sorted(new.results, key=lambda result: result.run() == last),
+            answers=old.answers if old.results[-1].run() == last else (),
+        )
+        for new, old in zip(kept, parts, strict=True)
+    ]  # fmt: skip
+
+
+def offline_page(title: str, parts: Sequence[Part]) -> str:
+    """A page of these widgets; experiments that are chosen in one of them are shown in all."""
     values: dict[str, int] = {}  # what several results share stands in the page once
 
     def stored(traits: Mapping[str, Any]) -> dict[str, int]:
         texts = {name: json.dumps(_plain(value), ensure_ascii=False) for name, value in traits.items()}
         return {name: values.setdefault(text, len(values)) for name, text in texts.items()}
 
-    shown = [
+    widgets = [
         {
-            "question": result.question, "label": _label(result, results), "traits": stored(result.traits),
-            "experiments": result.entries(),
+            "name": part.name,
+            "esm": part.esm,
+            "results": [
+                {
+                    "question": result.question, "label": _label(result, part.results),
+                    "traits": stored(result.traits), "experiments": result.entries(),
+                }
+                for result in part.results
+            ],
+            "answers": {canonical(request): stored(traits) for request, traits in part.answers},
+            "makes": dict(part.makes),
+            "chooses": {op: list(names) for op, names in part.chooses.items()},
         }
-        for result in results
+        for part in parts
     ]  # fmt: skip
-    data = {
-        "esm": esm,
-        "results": shown,
-        "answers": {canonical(request): stored(traits) for request, traits in answers},
-        "makes": dict(makes),
-        "chooses": {op: list(names) for op, names in chooses.items()},
-    }
     # The values are JSON already: written by hand, so that they are not encoded twice.
-    text = f'{{"values":[{",".join(values)}],{json.dumps(encodable(data), ensure_ascii=False)[1:]}'
+    text = f'{{"values":[{",".join(values)}],"widgets":{json.dumps(encodable(widgets), ensure_ascii=False)}}}'
     script = minified("page.js") + "\nopenPage();\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -87,7 +106,7 @@ def offline_page(
         "base-uri 'none'; form-action 'none'"
     )
     return _PAGE.format(
-        policy=html.escape(policy), title=html.escape(title), style=css + _own_style(),
+        policy=html.escape(policy), title=html.escape(title), style="".join(p.css for p in parts) + _own_style(),
         data=text.replace("<", "\\u003c"), script=script,
     )  # fmt: skip
 

@@ -21,6 +21,10 @@ class Result:
     experiments: tuple[Experiment, ...]
     traits: dict[str, Any]
 
+    def run(self) -> str:
+        """The run that it is of: what acts, and what it is compared with, as the page compares runs."""
+        return canonical([self.entries(), self.question.get("baseline")])
+
     def entries(self) -> list[dict[str, Any]]:
         """The experiments as the page compares them."""
         return [{"code": repr(e.intervention), "on": e.on} for e in self.experiments]

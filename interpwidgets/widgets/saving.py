@@ -14,7 +14,7 @@ from typing import Any
 import traitlets as t
 
 from ..session import Session
-from .displaying import is_held, subshell_for
+from .displaying import is_heard_meanwhile, is_held
 from .exporting import Exporting
 from .unicode import encodable
 from .wire import Wire
@@ -72,10 +72,10 @@ class Saving(Exporting):
         path = Path(path)
         _check(path, width, scale)
         self._ready()
+        if not is_held(self):
+            raise RuntimeError("no page shows this widget: display it first, or use to_svg() or to_png()")
+        hears = self._heard_on != threading.get_ident() if self._heard_on else is_heard_meanwhile()
         with self.session.publishing:
-            if not is_held(self):
-                raise RuntimeError("no page shows this widget: display it first, or use to_svg() or to_png()")
-            hears = self._heard_on != threading.get_ident() if self._heard_on else subshell_for(None) is not None
             number, asked = next(self._numbers_of_pictures), _Asked(path.absolute(), awaited=hears)
             self._asked_pictures[number] = asked
             size = {"width": None if width is None else float(width), "scale": float(scale)}

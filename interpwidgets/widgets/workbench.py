@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import ipywidgets
@@ -17,9 +19,11 @@ from .attention_pattern import AttentionPattern
 from .base import LiveWidget
 from .code import code_of_experiments, code_of_session
 from .displaying import Displayed, weakly
+from .exporting import written
 from .linking import Link, link
 from .logit_lens import LogitLens
 from .looks import Looks
+from .page import abreast, offline_page
 from .patching_heatmap import PatchingHeatmap
 from .still import live_again
 from .view import View, apart, together
@@ -48,6 +52,8 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
 
     Example: `iw.Workbench(session, "The Eiffel Tower is in the city of", "The Colosseum is in the city of")`
     """
+
+    title = "Workbench"
 
     def __init__(
         self,
@@ -126,6 +132,7 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
         self._parts = (self._waiting, self._waiting.layout, self._waiting.style, layout)
         super().__init__(layout=layout, **self._looks())
         self._listen()
+        self.attention._figure = weakref.ref(self)
         self._look_observer, self._code_observer = weakly(self._on_look), weakly(self._on_code)
         self.observe(self._look_observer, names=self.looks)
         # Turns the counting of views on.
@@ -172,6 +179,17 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
             "workbench",
         ])  # fmt: skip
 
+    def to_html(self, path: str | Path | None = None) -> str:
+        """One page that shows the three widgets without a kernel and without a network; written to `path` if given.
+
+        Each is as its own `to_html` has it. Of experiments, those are in the page that all three have shown of their
+        prompts; one that is chosen in one of them is shown in all, as are looks and what is pointed at. What is
+        selected is each widget's own. Waits until nothing is running; raises RuntimeError before the first run.
+        """
+        for widget in self._widgets():
+            widget._ready()
+        return written(self._as_html(), path)
+
     def wait(self, timeout: float | None = None) -> None:
         """Block until nothing is running. Raises a run's error, or TimeoutError."""
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -216,6 +234,18 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
 
     def _looks(self) -> dict[str, Any]:
         return {name: getattr(self.attention, name) for name in self.looks}
+
+    def _as_html(self) -> str:
+        parts = []
+        for name, widget in self._named().items():
+            of = {"_embedded": widget is not self.attention, "_links": widget._links}
+            part, asked = widget._part_of_a_page(f"workbench.{name}", **of), widget._depends_on()
+            held = [r for r in part.results if all(r.question[p] == asked[p] for p in widget.prompt_names)]
+            parts.append(replace(part, results=held))
+        parts = abreast(parts)
+        if not parts[0].results:
+            raise RuntimeError("there is nothing to save yet: no run of what is asked has finished in all three")
+        return offline_page(self.title, parts)
 
     def _pictured(self) -> list[LiveWidget]:
         return self._widgets()

@@ -123,6 +123,43 @@ def test_recorded_experiment_is_switched_taken_back_and_made_again(
     expect(notice(page)).to_be_empty()
 
 
+def test_the_three_of_a_workbench_go_to_the_same_run_and_look_alike(
+    offline: Page, session: iw.Session, tmp_path: Path
+) -> None:
+    workbench = iw.Workbench(session, IDS, OTHER)
+    workbench.wait(60)
+    workbench.attention.select(1, 2)
+    workbench.attention.ablate(1, 2)
+    workbench.wait(60)
+    file = tmp_path / "page.html"
+    workbench.to_html(file)
+    offline.goto(file.as_uri())
+    attention, lens, heatmap = (offline.get_by_role("figure", name=w.title) for w in workbench._widgets())
+    for figure in (attention, lens, heatmap):
+        expect(figure).to_have_attribute("data-state", "fresh")
+    under_experiments = (
+        attention.get_by_role("button", name="Restore L1H2"),
+        lens.get_by_role("button", name="Change"),
+        heatmap.get_by_role("button", name="Difference from baseline"),
+    )
+    for button in under_experiments:
+        expect(button).to_be_visible()
+    offline.get_by_label("recorded:").select_option(label="no experiments")
+    for button in under_experiments:
+        expect(button).to_be_hidden()
+    attention.get_by_role("button", name="Undo").click()
+    for button in under_experiments:
+        expect(button).to_be_visible()
+    lens.locator("summary", has_text="View").click()
+    lens.get_by_label("Figure mode").select_option("page")
+    for figure in (attention, lens, heatmap):
+        expect(figure).to_have_attribute("data-iw-figure", "page")
+    heatmap.get_by_role("button", name="Leave figure mode").click()
+    expect(attention).not_to_have_attribute("data-iw-figure", "page")
+    heatmap.get_by_role("button", name="mlp_out").click()
+    expect(notice(offline)).to_contain_text('workbench.heatmap.set(site="mlp_out")')
+
+
 def test_what_was_not_run_is_refused_with_its_python_and_the_picture_stays(
     offline: Page, session: iw.Session, tmp_path: Path
 ) -> None:

@@ -41,7 +41,7 @@ test("an answer is never older than its request, and a refusal leaves the pictur
   const values = [{ id: 7, picture: "one" }, { id: 9, picture: "two" }];
   const results = [result({}, [], { _picture: 0 }), result({}, [ablation], { _picture: 1 })];
   const said = [];
-  const model = createOfflineModel({ esm: "", values, results, makes, answers: {}, chooses: { select: ["layer"] } }, (code) => said.push(code));
+  const model = createOfflineModel({ name: "widget", esm: "", results, makes, answers: {}, chooses: { select: ["layer"] } }, values, (code) => said.push(code), () => {});
   const ask = (id, rest) => {
     model.set("_request", { id, ...rest });
     model.save_changes();
@@ -56,4 +56,29 @@ test("an answer is never older than its request, and a refusal leaves the pictur
   ask(103, { op: "select", layer: 4 });
   assert.equal(model.get("layer"), 4);
   assert.deepEqual(said, [null, 'widget.run(prompt="x")', null, null]);
+});
+
+test("a page's other widgets follow to the run that is shown, each with as much of its own question as there is", () => {
+  const values = ["one", "two", "three"];
+  const part = (name, results) => ({ name, esm: "", results, makes, answers: {}, chooses: {} });
+  const told = [];
+  const heatmap = part("heatmap", [
+    result({ site: "k", baseline: [] }, [], { _picture: 0 }), result({ site: "z", baseline: [] }, [ablation], { _picture: 1 }), result({ site: "k", baseline: [] }, [ablation], { _picture: 2 }), result({ site: "z", baseline: [] }, [], { _picture: 0 }),
+  ]);
+  const lens = part("lens", [result({ baseline: [] }, [ablation], { _picture: 1 }), result({ baseline: [] }, [], { _picture: 0 })]);
+  const models = [lens, heatmap].map((each) => createOfflineModel(each, values, (code) => told.push(code), (run) => models.forEach((model) => model.follow(run))));
+  const ask = (id, rest) => {
+    models[0].set("_request", { id, ...rest });
+    models[0].save_changes();
+  };
+  ask(1, request);
+  assert.deepEqual(models.map((model) => model.get("_picture")), ["two", "two"]);
+  assert.equal(models[1].shown(), 1);
+  ask(2, { op: "undo" });
+  assert.deepEqual(models.map((model) => model.shown()), [1, 3]);
+  models[1].show(2);
+  assert.deepEqual(models.map((model) => model.shown()), [0, 2]);
+  models[1].set("site", "q");
+  models[1].save_changes();
+  assert.deepEqual(told.slice(-1), ['heatmap.site = "q"']);
 });

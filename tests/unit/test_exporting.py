@@ -162,7 +162,8 @@ def test_saved_page_is_one_file_with_nothing_to_fetch(session):
     page = attention(session).to_html()
     assert not re.search(r"""(src|href)=["'](?!data:)""", page.split('id="iw-page-data"')[0])
     data = json.loads(re.search(r'id="iw-page-data">(.*?)</script>', page, re.S)[1])
-    assert set(data) == {"values", "esm", "results", "answers", "makes", "chooses"}
+    assert set(data) == {"values", "widgets"}
+    assert [set(part) for part in data["widgets"]] == [{"name", "esm", "results", "answers", "makes", "chooses"}]
     assert "connect-src" not in page
     assert "default-src &#x27;none&#x27;" in page
 
@@ -174,7 +175,7 @@ def test_a_saved_page_files_no_older_picture_under_a_question_whose_run_was_stop
         click(widget, "stop")
     widget.wait(30)
     data = json.loads(re.search(r'id="iw-page-data">(.*?)</script>', widget.to_html(), re.S)[1])
-    assert [result["question"]["prompt"] for result in data["results"]] == [PROMPT]
+    assert [result["question"]["prompt"] for result in data["widgets"][0]["results"]] == [PROMPT]
     assert "The picture is from the run before" in widget.static_frame()
     widget.refresh()
     widget.wait(30)

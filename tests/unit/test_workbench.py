@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import json
+import re
 import weakref
 
 import pytest
 from ipywidgets.widgets.widget import _instances
 
 import interpwidgets as iw
-from tests.clicks import CORRUPTED, PROMPT
+from tests.clicks import CORRUPTED, PROMPT, click
 
 
 def opened(session, *arguments, **named):
@@ -98,6 +100,55 @@ LOOKS = {"palette": "cividis", "value_labels": False, "size": "presenter", "figu
 def looks_of(*widgets):
     """Each look, by the values that it has in these."""
     return {name: {getattr(widget, name) for widget in widgets} for name in LOOKS}
+
+
+def results_of(page):
+    """Of each widget of a page, what acts in its results and the prompt, or the clean one, that they are of."""
+
+    def said(experiments, question, **_):
+        return [entry["code"] for entry in experiments], question.get("prompt") or question["clean"]
+
+    data = json.loads(re.search(r'id="iw-page-data">(.*?)</script>', page, re.S)[1])
+    return [[said(**result) for result in part["results"]] for part in data["widgets"]]
+
+
+def test_its_page_has_the_runs_that_all_three_have_shown_of_their_prompts(session, tmp_path):
+    workbench = opened(session, CORRUPTED, PROMPT)
+    workbench.attention.run(PROMPT)
+    workbench.wait(60)
+    # Too many for the heatmap, whose other maps are results too; the first of its results goes.
+    for head in range(2):
+        workbench.attention.ablate(1, head)
+        workbench.wait(60)
+    first, second = (f"iw.Ablate('z', layer=1, head={head})" for head in range(2))
+    for site in ("z", "q", "k", "v", "attn_out", "mlp_out"):
+        workbench.heatmap.site = site
+        workbench.wait(60)
+    page = workbench.to_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == page
+    with_one, with_both = ([first], PROMPT), ([first, second], PROMPT)
+    attention, lens, heatmap = results_of(page)
+    assert attention == lens == [with_one, with_both]
+    assert heatmap == [with_one, *7 * [with_both]]
+
+
+def test_a_click_on_save_in_its_header_saves_the_page_of_all_three(session):
+    workbench = opened(session, PROMPT, CORRUPTED)
+    for widget, name, widgets in ((workbench.attention, "workbench.html", 3), (workbench.lens, "logit-lens.html", 1)):
+        sent = []
+        widget.observe(lambda change, sent=sent: sent.append(change["new"]), names="_saved")
+        click(widget, "to_html")
+        assert sent[0]["name"] == name
+        assert len(results_of(sent[0]["text"])) == widgets
+
+
+def test_before_all_three_have_shown_what_is_asked_there_is_no_page_to_save(session):
+    workbench = opened(session, PROMPT, CORRUPTED)
+    with session.publishing:  # the run cannot end
+        workbench.attention.run(CORRUPTED)
+        workbench.lens.stop()
+    with pytest.raises(RuntimeError, match="no run of what is asked has finished in all three"):
+        workbench.to_html()
 
 
 def test_a_look_that_is_chosen_in_one_of_its_widgets_holds_for_all(session):

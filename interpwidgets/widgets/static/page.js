@@ -1,11 +1,12 @@
-// A widget on a page of its own, without a kernel: a model that answers from recorded results, and says what it cannot do.
+// Widgets on a page of their own, without a kernel: models that answer from recorded results, and say what they cannot do.
 import { h, fill, dropdown } from "./dom.js";
 
 /**
  * @typedef {{code: string, on: boolean}} Entry
  * @typedef {{question: Record<string, any>, label: string, experiments: Entry[], traits: Record<string, number>}} Result traits by their place in `values`
- * @typedef {{esm: string, values: any[], results: Result[], answers: Record<string, Record<string, number>>, makes: Record<string, string>,
- *   chooses: Record<string, string[]>}} PageData as `page.py` describes it; the last result is shown first
+ * @typedef {{name: string, esm: string, results: Result[], answers: Record<string, Record<string, number>>, makes: Record<string, string>,
+ *   chooses: Record<string, string[]>}} Part as `page.py` describes it; the last result is shown first
+ * @typedef {{values: any[], widgets: Part[]}} PageData
  * @typedef {ReturnType<typeof createOfflineModel>} OfflineModel
  */
 
@@ -55,12 +56,17 @@ export function recordedAnswer(results, shown, op, args, makes) {
   return results.find((result) => fits(result, false)) ?? results.find((result) => fits(result, true)) ?? null;
 }
 
+/** The run that a result is of: what acts, and what it is compared with. @param {Result} result */
+const runOf = ({ experiments, question }) => canonical([experiments, question.baseline ?? null]);
+
 /**
- * @param {PageData} data
+ * @param {Part} part
+ * @param {any[]} values
  * @param {(code: string | null) => void} say is told what needs a kernel, as Python; null when a request was answered
+ * @param {(run: string) => void} moved is told of another run than the one that was shown
  */
-export function createOfflineModel(data, say) {
-  const { values, results, answers, makes, chooses } = data;
+export function createOfflineModel(part, values, say, moved) {
+  const { name: own, results, answers, makes, chooses } = part;
   /** @type {Map<string, Set<() => void>>} */
   const handlers = new Map();
   /** @type {Record<string, any>} `_offline` tells a view that what it waits for does not come */
@@ -68,6 +74,7 @@ export function createOfflineModel(data, say) {
   const read = (/** @type {Record<string, number>} */ traits) => Object.fromEntries(Object.entries(traits).map(([name, at]) => [name, values[at]]));
   const opening = results[results.length - 1];
   let shown = opening;
+  let told = runOf(shown);
   /** @type {Result[]} */
   let past = [];
   /** @type {Result[]} */
@@ -82,6 +89,9 @@ export function createOfflineModel(data, say) {
     state._status = { id, state: "idle", done: 0, total: 0, message: "", ms: 0, error: null };
     state._history = { undo: past.length > 0, redo: future.length > 0 };
     Object.keys(state).filter((name) => name !== "_request").forEach(fire);
+    if (runOf(shown) === told) return;
+    told = runOf(shown);
+    moved(told);
   }
   /** @param {Result} next keeps what only the reader chose: zoom, selection, colours */
   function load(next) {
@@ -102,14 +112,14 @@ export function createOfflineModel(data, say) {
       load(back);
     } else {
       const chosen = chooses[op] ?? [];
-      const own = shown === opening ? answers[canonical({ op, ...args })] : undefined;
+      const ready = shown === opening ? answers[canonical({ op, ...args })] : undefined;
       const next = recordedAnswer(results, shown, op, args, makes);
       if (next) go(next);
-      else if (own || (chosen.length && Object.entries(args).every(([name, value]) => chosen.includes(name) || state[name] === value)))
-        Object.assign(state, Object.fromEntries(Object.entries(args).filter(([name]) => chosen.includes(name))), own && read(own));
+      else if (ready || (chosen.length && Object.entries(args).every(([name, value]) => chosen.includes(name) || state[name] === value)))
+        Object.assign(state, Object.fromEntries(Object.entries(args).filter(([name]) => chosen.includes(name))), ready && read(ready));
       else {
         settle(id);
-        return say(`widget.${op}(${Object.entries(args).map(([name, value]) => `${name}=${asPython(value)}`).join(", ")})`);
+        return say(`${own}.${op}(${Object.entries(args).map(([name, value]) => `${name}=${asPython(value)}`).join(", ")})`);
       }
     }
     settle(id);
@@ -119,7 +129,7 @@ export function createOfflineModel(data, say) {
   function setAside(name) {
     const next = recordedAnswer(results, shown, "set", { [name]: state[name] }, makes);
     if (next && next !== shown) go(next);
-    else if (!next) say(`widget.${name} = ${asPython(state[name])}`);
+    else if (!next) say(`${own}.${name} = ${asPython(state[name])}`);
     state[name] = shown.question[name];
     settle(Number(state._status.id));
   }
@@ -145,6 +155,15 @@ export function createOfflineModel(data, say) {
     on: (/** @type {string} */ event, /** @type {() => void} */ handler) => void handlers.set(event, (handlers.get(event) ?? new Set()).add(handler)),
     off: (/** @type {string} */ event, /** @type {() => void} */ handler) => void handlers.get(event)?.delete(handler),
     shown: () => results.indexOf(shown),
+    /** @param {string} run shows what there is of it, as like what is shown as can be */
+    follow(run) {
+      const fits = results.filter((result) => runOf(result) === run);
+      if (run === told || !fits.length) return;
+      const alike = (/** @type {Result} */ { question }) => Object.keys(question).filter((name) => canonical(question[name]) === canonical(shown.question[name])).length;
+      go(fits.reduce((best, each) => (alike(each) > alike(best) ? each : best)));
+      told = run;
+      settle(Number(state._status.id));
+    },
     /** @param {number} index shows a recorded result */
     show(index) {
       if (results[index] === shown) return;
@@ -155,10 +174,13 @@ export function createOfflineModel(data, say) {
   };
 }
 
-/** Draw the page's widget, and above it what the page holds. */
+/** What is chosen in the View menu of one widget holds for all. */
+const LOOKS = ["palette", "value_labels", "size", "figure_mode", "teaching"];
+
+/** Draw the page's widgets, and above them what the page holds. */
 export async function openPage() {
   /** @type {PageData} */
-  const data = JSON.parse(/** @type {HTMLElement} */ (document.getElementById("iw-page-data")).textContent ?? "");
+  const { values, widgets } = JSON.parse(/** @type {HTMLElement} */ (document.getElementById("iw-page-data")).textContent ?? "");
   const html = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   /** @type {"light" | "dark" | null} what the reader chose */
@@ -169,8 +191,9 @@ export async function openPage() {
     paint();
   } });
   const notice = h("p", { class: "iw-page__notice", role: "alert" });
-  const picker = dropdown({ label: "recorded:", options: data.results.map(({ label }, index) => [String(index), label]), onChoose: (value) => model.show(Number(value)) });
-  picker.el.hidden = data.results.length < 2;
+  const [{ results }] = widgets;
+  const picker = dropdown({ label: "recorded:", options: results.map(({ label }, index) => [String(index), label]), onChoose: (value) => models[0].show(Number(value)) });
+  picker.el.hidden = results.length < 2;
   const bar = h("header", { class: "iw-root iw-page__bar" }, h("span", { class: "iw-hint" }, "A saved page: no kernel, no network."), picker.el, toggle, notice);
   function paint() {
     const theme = chosen ?? (dark.matches ? "dark" : "light");
@@ -178,19 +201,26 @@ export async function openPage() {
     html.style.colorScheme = theme;
     fill(toggle, theme === "dark" ? "Light theme" : "Dark theme");
   }
-  const model = createOfflineModel(data, (code) => {
+  const say = (/** @type {string | null} */ code) => {
     fill(notice, ...(code === null ? [] : ["This page has no kernel: run the notebook to do this, or in Python ", h("code", { class: "iw-page__code" }, code)]));
-    picker.update(String(model.shown()));
+    picker.update(String(models[0].shown()));
+  };
+  const models = widgets.map((part) => createOfflineModel(part, values, say, (run) => models.forEach((model) => model.follow(run))));
+  for (const model of models) for (const name of LOOKS) model.on(`change:${name}`, () => {
+    for (const other of models) if (other.get(name) !== model.get(name)) other.set(name, model.get(name));
   });
   dark.addEventListener("change", paint);
   paint();
-  picker.update(String(model.shown()));
-  main.append(bar);
+  picker.update(String(models[0].shown()));
+  const figures = h("div", { class: "iw-page__widgets" });
+  main.append(bar, figures);
   document.body.append(main);
-  const url = URL.createObjectURL(new Blob([data.esm], { type: "text/javascript" }));
-  const { default: widget } = await import(url);
-  URL.revokeObjectURL(url);
-  const el = h("div");
-  main.append(el);
-  await widget.render({ model, el });
+  for (const [index, { esm }] of widgets.entries()) {
+    const url = URL.createObjectURL(new Blob([esm], { type: "text/javascript" }));
+    const { default: widget } = await import(url);
+    URL.revokeObjectURL(url);
+    const el = h("div");
+    figures.append(el);
+    await widget.render({ model: models[index], el });
+  }
 }
