@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from xdist.scheduler import LoadFileScheduling
+
+from tests.browser.front_ends import KERNELS
 
 Case = frozenset[tuple[str, int]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="every combination of the matrices that are marked as sampled")
+
+
+class LoadByPage(LoadFileScheduling):
+    """A file's tests on one worker, and those of JupyterLab by their kernel: a notebook is opened once for each."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, case = nodeid.partition("[")
+        kernel = next((name for name in KERNELS if name in case), None) if "/browser/lab/" in file else None
+        return super()._split_scope(nodeid) if kernel is None else f"lab, {kernel}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadByPage:
+    return LoadByPage(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -19,6 +19,9 @@ FRONT_ENDS = (
     COLAB_BASE64,
 )  # fmt: skip
 
+KERNELS = {"subshells": SUBSHELLS, "main-thread": MAIN_THREAD, "ipykernel-6": KERNEL_6}
+"""How a kernel takes a page's messages in JupyterLab, by the names of the tests' cases."""
+
 PICTURES = "pictures"
 CLICK = "a click runs the model"
 LINKED = "widgets follow each other"

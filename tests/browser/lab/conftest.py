@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.browser.front_ends import KERNEL_6, MAIN_THREAD, SUBSHELLS
+from tests.browser.front_ends import KERNELS, SUBSHELLS
 from tests.browser.lab.jupyterlab import Notebook, open_page
 from tests.browser.lab.servers import Server
 
 SESSION = "import interpwidgets as iw\nsession = iw.load()"
-KERNELS = {"subshells": SUBSHELLS, "main-thread": MAIN_THREAD, "ipykernel-6": KERNEL_6}
 
 
 @pytest.fixture
