@@ -47,7 +47,7 @@ class Exporting(anywidget.AnyWidget):
     _saved = t.Dict().tag(sync=True)
     """A file that the page asked for: {id, name, mime, text}; taken back at once, for it is not part of the view."""
 
-    _figure: Callable[[], Any] = staticmethod(lambda: None)
+    _whole: Callable[[], Any] = staticmethod(lambda: None)
     """Gives the figure that its header is of, if that is of more than this widget."""
     experiments: Experiments
     palette: t.Enum[str]
@@ -230,7 +230,7 @@ class Exporting(anywidget.AnyWidget):
         if operation == "to_csv":
             file = _file(self.title, "csv", self._as_csv())
         else:
-            shown = self._figure() or self
+            shown = self._whole() or self
             file = _file(shown.title, "html", shown._as_html())
         self._saved = {"id": number, **file}
         self._saved = {}

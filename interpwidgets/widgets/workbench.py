@@ -132,7 +132,7 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
         self._parts = (self._waiting, self._waiting.layout, self._waiting.style, layout)
         super().__init__(layout=layout, **self._looks())
         self._listen()
-        self.attention._figure = weakref.ref(self)
+        self.attention._whole = weakref.ref(self)
         self._look_observer, self._code_observer = weakly(self._on_look), weakly(self._on_code)
         self.observe(self._look_observer, names=self.looks)
         # Turns the counting of views on.
