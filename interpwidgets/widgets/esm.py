@@ -17,10 +17,18 @@ _BREAKS = re.compile(r"\s+")
 _SPACES = re.compile(r" ?([{};]) ?|(?<=[,:]) (?=[^{};]*[;}])")
 _BLANK = re.compile(r"^\s*//.*\n|^\s*\n|^[ \t]+", re.M)
 
-# Every instance of a widget sends its module again, and a page reload sends all of them at once.
+# Every instance of a widget sends its module again, and a page reload sends all of them at once. Base 85 (RFC 1924's
+# digits, as in Python's b85encode, none of which a JavaScript string escapes) is a sixteenth smaller than base 64.
 _UNPACK = """\
-const packed = Uint8Array.from(atob("{data}"), (character) => character.charCodeAt(0));
-const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{{|}}~";
+const data = "{data}";
+const packed = new DataView(new ArrayBuffer((data.length / 5) * 4));
+for (let group = 0; group < data.length / 5; group++) {{
+  let value = 0;
+  for (let at = 5 * group; at < 5 * group + 5; at++) value = value * 85 + digits.indexOf(data[at]);
+  packed.setUint32(4 * group, value);
+}}
+const unpacked = new Blob([packed.buffer.slice(0, {size})]).stream().pipeThrough(new DecompressionStream("gzip"));
 const module = new Blob([await new Response(unpacked).text()], {{ type: "text/javascript" }});
 const url = URL.createObjectURL(module);
 const {{ default: widget }} = await import(url);
@@ -33,7 +41,7 @@ export default widget;
 def bundle(entry: str) -> str:
     """What is sent for `entry`, a file of `static/`: a module that unpacks and imports `minified(entry)`."""
     data = gzip.compress(minified(entry).encode(), mtime=0)
-    return _UNPACK.format(data=base64.b64encode(data).decode())
+    return _UNPACK.format(data=base64.b85encode(data, pad=True).decode(), size=len(data))
 
 
 @cache

@@ -1,6 +1,8 @@
-"""The workbench in real JupyterLab, on a page of 900 pixels: a click in one widget is followed by the others."""
+"""The workbench in real JupyterLab at 900 pixels: a click in one widget is followed by all, its header saves all."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -58,6 +60,12 @@ def test_a_head_is_followed_and_an_ablation_renders_all_three_again(narrow_noteb
         attention.root.locator("pre", has_text="workbench = iw.Workbench.of(attention, lens, heatmap)")
     ).to_be_visible()
     page.keyboard.press("Escape")
+    attention.button("Save").click()
+    with page.expect_download() as download:
+        attention.root.get_by_role("button", name="Page without a kernel (HTML)").click()
+    assert download.value.suggested_filename == "workbench.html"
+    saved = Path(download.value.path()).read_text(encoding="utf-8")
+    assert all(f'"name": "workbench.{name}"' in saved for name in ("attention", "lens", "heatmap"))
     attention.button("Undo").click()
     expect(lens.root.get_by_role("region", name="With experiments")).to_be_hidden()
     expect(attention.button("Ablate L1H0")).to_be_visible()
