@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import xarray as xr
@@ -80,8 +82,10 @@ class HeadPattern:
             "now": None if same else to_wire(now, triangle=causal),
             "difference": to_wire(difference, triangle=causal),
             "bound": bound,
+            # Windows that have come are of these very weights, though others may have the same bins.
+            "version": _checksum(before, here) if coarse else 0,
         }
-        return {"_baseline_detail": baseline, "_detail": detail | {"version": 0}}
+        return {"_baseline_detail": baseline, "_detail": detail}
 
     def window(self, rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
         """The weights of a window in the baseline and now. Raises ValueError if the head does not have all of it."""
@@ -142,6 +146,10 @@ class HeadPattern:
             row_names=[str(i) for i in range(first, len(self.queries))],
             column_names=[str(i) for i in range(first, len(self.keys))],
         )  # fmt: skip
+
+
+def _checksum(*arrays: np.ndarray) -> int:
+    return reduce(lambda so_far, array: zlib.crc32(np.ascontiguousarray(array), so_far), arrays, 0)
 
 
 def _drawn(length: int, first: int) -> list[int] | None:

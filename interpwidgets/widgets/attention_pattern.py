@@ -111,7 +111,6 @@ class AttentionPattern(Windowed, LiveWidget):
         self._baseline: Run | None = None
         self._now: Run | None = None
         self._held: tuple[Run, Run] | None = None  # baseline and now, with all weights of the layer in view
-        self._versions = 0
         self._moving = False  # while several traits of one place are set
         self.session = session
         stack = stack or stacks_of(self.session)[-1]
@@ -343,11 +342,7 @@ class AttentionPattern(Windowed, LiveWidget):
 
     def _detail_to_wire(self) -> Wire:
         shown = self._shown()
-        sent = shown.to_wire(self._result_id())
-        if sent["_detail"] | {"id": 0, "version": 0} != self._detail | {"id": 0, "version": 0}:
-            self._versions += 1
-        sent["_detail"]["version"] = self._versions
-        return sent | {"result": shown.dataset()}
+        return shown.to_wire(self._result_id()) | {"result": shown.dataset()}
 
     def _shown(self) -> HeadPattern:
         """The selected head's weights."""

@@ -97,11 +97,30 @@ def test_a_window_of_a_picture_that_has_been_replaced_is_not_sent(widget):
     shown = widget._window
     version = widget._detail["version"]
     click(widget, "select", layer=1, head=0)
-    assert widget._detail["version"] > version
+    assert widget._detail["version"] != version
     late = {"version": version, "rows": [4, 8], "cols": [0, 4]}
     widget.set_state({"_asked": late})
     assert widget._window is shown
     assert widget._status["error"] is None
+
+
+@pytest.mark.parametrize("change", ["another prompt", "another baseline"])
+def test_a_window_of_other_weights_is_not_taken_for_one_of_these(widget, change):
+    """The page keeps windows by the picture's version: nothing of `_detail` but this tells it that they are old."""
+    ask(widget, [0, 4], [0, 4])
+    old = widget._window["version"]
+    if change == "another prompt":
+        widget.run([*PROMPT[:1], *PROMPT[:0:-1]])
+    else:
+        widget.session.interventions.append(iw.Scale("resid_pre", factor=0.999, layer=1, position=1))
+        widget.session.interventions.pin()
+    widget.wait(30)
+    assert widget._detail["now"] is None
+    assert widget._detail["version"] != old
+    ask(widget, [0, 4], [0, 4])
+    acting = widget.session.interventions
+    exact = iw.attention_patterns(widget.session, widget._tokens.given, acting).values[1, 2, :4, :4]
+    assert np.abs(array(widget._window["baseline"]) - exact).max() < 1e-6
 
 
 @pytest.mark.parametrize("rows", [[5], [4, 4], [-1, 3], [0, 2.5], [False, True], None])
