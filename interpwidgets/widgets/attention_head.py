@@ -149,7 +149,7 @@ class HeadPattern:
 
 
 def _checksum(*arrays: np.ndarray) -> int:
-    return reduce(lambda so_far, array: zlib.crc32(np.ascontiguousarray(array), so_far), arrays, 0)
+    return reduce(lambda so_far, array: zlib.crc32(np.ascontiguousarray(array).data, so_far), arrays, 0)
 
 
 def _drawn(length: int, first: int) -> list[int] | None:

@@ -17,7 +17,7 @@ from ..session import Run, Session
 from ..tokens import Tokens
 from . import static
 from .answer import answer_in_words
-from .attention_clicks import ablation_of, cut_of, requests_for
+from .attention_clicks import ablation_of, cut_of, requests_for, switch_on
 from .attention_head import HeadPattern, answers_of_heads
 from .attention_overview import Overview, thumbnail_bins
 from .attention_places import axes_of, check_edge, check_head, stack_named, stacks_of
@@ -160,14 +160,17 @@ class AttentionPattern(Windowed, LiveWidget):
     def ablate(
         self, layer: int, head: int, how: Literal["zero", "mean"] | None = None, stack: StackName | None = None
     ) -> None:
-        """Ablate this head's z, of the stack that is shown or another one, or restore it if it is ablated."""
+        """Ablate this head's z, of the stack that is shown or another one, or restore it if it is ablated.
+
+        An equal ablation that is in the list, switched off, is switched on.
+        """
         stack = stack or self.stack
         check_head(self.session, layer, head, stack)
         chosen = cast(Literal["zero", "mean"], self.how) if how is None else how
         ablation = Ablate(on_stack(stack, "z"), layer=layer, head=head, how=chosen)
         made = ablation_of(self.experiments.entries, stack, layer, head)
         if made is None:
-            self.experiments.append(ablation)
+            switch_on(self.experiments, ablation)
         else:
             self.experiments.pop(made)
 
@@ -175,7 +178,10 @@ class AttentionPattern(Windowed, LiveWidget):
         self, layer: int, head: int, query: int, key: int, renormalize: bool | None = None,
         stack: StackName | None = None,
     ) -> None:  # fmt: skip
-        """Cut this attention edge, of the stack that is shown or another one, or restore it if it is cut."""
+        """Cut this attention edge, of the stack that is shown or another one, or restore it if it is cut.
+
+        An equal cut that is in the list, switched off, is switched on.
+        """
         stack = stack or self.stack
         check_head(self.session, layer, head, stack)
         if renormalize not in (None, True, False):
@@ -189,7 +195,7 @@ class AttentionPattern(Windowed, LiveWidget):
             return
         scaled = self.renormalize if renormalize is None else renormalize
         cut = CutEdge(layer=layer, head=head, query=query, key=key, renormalize=scaled, stack=stack)
-        self.experiments.append(cut)
+        switch_on(self.experiments, cut)
 
     def _ask(self) -> None:
         tokens, acting, pinned = self._tokens, tuple(self.experiments), self.experiments.baseline

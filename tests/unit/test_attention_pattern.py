@@ -67,3 +67,37 @@ def test_cutting_an_edge_and_undoing_it(session, attention):
     attention.wait(30)
     assert head(attention)[6, 3] > 0
     assert attention._history == {"undo": False, "redo": True}
+
+
+@pytest.mark.parametrize(
+    ("op", "place"), [("ablate", {"layer": 1, "head": 2}), ("cut", {"layer": 1, "head": 2, "query": 6, "key": 3})]
+)
+def test_a_click_switches_on_again_what_is_there_switched_off(session, attention, op, place):
+    click(attention, op, **place)
+    session.interventions.rename(0, "mine")
+    session.interventions.toggle(0)
+    attention.wait(30)
+    assert attention._overview["ablated"] == attention._overview["cut"] == []
+    click(attention, op, **place)
+    attention.wait(30)
+    assert [(e.name, e.on) for e in session.interventions.entries] == [("mine", True)]
+    click(attention, op, **place)
+    assert len(session.interventions) == 0
+
+
+def test_a_head_that_is_ablated_at_one_position_or_in_one_entry_is_not_said_to_be_ablated(session, attention):
+    parts = [iw.Ablate("z", layer=1, head=2, position=3), iw.Ablate("z", layer=1, head=2, entry=0)]
+    session.interventions.extend(parts)
+    attention.wait(30)
+    assert attention._overview["ablated"] == []
+    click(attention, "ablate", layer=1, head=2)
+    attention.wait(30)
+    assert attention._overview["ablated"] == [[1, 2, "zero"]]
+    assert list(session.interventions) == [*parts, iw.Ablate("z", layer=1, head=2)]
+    click(attention, "ablate", layer=1, head=2)
+    assert list(session.interventions) == parts
+
+
+def test_an_ablation_to_the_mean_of_other_prompts_is_not_what_a_click_makes(attention):
+    assert list(attention._requests_for(iw.Ablate("z", layer=1, head=2, how="mean")))
+    assert not list(attention._requests_for(iw.Ablate("z", layer=1, head=2, how="mean", reference=[5, 17, 3])))
