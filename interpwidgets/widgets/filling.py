@@ -168,14 +168,14 @@ class Finished:
 
     def known(self, filling: Filling) -> Filling | None:
         """A finished map of the same question."""
-        return self._maps.get(self._question(filling))
+        return self._maps.get(self.question(filling))
 
     def complete(
         self, filling: Filling, show: Callable[[], None], show_part: Callable[[], None], progress: Progress
     ) -> None:
         """Compute a map as `Filling.run` does, unless it is known."""
         # Asked before the sweep: weights that change during it make the map stale.
-        question = self._question(filling)
+        question = self.question(filling)
         known = self._maps.get(question)
         if known is not None:
             filling.take(known)
@@ -184,5 +184,6 @@ class Finished:
         if question[-1] is not None:  # otherwise nobody can tell whether the weights are still the same
             self._maps = dict([*self._maps.items(), (question, filling)][-_MOST_FINISHED:])
 
-    def _question(self, filling: Filling) -> tuple[Any, ...]:
+    def question(self, filling: Filling) -> tuple[Any, ...]:
+        """All that the map depends on, the weights too."""
         return *filling.asked, self._session.engine.version()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -114,12 +116,12 @@ class PatchingHeatmap(LiveWidget):
                 "iw.patch_sweep(session, iw.SourceTarget(...), iw.SourceTarget(...), site) gives the map of either"
             )
         self._clean, self._corrupted = _pair(session, clean, corrupted)
-        self._preset: Preset | None = None  # whose answer and foil are measured
         self._together = True  # while several traits of what is asked for are set
         self._cells: list[PatchedCell] = []
         self._drilled: int | None = None
         self._map: PatchingMap | None = None
         self._baseline_map: PatchingMap | None = None
+        self._baseline_question: Any = None  # to which `_baseline_sweep` is the answer
         self._finished = Finished(session)
         here = [set(session.engine.sites(layer)) for layer in range(session.engine.architecture.n_layers)]
         sites = [site for site in _SITES if all(site in having for having in here)]
@@ -131,21 +133,31 @@ class PatchingHeatmap(LiveWidget):
         self.refresh()
 
     def run(self, clean: Any, corrupted: Any) -> None:
-        """Show another pair of prompts. Raises ValueError, showing both tokenisations, if their lengths differ."""
-        asked = (None, None) if self._preset is not None else (self._answer, self._foil)
-        self._run_pair(_pair(self.session, clean, corrupted), asked, None)
+        """Show another pair of prompts. Raises ValueError, showing both tokenisations, if their lengths differ.
+
+        The answer and the foil stay what they were set to; those of a preset leave with its prompts.
+        """
+        asked = (None, None) if self._shows_a_preset() else (self._answer, self._foil)
+        self._run_pair(_pair(self.session, clean, corrupted), asked)
 
     def _run_preset(self, preset: Preset) -> None:
         asked = self.session.token_id(preset.answer), self.session.token_id(preset.foil)
-        self._run_pair(_pair(self.session, preset.clean, preset.corrupted), asked, preset)
+        self._run_pair(_pair(self.session, preset.clean, preset.corrupted), asked)
 
-    def _run_pair(
-        self, pair: tuple[Tokens, Tokens], asked: tuple[int | None, int | None], preset: Preset | None
-    ) -> None:
+    def _shows_a_preset(self) -> bool:
+        """Whether the pair, the answer and the foil are a preset's."""
+        shown = self._clean.given, self._corrupted.given, self._answer, self._foil
+        for preset in PRESETS:
+            with suppress(TypeError, ValueError):  # another tokenizer, or none, may not have its tokens
+                asked = (self.session.token_id(token) for token in (preset.answer, preset.foil))
+                if shown == (preset.clean, preset.corrupted, *asked):
+                    return True
+        return False
+
+    def _run_pair(self, pair: tuple[Tokens, Tokens], asked: tuple[int | None, int | None]) -> None:
         with self.session.publishing:
             self._clean, self._corrupted = pair
             self._answer, self._foil = asked
-            self._preset = preset
             self._choose([])
             self._drilled = None
             self.refresh()
@@ -182,8 +194,6 @@ class PatchingHeatmap(LiveWidget):
         )
         with self.session.publishing, self.hold_sync():
             self._set_together(changes)
-            if answer is not None or foil is not None:
-                self._preset = None
             self._answer, self._foil = answer_id, foil_id
             if "site" in changes:
                 self._close_panels()
@@ -259,12 +269,22 @@ class PatchingHeatmap(LiveWidget):
         filled = [(name, now)]  # the last is what a stop leaves
         prompts = self._prompts_to_wire()
 
+        @cache
+        def question() -> Any:
+            return None if compared is None else self._finished.question(compared)
+
         def drawn() -> Wire:
-            first = {} if layer is not None else {"_prompts": prompts}
-            return first | {"_task": now.task_to_wire(), name: now.to_wire(self._result_id())}
+            maps = {"_task": now.task_to_wire(), name: now.to_wire(self._result_id())}
+            return maps if layer is not None else other_baseline() | {"_prompts": prompts} | maps
+
+        def other_baseline() -> Wire:
+            """Takes a map of another question away, with which the new one must not be compared."""
+            return {} if self._baseline_question == question() else {"_baseline_sweep": None}
 
         def compared_to_wire() -> Wire:
-            return {"_baseline_sweep": None if compared is None else compared.to_wire(self._result_id())}
+            assert compared is not None
+            self._baseline_question = question()
+            return {"_baseline_sweep": compared.to_wire(self._result_id())}
 
         def compute() -> Wire:
             self._complete(now, drawn)
@@ -290,10 +310,16 @@ class PatchingHeatmap(LiveWidget):
         def left() -> Wire:
             trait, filling = filled[-1]
             results = filling.left(trait, self._result_id())
-            if results and filling is now and layer is None:
-                self._map, self._baseline_map = now.so_far(), None
-                results["result"] = self._shown().dataset(self.session)
-            return results
+            if layer is not None or (filling is now and not results):
+                return results
+            if filling is now:
+                self._map = now.so_far()
+                if gone := other_baseline():
+                    self._baseline_map = None
+                results = gone | results
+            elif results:
+                self._baseline_map = filling.so_far()
+            return results | {"result": self._shown().dataset(self.session)}
 
         self._submit(compute, lane, left=left)
 
@@ -443,7 +469,6 @@ class PatchingHeatmap(LiveWidget):
 
         def take() -> None:
             self._set_together(settings)
-            self._preset = None
             self._clean, self._corrupted, self._answer, self._foil = clean, corrupted, answer, foil
             self._patched = self._drill = None
             self._drilled = layer

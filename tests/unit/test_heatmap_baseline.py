@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -107,3 +109,43 @@ def test_the_view_is_in_state_and_code(session):
     again.wait(30)
     assert again.view == "difference"
     assert np.allclose(again.result["difference"], widget.result["difference"], atol=1e-5)
+
+
+@pytest.mark.parametrize("ends", ["finishes", "is stopped"])
+@pytest.mark.parametrize("asks", ["another pair", "another answer"])
+def test_while_a_map_fills_it_is_not_compared_with_the_map_of_another_question(session, asks, ends):
+    widget = heatmap(session, view="difference", estimate=False)
+    act(session, widget)
+    old, seen = widget._baseline_sweep, []
+
+    def note(change):
+        values = array(change["new"]["values"])
+        if np.isfinite(values).any():
+            seen.append(widget._baseline_sweep is old)
+            if ends == "is stopped" and len(seen) == 1:
+                widget.stop()
+
+    widget.observe(note, "_sweep")
+    widget._last_progress = -np.inf
+    if asks == "another pair":
+        widget.run(CORRUPTED, CLEAN)
+    else:
+        widget.set(answer=9)
+    with suppress(RuntimeError):
+        widget.wait(30)
+    assert seen
+    assert not any(seen)
+    assert widget._baseline_sweep is not old
+    assert ("difference" in widget.result) == (widget._baseline_sweep is not None)
+
+
+def test_a_map_under_other_experiments_is_compared_with_the_same_baseline_while_it_fills(session):
+    widget = heatmap(session, view="difference")
+    act(session, widget)
+    old, seen = widget._baseline_sweep, []
+    widget.observe(lambda change: seen.append(widget._baseline_sweep is old), "_sweep")
+    session.interventions.append(iw.Ablate("mlp_out", layer=1))
+    widget.wait(30)
+    assert seen
+    assert seen[0]
+    assert np.allclose(widget.result["baseline_value"], swept(session, PINNED), atol=1e-4)

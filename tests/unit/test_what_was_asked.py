@@ -166,9 +166,15 @@ def test_the_code_that_the_page_shows_follows_settings_and_looks(session, attent
     assert "metric='rank'" in lens._code
 
 
-def test_a_presets_answer_and_foil_leave_with_it(session, heatmap):
-    preset = Preset("name", PROMPT, CORRUPTED, 9, 60, {})
+@pytest.mark.parametrize("way", ["chosen", "given", "restored"])
+def test_a_presets_answer_and_foil_leave_with_it(session, heatmap, monkeypatch, way):
+    preset = Preset("name", tuple(PROMPT), tuple(CORRUPTED), 9, 60, {})
+    monkeypatch.setattr("interpwidgets.widgets.patching_heatmap.PRESETS", (preset,))
     heatmap._run_preset(preset)
+    if way == "given":  # as a workbench does
+        heatmap = iw.PatchingHeatmap(session, clean=PROMPT, corrupted=CORRUPTED, answer=9, foil=60)
+    elif way == "restored":
+        heatmap = iw.restore(ready(heatmap).state, session)
     assert ready(heatmap)._task["answer"]["id"] == 9
     heatmap.run(CORRUPTED, PROMPT)
     predicted = int(session.run(CORRUPTED).logits[-1].values.argmax())

@@ -213,6 +213,15 @@ def test_a_presets_prompt_brings_its_pair_and_others_follow_it(demo):
     workbench.close()
 
 
+def test_another_prompt_than_the_presets_is_measured_by_what_the_two_predict(demo):
+    workbench = opened(demo, iw.PRESETS[0].clean)
+    workbench.attention.run(iw.PRESETS[0].clean.replace("Mary", "Kate"))
+    workbench.wait(60)
+    task = workbench.heatmap._task
+    assert [task[side]["text"] for side in ("answer", "foil")] == ["␣Kate", "␣John"]
+    workbench.close()
+
+
 def test_a_workbench_whose_session_was_closed_says_so(session):
     workbench = opened(session, PROMPT, CORRUPTED)
     session.close()
