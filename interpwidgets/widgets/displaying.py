@@ -118,15 +118,15 @@ def subshell_for(chosen: str | None) -> str | None:
     return chosen if chosen in subshells else next(iter(subshells), None)
 
 
-def is_heard_meanwhile() -> bool:
+def is_heard_meanwhile(*, wait: bool) -> bool:
     """Whether a page's messages come while a cell runs, by a subshell.
 
-    A page asks for one when it is told of its first widget, and lets it go with its last: it is waited for a moment.
+    A page asks for one when it is told of its first widget, and lets it go with its last: it may be waited for.
     """
     manager = _subshell_manager()
     if manager is None or _outputs_are_apart():
         return False
-    until = time.monotonic() + _SUBSHELL_SECONDS
+    until = time.monotonic() + (_SUBSHELL_SECONDS if wait else 0)
     while not manager.list_subshell() and time.monotonic() < until:
         time.sleep(0.02)
     return bool(manager.list_subshell())

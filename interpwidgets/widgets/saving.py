@@ -74,7 +74,9 @@ class Saving(Exporting):
         self._ready()
         if not is_held(self):
             raise RuntimeError("no page shows this widget: display it first, or use to_svg() or to_png()")
-        hears = self._heard_on != threading.get_ident() if self._heard_on else is_heard_meanwhile()
+        # What came on this thread may have come before there was a subshell.
+        elsewhere = self._heard_on not in (None, threading.get_ident())
+        hears = elsewhere or is_heard_meanwhile(wait=self._heard_on is None)
         with self.session.publishing:
             number, asked = next(self._numbers_of_pictures), _Asked(path.absolute(), awaited=hears)
             self._asked_pictures[number] = asked

@@ -277,6 +277,12 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
     def _still_id(self) -> str:
         return self.attention._still_id()
 
+    def _be_held(self, held: bool) -> None:
+        super()._be_held(held)
+        # They are displayed with it, before a page has said so.
+        for widget in self._widgets():
+            widget._be_held(held or bool(widget._view_count))
+
     def _on_views(self, change: Any) -> None:
         self._be_held(bool(change["new"]))
 

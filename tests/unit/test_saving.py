@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 import interpwidgets as iw
-from interpwidgets.widgets import saving
+from interpwidgets.widgets import displaying, saving
 from tests.clicks import PROMPT, click
 
 PNG = b"\x89PNG\r\n\x1a\n..."
@@ -144,6 +145,19 @@ def test_a_page_whose_answer_was_lost_is_asked_again(shown, page, tmp_path, monk
     page(lambda request: {"data": "<svg/>"} if request["times"] == 3 else {"picture": 0})
     assert shown.save_as_seen(tmp_path / "a.svg")
     assert times[:3] == [1, 2, 3]
+    assert (tmp_path / "a.svg").read_text() == "<svg/>"
+
+
+def test_a_page_whose_only_message_came_before_there_was_a_subshell_is_heard(shown, tmp_path, monkeypatch):
+    click(shown, "stop")
+    monkeypatch.setattr(displaying, "_subshell_manager", lambda: SimpleNamespace(list_subshell=lambda: ["subshell"]))
+
+    def drawn(change):
+        for request in change["new"]:
+            threading.Thread(target=answer, args=[shown], kwargs={"picture": request["id"], "data": "<svg/>"}).start()
+
+    shown.observe(drawn, names="_to_save")
+    assert shown.save_as_seen(tmp_path / "a.svg")
     assert (tmp_path / "a.svg").read_text() == "<svg/>"
 
 

@@ -86,6 +86,15 @@ def test_it_is_held_only_while_it_can_be_seen(session):
     assert set(_instances) <= before
 
 
+def test_its_widgets_are_displayed_with_it(session, tmp_path):
+    workbench = opened(session, PROMPT)
+    with pytest.raises(RuntimeError, match="no page shows this widget"):
+        workbench.lens.save_as_seen(tmp_path / "lens.svg")
+    workbench._repr_mimebundle_()
+    assert not workbench.lens.save_as_seen(tmp_path / "lens.svg")
+    workbench.close()
+
+
 def test_its_still_picture_is_that_of_the_three(session):
     workbench = opened(session, PROMPT, CORRUPTED)
     data, _ = workbench._repr_mimebundle_()
