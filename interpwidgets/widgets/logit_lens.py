@@ -11,6 +11,7 @@ import traitlets as t
 import xarray as xr
 
 from ..engine.interventions import Intervention, Patch
+from ..engine.plain import short
 from ..methods.lens import UNITS, changed_cells, lens_run, read_stack
 from ..presets import Preset
 from ..session import Session
@@ -413,15 +414,25 @@ class LogitLens(Windowed, LiveWidget):
     def _arguments(self) -> list[str]:
         return [prompt_code(self._tokens), *([f"cell={list(self.cell)}"] if self.cell else [])]
 
+    def _calls(self, name: str) -> list[str]:
+        return [f"{name}.compute({metric!r})" for metric in self._settings()["computed"] if metric != self.metric]
+
     def _prompts_asked(self) -> dict[str, Tokens]:
         return {"prompt": self._tokens}
+
+    def _settings(self) -> dict[str, Any]:
+        return super()._settings() | {"computed": [m for m in UNITS if m in self._metrics and m not in _CHEAP]}
 
     def _adopt(self, view: View) -> Callable[[], None]:
         tokens = self.session.tokenize(parse_prompt(self.session, view.prompts["prompt"]))
         settings = self._checked_settings(view.settings)
         chosen = self._checked_cell(view.selection, tokens)
+        computed = view.settings["computed"]
+        if not isinstance(computed, list) or not all(metric in tuple(UNITS) for metric in computed):
+            raise ValueError(f"computed={short(computed)}: a list of {', '.join(UNITS)} is needed")
 
         def take() -> None:
+            self._metrics = {*_CHEAP, *computed, settings["metric"]}
             self.cell = []
             self._show_tokens(tokens)
             for name, value in settings.items():

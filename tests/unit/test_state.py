@@ -47,6 +47,8 @@ def make(kind, session, **settings):
     elif kind == "lens":
         widget = iw.LogitLens(session, PROMPT, metric="entropy", **settings)
         widget.track(44)
+        widget.compute("kl")
+        widget.track(44)
         widget.cell = [2, 5]
     else:
         widget = iw.PatchingHeatmap(session, clean=PROMPT, corrupted=CORRUPTED, answer=7, direction="noise", **settings)
