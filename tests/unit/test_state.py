@@ -48,7 +48,6 @@ def make(kind, session, **settings):
         widget = iw.LogitLens(session, PROMPT, metric="entropy", **settings)
         widget.track(44)
         widget.compute("kl")
-        widget.track(44)
         widget.cell = [2, 5]
     else:
         widget = iw.PatchingHeatmap(session, clean=PROMPT, corrupted=CORRUPTED, answer=7, direction="noise", **settings)
