@@ -1,4 +1,4 @@
-"""A saved picture beside what is on the screen: presenter size, larger text, figures."""
+"""A saved picture beside what is on the screen: presenter size, larger text, figures, open panels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
+from tests.browser.harness import states
 from tests.browser.harness.mounting import mount
+from tests.browser.test_modules_history import opened, visit
 from tests.browser.test_saving import SVG, WIDGETS, pictures, save
 
 EVERY = pytest.mark.parametrize("entry", WIDGETS)
@@ -110,3 +112,49 @@ def test_python_gets_the_whole_picture_of_a_figure(page: Page, entry: str, mode:
     assert box
     assert float(root.get("height") or 0) == -(-box["height"] // 1)
     assert "Leave figure mode" not in [element.text for element in root.iter(f"{SVG}text")]
+
+
+def box_of(element: ET.Element) -> list[float]:
+    return [float(element.get(name) or 0) for name in ("x", "y", "width", "height")]
+
+
+@pytest.mark.parametrize("size", ["normal", "presenter"])
+def test_the_minimap_is_in_a_picture(page: Page, size: str) -> None:
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    state = states.attention(128, layers=4, heads=3, selected=(1, 1))
+    mounted = mount(page, "attention_pattern.js", state | {"size": size})
+    page.get_by_role("button", name="Values", exact=True).click()
+    mounted.push(_to_save=[ASKED])
+    (sent,) = pictures(mounted, 1)
+    shown = page.evaluate(
+        """(svg) => {
+          const [root, seen] = [document.querySelector(".iw-root"), document.querySelector(".iw-minimap canvas")];
+          const holder = document.body.appendChild(document.createElement("div"));
+          const { left, top } = root.getBoundingClientRect();
+          holder.style.cssText = `position: absolute; left: ${left + scrollX}px; top: ${top + scrollY}px`;
+          const parsed = new DOMParser().parseFromString(svg, "image/svg+xml");
+          holder.append(document.importNode(parsed.documentElement, true));
+          const boxes = [seen, ...holder.querySelectorAll("image")].map((each) => {
+            const { left, top, width, height } = each.getBoundingClientRect();
+            return [left, top, width, height];
+          });
+          holder.remove();
+          return boxes;
+        }""",
+        sent["data"],
+    )
+    minimap, *images = shown
+    assert any(image == pytest.approx(minimap, abs=1) for image in images)
+
+
+def test_thumbnails_of_the_history_are_in_a_picture(page: Page) -> None:
+    mounted = opened(page, _past=[visit(1, current=True)])
+    thumbnail = page.locator("img.iw-past__picture")
+    box, edge = thumbnail.bounding_box(), page.get_by_role("figure").bounding_box()
+    assert box
+    assert edge
+    mounted.push(_to_save=[ASKED])
+    (sent,) = pictures(mounted, 1)
+    root = ET.fromstring(sent["data"])
+    (image,) = [e for e in root.iter(f"{SVG}image") if e.get("href") == thumbnail.get_attribute("src")]
+    assert box_of(image) == pytest.approx([box["x"] - edge["x"], box["y"] - edge["y"], 96, 64], abs=0.02)

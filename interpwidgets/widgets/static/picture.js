@@ -70,6 +70,7 @@ function place(node, into, sheet) {
   if (node instanceof SVGElement) return group.append(copied(/** @type {SVGElement} */ (node), box));
   if (node instanceof HTMLCanvasElement) return placeCanvas(node, box, group, sheet);
   for (const each of node.getClientRects()) group.append(...decorated(style, sheet.own(each), sheet));
+  if (node instanceof HTMLImageElement) return group.append(vector("image", { ...placed(box), href: node.src }));
   placeBefore(node, group, sheet);
   if (node instanceof HTMLSelectElement || node instanceof HTMLInputElement || node instanceof HTMLTextAreaElement) return placeControl(node, style, box, group);
   const clipped = style.overflow !== "visible" && (node.scrollHeight > node.clientHeight + 1 || node.scrollWidth > node.clientWidth + 1);
