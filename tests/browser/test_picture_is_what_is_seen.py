@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -158,3 +159,19 @@ def test_thumbnails_of_the_history_are_in_a_picture(page: Page) -> None:
     root = ET.fromstring(sent["data"])
     (image,) = [e for e in root.iter(f"{SVG}image") if e.get("href") == thumbnail.get_attribute("src")]
     assert box_of(image) == pytest.approx([box["x"] - edge["x"], box["y"] - edge["y"], 96, 64], abs=0.02)
+
+
+@EVERY
+def test_pictures_of_one_document_share_no_names(page: Page, tmp_path: Path, entry: str) -> None:
+    mounted = mount(page, entry, WIDGETS[entry]())
+    names = []
+    for dark in (False, True, True):
+        mounted.theme(dark)
+        svg = save(mounted, "Picture (SVG)", tmp_path).read_text(encoding="utf-8")
+        own = [element.get("id") for element in ET.fromstring(svg).iter() if element.get("id")]
+        assert own
+        assert len(set(own)) == len(own)
+        assert set(re.findall(r"url\((?:&quot;|\")?#([^)\"&]+)", svg)) <= set(own)
+        names.append(own)
+    assert not set(names[0]) & set(names[1])
+    assert names[1] == names[2], "drawn alike each time"

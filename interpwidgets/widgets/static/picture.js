@@ -26,16 +26,21 @@ export function pictureOf(root, asked) {
   const [width, height] = asked ? [asked, (seen[1] * asked) / seen[0]] : seen;
   const zoom = enlarged(root);
   const [wide, tall] = seen.map((side) => side / zoom);
+  // Names are the document's that a picture comes into, so that they are made of all that is drawn, once it is: until then this stands for it.
+  const mark = `iw-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
   let count = 0;
   /** @type {Sheet} */
   const sheet = {
-    name: (kind) => `iw-${kind}-${++count}`,
+    name: (kind) => `${mark}-${kind}-${++count}`,
     own: (box) => new DOMRect((box.left - edge.left) / zoom, (box.top - edge.top) / zoom, box.width / zoom, box.height / zoom),
   };
   const picture = vector("svg", { xmlns: SVG, width: short(width), height: short(height), viewBox: `0 0 ${short(wide)} ${short(tall)}` }, vector("title", {}, root.getAttribute("aria-label") ?? ""));
   picture.append(vector("rect", { width: short(wide), height: short(tall), fill: getComputedStyle(root).backgroundColor }));
   for (const child of root.childNodes) place(child, picture, sheet);
-  return { text: new XMLSerializer().serializeToString(picture), width, height };
+  const parts = new XMLSerializer().serializeToString(picture).split(mark);
+  let sum = 0;
+  for (const part of parts) for (let at = 0; at < part.length; at++) sum = (Math.imul(sum, 31) + part.charCodeAt(at)) >>> 0;
+  return { text: parts.join(`iw-${sum.toString(36)}`), width, height };
 }
 
 /**
