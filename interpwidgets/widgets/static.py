@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import ceil
+from zlib import crc32
 
 import numpy as np
 
@@ -79,12 +80,12 @@ def drawing(shown: Heatmap) -> str:
         f'<text x="8" y="{36 + said}" fill="{_GREY}">{html.escape(axes)}</text>',
         *_cells(shown, grid),
         f'<g font-family="{_MONO}">{"".join(_labels(rows, columns, grid, slanted))}</g>',
-        _legend(shown, left, floor + 14),
     ]
+    drawn = "".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_n(width)}" height="{_n(height)}" '
         f'viewBox="0 0 {_n(width)} {_n(height)}" font-family="{_SANS}" font-size="11" fill="{DARK}" role="img" '
-        f'aria-label="{html.escape(shown.title)}">{"".join(parts)}</svg>'
+        f'aria-label="{html.escape(shown.title)}">{drawn}{_legend(shown, left, floor + 14, drawn)}</svg>'
     )
 
 
@@ -171,15 +172,17 @@ def _labels(rows: Sequence[str], columns: Sequence[str], grid: _Grid, slanted: b
     return made
 
 
-def _legend(shown: Heatmap, left: float, top: float) -> str:
+def _legend(shown: Heatmap, left: float, top: float, drawn: str) -> str:
+    """Names its gradient after what is drawn: a document may have several pictures, and names are the document's."""
     long, ends = 160, stops(shown.palette, diverging=shown.scale.diverging)
     colours = "".join(
         f'<stop offset="{_n(100 * i / (len(ends) - 1))}%" stop-color="{_hex(colour)}"/>'
         for i, colour in enumerate(ends)
     )
+    name = f"iw-legend-{crc32((drawn + colours).encode()):08x}"
     bar = (
-        f'<linearGradient id="iw-legend">{colours}</linearGradient>'
-        f'<rect x="{_n(left)}" y="{_n(top)}" width="{long}" height="9" fill="url(#iw-legend)"/>'
+        f'<linearGradient id="{name}">{colours}</linearGradient>'
+        f'<rect x="{_n(left)}" y="{_n(top)}" width="{long}" height="9" fill="url(#{name})"/>'
     )
     sides = ["start", *["middle"] * (len(shown.scale.ticks) - 2), "end"]
     marks = "".join(

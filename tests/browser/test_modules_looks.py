@@ -12,6 +12,7 @@ import interpwidgets as iw
 from tests.browser.harness import lens, patching, states
 from tests.browser.harness.mounting import Mounted, mount, state_of
 from tests.browser.test_accessibility import violations
+from tests.browser.test_modules_history import visit
 from tests.models import tiny
 
 MADE_UP: dict[str, Callable[[], dict[str, Any]]] = {
@@ -117,6 +118,36 @@ def test_figure_mode_leaves_nothing_to_press_and_has_the_width_of_a_paper(
     leave.focus()
     page.keyboard.press("Enter")
     assert mounted.sent("figure_mode") == ["off"]
+
+
+# What each of these buttons opens is no part of a figure.
+OPENERS = {
+    "attention_pattern.js": ["History", "Keys", "Code", "Save", "Edit prompt", "More for z L23H3 → 0"],
+    "logit_lens.js": ["History", "Edit prompt", "position 3 ·"],
+    "patching_heatmap.js": ["History", "Edit clean", "Edit corrupted"],
+}
+
+
+@pytest.mark.parametrize(("entry", "opener"), [(entry, opener) for entry, all_ in OPENERS.items() for opener in all_])
+def test_figure_mode_shows_nothing_of_a_panel_that_is_open(
+    page: Page, entry: str, opener: str, help_of: dict[str, Any]
+) -> None:
+    mounted = show(page, entry, help_of, _past=[visit(1, current=True)])
+    seen = []
+    for opens in (False, True):
+        mounted.push(figure_mode="off")
+        mounted.settle()
+        if opens:
+            before = page.get_by_role("figure").inner_text()
+            page.get_by_role("button", name=opener).first.click()
+            mounted.settle()
+            assert page.get_by_role("figure").inner_text() != before, "something is open"
+        mounted.push(figure_mode="column")
+        mounted.settle()
+        page.mouse.move(0, 0)
+        mounted.settle()
+        seen.append((page.get_by_role("figure").inner_text(), page.get_by_role("figure").bounding_box()))
+    assert seen[1] == seen[0]
 
 
 @EVERY

@@ -62,6 +62,21 @@ def test_every_picture_has_the_chosen_palette(session, kind):
         assert given == ["rgb({},{},{})".format(*(int(end[i : i + 2], 16) for i in (1, 3, 5))) for end in expected[::4]]
 
 
+def test_pictures_of_one_document_share_no_gradient_and_are_drawn_alike_each_time(session):
+    head, lens = WIDGETS["attention"](session), WIDGETS["lens"](session)
+    pictures = []
+    for widget, palette in ((head, "blue"), (head, "cividis"), (lens, "blue")):
+        widget.wait(30)
+        widget.palette = palette
+        pictures.append(widget.to_svg())
+        assert widget.to_svg() == pictures[-1]
+    names = [re.findall(r'\bid="([^"]+)"', svg) for svg in pictures]
+    assert [len(own) for own in names] == [1, 1, 1]
+    assert len({name for own in names for name in own}) == 3
+    for svg, (name,) in zip(pictures, names, strict=True):
+        assert re.findall(r"url\(#([^)]+)\)", svg) == [name]
+
+
 def test_words_are_written_only_where_value_labels_are(session):
     lens = iw.LogitLens(session, PROMPT)
     lens.wait(30)

@@ -13,18 +13,18 @@ export function createMinimap({ signal, palette, onMove }) {
   const image = document.createElement("canvas");
   /** @type {Shares} */
   let shown = { top: 0, bottom: 1, left: 0, right: 1 };
-  const paint = () => {
+  const paint = (to = context) => {
     const { accent, halo } = palette();
     const { width, height } = canvas;
-    context.imageSmoothingEnabled = false;
-    context.clearRect(0, 0, width, height);
-    if (image.width && image.height) context.drawImage(image, 0, 0, width, height);
+    to.imageSmoothingEnabled = false;
+    to.clearRect(0, 0, width, height);
+    if (image.width && image.height) to.drawImage(image, 0, 0, width, height);
     const [x, y] = [shown.left * width, shown.top * height];
     const [wide, tall] = [Math.max(6, (shown.right - shown.left) * width), Math.max(6, (shown.bottom - shown.top) * height)];
     for (const [colour, line] of /** @type {[string, number][]} */ ([[halo, 6], [accent, 3]])) {
-      context.strokeStyle = colour;
-      context.lineWidth = line;
-      context.strokeRect(x, y, wide, tall);
+      to.strokeStyle = colour;
+      to.lineWidth = line;
+      to.strokeRect(x, y, wide, tall);
     }
   };
   /** @param {PointerEvent} event */
@@ -32,6 +32,11 @@ export function createMinimap({ signal, palette, onMove }) {
     const bounds = canvas.getBoundingClientRect();
     onMove((event.clientY - bounds.top) / bounds.height, (event.clientX - bounds.left) / bounds.width);
   };
+  canvas.addEventListener("iw-record", (event) => {
+    const { detail } = /** @type {CustomEvent} */ (event);
+    detail.scale(SIDE / canvas.width, SIDE / canvas.width);
+    paint(detail);
+  }, { signal });
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     move(event);

@@ -1,34 +1,46 @@
 // What is seen of a widget, as one SVG of shapes and real text that opens anywhere, and from it a PNG.
-import { vector } from "./dom.js";
+import { enlarged, vector } from "./dom.js";
 import { recorder, short } from "./recorder.js";
 
 /** What belongs to the screen and not to a picture. */
-const OF_THE_SCREEN = ".iw-header__buttons, .iw-status, .iw-code, .iw-prompt__edit, .iw-hidden, .iw-menu__list, .iw-heads__preview";
+const OF_THE_SCREEN = ".iw-header__buttons, .iw-status, .iw-figure__leave, .iw-code, .iw-prompt__edit, .iw-hidden, .iw-menu__list, .iw-heads__preview";
 const SVG = "http://www.w3.org/2000/svg";
 const INHERITED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "fill-opacity", "opacity", "font-family", "font-size", "font-weight", "text-anchor"];
 
 /**
- * @typedef {{name: (kind: string) => string, left: number, top: number}} Sheet where the picture's corner is in the page
+ * @typedef {{name: (kind: string) => string, own: (box: DOMRect) => DOMRect}} Sheet `own` tells where a box of the page is in the picture, in
+ *   pixels of the widget's own: of those are a canvas and all that a style says, however many times its size the widget is shown
  * @typedef {{text: string, width: number, height: number}} Picture
  */
 
 /**
  * @param {HTMLElement} root
- * @param {number} [wide] pixels, if it is to be of another width than it is seen at: all of it is larger or smaller then
+ * @param {number} [asked] pixels, if it is to be of another width than it is seen at: all of it is larger or smaller then
  * @returns {Picture}
  */
-export function pictureOf(root, wide) {
+export function pictureOf(root, asked) {
   const edge = root.getBoundingClientRect();
   const foot = root.querySelector(".iw-status")?.getBoundingClientRect();
-  const seen = [Math.ceil(edge.width), Math.ceil((foot?.top ?? edge.bottom) - edge.top)];
-  const [width, height] = wide ? [wide, (seen[1] * wide) / seen[0]] : seen;
+  // Figure mode hides the status line.
+  const seen = [Math.ceil(edge.width), Math.ceil((foot?.height ? foot.top : edge.bottom) - edge.top)];
+  const [width, height] = asked ? [asked, (seen[1] * asked) / seen[0]] : seen;
+  const zoom = enlarged(root);
+  const [wide, tall] = seen.map((side) => side / zoom);
+  // Names are the document's that a picture comes into, so that they are made of all that is drawn, once it is: until then this stands for it.
+  const mark = `iw-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
   let count = 0;
   /** @type {Sheet} */
-  const sheet = { name: (kind) => `iw-${kind}-${++count}`, left: edge.left, top: edge.top };
-  const picture = vector("svg", { xmlns: SVG, width: short(width), height: short(height), viewBox: `0 0 ${seen[0]} ${seen[1]}` }, vector("title", {}, root.getAttribute("aria-label") ?? ""));
-  picture.append(vector("rect", { width: seen[0], height: seen[1], fill: getComputedStyle(root).backgroundColor }));
+  const sheet = {
+    name: (kind) => `${mark}-${kind}-${++count}`,
+    own: (box) => new DOMRect((box.left - edge.left) / zoom, (box.top - edge.top) / zoom, box.width / zoom, box.height / zoom),
+  };
+  const picture = vector("svg", { xmlns: SVG, width: short(width), height: short(height), viewBox: `0 0 ${short(wide)} ${short(tall)}` }, vector("title", {}, root.getAttribute("aria-label") ?? ""));
+  picture.append(vector("rect", { width: short(wide), height: short(tall), fill: getComputedStyle(root).backgroundColor }));
   for (const child of root.childNodes) place(child, picture, sheet);
-  return { text: new XMLSerializer().serializeToString(picture), width, height };
+  const parts = new XMLSerializer().serializeToString(picture).split(mark);
+  let sum = 0;
+  for (const part of parts) for (let at = 0; at < part.length; at++) sum = (Math.imul(sum, 31) + part.charCodeAt(at)) >>> 0;
+  return { text: parts.join(`iw-${sum.toString(36)}`), width, height };
 }
 
 /**
@@ -57,38 +69,38 @@ function place(node, into, sheet) {
   if (!(node instanceof Element) || node.matches(OF_THE_SCREEN) || !node.checkVisibility({ visibilityProperty: true })) return;
   const style = getComputedStyle(node);
   if (style.display === "contents") return node.childNodes.forEach((child) => place(child, into, sheet));
-  const box = node.getBoundingClientRect();
+  const box = sheet.own(node.getBoundingClientRect());
   const group = Number(style.opacity) < 1 ? vector("g", { opacity: style.opacity }) : into;
   if (group !== into) into.append(group);
-  if (node instanceof SVGElement) return group.append(copied(/** @type {SVGElement} */ (node), box, sheet));
+  if (node instanceof SVGElement) return group.append(copied(/** @type {SVGElement} */ (node), box));
   if (node instanceof HTMLCanvasElement) return placeCanvas(node, box, group, sheet);
-  for (const each of node.getClientRects()) group.append(...decorated(style, each, sheet));
+  for (const each of node.getClientRects()) group.append(...decorated(style, sheet.own(each), sheet));
+  if (node instanceof HTMLImageElement) return group.append(vector("image", { ...placed(box), href: node.src }));
   placeBefore(node, group, sheet);
-  if (node instanceof HTMLSelectElement || node instanceof HTMLInputElement || node instanceof HTMLTextAreaElement) return placeControl(node, style, box, group, sheet);
+  if (node instanceof HTMLSelectElement || node instanceof HTMLInputElement || node instanceof HTMLTextAreaElement) return placeControl(node, style, box, group);
   const clipped = style.overflow !== "visible" && (node.scrollHeight > node.clientHeight + 1 || node.scrollWidth > node.clientWidth + 1);
   const inside = clipped ? clip(box, group, sheet) : group;
   node.childNodes.forEach((child) => place(child, inside, sheet));
 }
 
 /** @param {DOMRect} box @param {SVGElement} into @param {Sheet} sheet */
-function clip(box, into, { name, left, top }) {
+function clip(box, into, { name }) {
   const id = name("clip");
   const inside = vector("g", { "clip-path": `url(#${id})` });
-  into.append(vector("clipPath", { id }, vector("rect", { x: short(box.left - left), y: short(box.top - top), width: short(box.width), height: short(box.height) })), inside);
+  into.append(vector("clipPath", { id }, vector("rect", placed(box))), inside);
   return inside;
 }
 
 /** @param {HTMLCanvasElement} canvas @param {DOMRect} box @param {SVGElement} into @param {Sheet} sheet */
-function placeCanvas(canvas, box, into, { name, left, top }) {
+function placeCanvas(canvas, { x, y }, into, { name }) {
   const { context, group } = recorder(name);
   canvas.dispatchEvent(new CustomEvent("iw-record", { detail: context }));
-  group.setAttribute("transform", `translate(${short(box.left - left)} ${short(box.top - top)})`);
+  group.setAttribute("transform", `translate(${short(x)} ${short(y)})`);
   into.append(group);
 }
 
 /** An element's background and border. @param {CSSStyleDeclaration} style @param {DOMRect} box @param {Sheet} sheet @returns {SVGElement[]} */
-function decorated(style, box, { name, left, top }) {
-  const [x, y, { width, height }] = [box.left - left, box.top - top, box];
+function decorated(style, { x, y, width, height }, { name }) {
   if (!width || !height) return [];
   /** @type {SVGElement[]} */
   const made = [];
@@ -104,8 +116,11 @@ function decorated(style, box, { name, left, top }) {
   const look = (/** @type {{wide: number, kind: string, colour: string}} */ { wide, kind, colour }) =>
     ({ fill: "none", stroke: colour, "stroke-width": wide, ...(kind === "dashed" ? { "stroke-dasharray": "3 2" } : kind === "dotted" ? { "stroke-dasharray": "1 2" } : {}) });
   const drawn = sides.map(({ wide, kind, colour }) => wide > 0 && kind !== "none" && seen(colour));
-  const outline = style.outlineStyle === "solid" && style.outlineOffset === "-1px" ? { wide: 1, kind: "solid", colour: style.outlineColor } : null;
-  if (outline) made.push(vector("rect", { x: short(x + 0.5), y: short(y + 0.5), width: short(width - 1), height: short(height - 1), ...look(outline) }));
+  // Of the focus, the outline is outside.
+  if (style.outlineStyle === "solid" && parseFloat(style.outlineOffset) < 0) {
+    const wide = parseFloat(style.outlineWidth);
+    made.push(vector("rect", { ...placed({ x: x + wide / 2, y: y + wide / 2, width: width - wide, height: height - wide }), ...look({ wide, kind: "solid", colour: style.outlineColor }) }));
+  }
   if (drawn.every(Boolean) && sides.every((side) => JSON.stringify(side) === JSON.stringify(sides[0]))) {
     const half = sides[0].wide / 2;
     made.push(vector("path", { d: rounded(x + half, y + half, width - 2 * half, height - 2 * half, corners.map((corner) => Math.max(0, corner - half))), ...look(sides[0]) }));
@@ -152,24 +167,24 @@ function placeBefore(element, into, sheet) {
   const style = getComputedStyle(element, "::before");
   if (style.content === "none" || style.content === "normal") return;
   const words = style.content.replace(/^"|"$/g, "");
-  const [first] = element.getClientRects();
-  if (words && first) write(words, new DOMRect(first.left, first.top, 0, first.height), style, into, sheet);
+  const [first] = [...element.getClientRects()].map(sheet.own);
+  if (words && first) write(words, new DOMRect(first.x, first.y, 0, first.height), style, into);
   const [width, height] = [parseFloat(style.width), parseFloat(style.height)];
   if (!words && width && height) {
     const down = style.display === "block" ? 0 : (first.height - height) / 2;
-    into.append(...decorated(style, new DOMRect(first.left, first.top + down, width, height), sheet));
+    into.append(...decorated(style, new DOMRect(first.x, first.y + down, width, height), sheet));
   }
 }
 
-/** @param {HTMLSelectElement | HTMLInputElement | HTMLTextAreaElement} control @param {CSSStyleDeclaration} style @param {DOMRect} box @param {SVGElement} into @param {Sheet} sheet */
-function placeControl(control, style, box, into, sheet) {
+/** @param {HTMLSelectElement | HTMLInputElement | HTMLTextAreaElement} control @param {CSSStyleDeclaration} style @param {DOMRect} box @param {SVGElement} into */
+function placeControl(control, style, box, into) {
   const list = control instanceof HTMLSelectElement;
   const text = list ? control.selectedOptions[0]?.text ?? "" : control.value;
   const size = parseFloat(style.fontSize);
   const left = box.left + parseFloat(style.paddingLeft) + parseFloat(style.borderLeftWidth) + (list ? 4 : 0);
   const line = (/** @type {number} */ x) => new DOMRect(x, box.top + (box.height - 1.2 * size) / 2, 0, 1.2 * size);
-  write(text, line(left), style, into, sheet);
-  if (list) write("▾", line(box.right - 16), style, into, sheet);
+  write(text, line(left), style, into);
+  if (list) write("▾", line(box.right - 16), style, into);
 }
 
 /** @param {Text} node @param {SVGElement} into @param {Sheet} sheet */
@@ -186,7 +201,7 @@ function placeText(node, into, sheet) {
     const part = node.data.slice(from, end).replace(/\n/g, " ");
     const words = style.whiteSpace.startsWith("pre") ? part : part.replace(/\s+/g, " ").replace(first ? /^$/ : /^ /, "").replace(last ? /$^/ : / $/, "");
     spreads(range, node, from, end);
-    if (words.trim()) write(words, range.getBoundingClientRect(), style, into, sheet);
+    if (words.trim()) write(words, sheet.own(range.getBoundingClientRect()), style, into);
   };
   if (lines === 1) return finish(0, node.length);
   // Where a line ends is known only from where each letter stands.
@@ -211,20 +226,20 @@ function spreads(range, node, from, end) {
   return range.getBoundingClientRect().width > 0;
 }
 
-/** @param {string} text @param {DOMRect} box its line; a width of 0 is not known @param {CSSStyleDeclaration} style @param {SVGElement} into @param {Sheet} sheet */
-function write(text, box, style, into, { left, top }) {
+/** @param {string} text @param {DOMRect} box its line; a width of 0 is not known @param {CSSStyleDeclaration} style @param {SVGElement} into */
+function write(text, box, style, into) {
   const size = parseFloat(style.fontSize);
   const lined = style.textDecorationLine !== "none" ? { "text-decoration": style.textDecorationLine } : {};
   into.append(vector("text", {
-    x: short(box.left - left), y: short(box.top - top + box.height / 2 + 0.34 * size), fill: style.color, "font-family": style.fontFamily, "font-size": size,
+    x: short(box.x), y: short(box.y + box.height / 2 + 0.34 * size), fill: style.color, "font-family": style.fontFamily, "font-size": size,
     ...(style.fontWeight === "400" ? {} : { "font-weight": style.fontWeight }), ...(style.fontStyle === "normal" ? {} : { "font-style": style.fontStyle }), ...lined,
     // Another program's fonts must not push words into each other.
     ...(box.width && text.length > 1 ? { textLength: short(box.width), lengthAdjust: "spacingAndGlyphs" } : {}), style: "white-space:pre",
   }, text));
 }
 
-/** An SVG of the page with its looks written in. @param {SVGElement} drawing @param {DOMRect} box @param {Sheet} sheet */
-function copied(drawing, box, { left, top }) {
+/** An SVG of the page with its looks written in. @param {SVGElement} drawing @param {DOMRect} box */
+function copied(drawing, box) {
   const copy = /** @type {SVGElement} */ (drawing.cloneNode(true));
   const [originals, copies] = [drawing, copy].map((each) => [each, ...each.querySelectorAll("*")]);
   copies.forEach((each, index) => {
@@ -233,6 +248,11 @@ function copied(drawing, box, { left, top }) {
     each.removeAttribute("style");
     for (const name of INHERITED) each.setAttribute(name, style.getPropertyValue(name));
   });
-  for (const [name, value] of Object.entries({ x: box.left - left, y: box.top - top, width: box.width, height: box.height })) copy.setAttribute(name, short(value));
+  for (const [name, value] of Object.entries(placed(box))) copy.setAttribute(name, value);
   return copy;
+}
+
+/** @param {import("./surface.js").Box} box */
+function placed({ x, y, width, height }) {
+  return { x: short(x), y: short(y), width: short(width), height: short(height) };
 }
