@@ -23,7 +23,8 @@ _LETTER, _SANS_LETTER = 6.7, 6.9  # pixels of a letter, at most, at 11 pixels
 _DIGIT = 6.1  # pixels of one in a cell
 _LONGEST, _LEAST_LINE = 16, 80  # characters of a label at most, and of a line below the title that there is room for
 _ROOMY = 30  # columns of words up to which they have much room
-_SLIM, _LEAST_WITH_GAP = 18.0, 6.0  # pixels of a column of several beside words, and of a cell that stands apart
+_SLIM = 18.0  # pixels of a column of several beside words
+_LEAST_WITH_GAP, _LEAST_WITH_SIGN = 6.0, 8.0  # pixels of a cell that stands apart, and of one with a dash below zero
 _GREY = "#566070"
 
 
@@ -122,8 +123,12 @@ def _cells(shown: Heatmap, grid: _Grid) -> list[str]:
     """One path for each colour, then what is written on them, dark and light."""
     boxes: dict[str, list[str]] = {}
     words: dict[str, list[str]] = {}
+    dashes: dict[str, list[str]] = {}
     known, shares = np.isfinite(shown.values), shown.scale.shares(shown.values)
     gap = 1 if min(grid.tall, grid.narrowest) >= _LEAST_WITH_GAP else 0
+    # Hue alone must not say the sign.
+    signed = shown.scale.diverging and min(grid.tall, grid.narrowest) >= _LEAST_WITH_SIGN
+    below = signed & (shown.values <= -0.05 * shown.scale.high)
     for y, row in enumerate(grid.order):
         for x, (left, end) in enumerate(pairwise(grid.lefts)):
             ink = DARK
@@ -137,9 +142,14 @@ def _cells(shown: Heatmap, grid: _Grid) -> list[str]:
             if word:
                 at = f'x="{_n((left + end) / 2)}" y="{_n(grid.top + (y + 0.5) * grid.tall + 3.5)}"'
                 words.setdefault(ink, []).append(f"<text {at}>{html.escape(word)}</text>")
+            elif below[row, x]:
+                long = min(8.0, (end - left) / 2)
+                at = f"M{_n((left + end - long) / 2)} {_n(grid.top + (y + 0.5) * grid.tall)}h{_n(long)}"
+                dashes.setdefault(ink, []).append(at)
     crisp = "" if gap else ' shape-rendering="crispEdges"'
     return [
         *(f'<path fill="{fill}"{crisp} d="{"".join(paths)}"/>' for fill, paths in boxes.items()),
+        *(f'<path stroke="{ink}" d="{"".join(paths)}"/>' for ink, paths in dashes.items()),
         *(
             f'<g fill="{ink}" text-anchor="middle" font-size="10" font-family="{_MONO}">{"".join(w)}</g>'
             for ink, w in words.items()

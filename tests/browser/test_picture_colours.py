@@ -71,7 +71,7 @@ def modules(page: Page) -> Page:
 def cells(svg: str) -> list[tuple[float, float, str]]:
     """Top, left and colour of every cell, as they are read: row by row from the top."""
     found = []
-    for path in ET.fromstring(svg).iter(f"{SVG}path"):
+    for path in ET.fromstring(svg).iterfind(f".//{SVG}path[@fill]"):
         for left, top in re.findall(r"M([\d.]+) ([\d.]+)h", path.get("d") or ""):
             found.append((float(top), float(left), path.get("fill") or ""))
     return sorted(found)
@@ -176,3 +176,50 @@ def test_bands_are_drawn_together_as_on_the_page(modules: Page, length: int, sam
     for alone, opened in ((int(same > 0), None), (0, length - 1), (0, 0), (0, length // 2)):
         expected = modules.evaluate(_COLUMNS, [edges, length, alone, opened])
         assert drawn_edges(edges, alone=alone, opened=opened) == expected
+
+
+_SIGNS = """async ([size, written]) => {
+  const { createMatrix } = await import("/matrix.js");
+  const { readPalette } = await import("/color.js");
+  const main = document.querySelector("main");
+  const { signal } = new AbortController();
+  const palette = () => ({ ...readPalette(main), written });
+  const matrix = createMatrix({ signal, palette, cellWidth: () => [size, size] });
+  main.append(matrix.el);
+  const labels = ["", "", ""].map((text) => ({ text }));
+  matrix.update("signs", {
+    rows: 1, cols: 3, rowLabels: labels.slice(0, 1), colLabels: labels, rowTitle: "", colTitle: "", describe: () => "",
+    colour: () => [0, 0, 120], text: (row, col) => (col === 1 ? "−1" : ""), below: (row, col) => col > 0,
+  });
+  await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+  const canvas = matrix.canvas;
+  const { data, width } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const cells = [];
+  for (let at = 0; at < data.length; at += 4)
+    if (`${data.slice(at, at + 4)}` === "0,0,120,255") cells.push([(at / 4) % width, Math.floor(at / 4 / width)]);
+  const [left, right] = [Math.min, Math.max].map((end) => end(...cells.map(([x]) => x)));
+  const [top, bottom] = [Math.min, Math.max].map((end) => end(...cells.map(([, y]) => y)));
+  const middle = Math.round((top + bottom) / 2);
+  // Light pixels of a cell's middle row, as a share of its width: a dash is one piece.
+  return [0, 1, 2].map((col) => {
+    const wide = (right + 1 - left) / 3;
+    let light = 0;
+    for (let x = Math.round(left + col * wide) + 2; x < Math.round(left + (col + 1) * wide) - 2; x++)
+      for (const y of [middle - 1, middle, middle + 1]) if (data[4 * (y * width + x)] > 100) { light++; break; }
+    return light / wide;
+  });
+}"""
+
+
+@pytest.mark.parametrize(("size", "written", "dashed"), [(30, False, [1, 2]), (12, True, [1, 2]), (5, True, [])])
+def test_a_dash_says_that_a_cell_without_a_number_is_below_zero(
+    modules: Page, size: int, written: bool, dashed: list[int]
+) -> None:
+    light = modules.evaluate(_SIGNS, [size, written])
+    assert [col for col in range(3) if light[col] > 0.2] == dashed, light
+
+
+def test_where_a_number_is_there_is_no_dash(modules: Page) -> None:
+    plain, numbered, dashed = modules.evaluate(_SIGNS, [30, True])
+    assert plain == 0 < dashed
+    assert numbered != dashed

@@ -162,3 +162,10 @@ test("rounding is no difference", () => {
   const [now, before] = [sweep([-0.99999991, 0, 1, 3]), sweep([-1, 0, 1, 3])];
   assert.equal(differenceOf(now, before).values.data[0], 0);
 });
+
+test("what is below zero by more than a trace is told apart from what is above, for a dash", () => {
+  const cells = effectCells(sweep([-1.1, -1.5, 0.9, NaN]), {
+    colours: { line: "#000" }, bound: 1, share: true, chosen: [], rows: [[0, 1], [1, 2]], columns: [[0, 1], [1, 2]], describe: () => "",
+  });
+  assert.deepEqual([[0, 0], [0, 1], [1, 0], [1, 1]].map(([row, col]) => cells.below(row, col)), [false, true, false, false]);
+});

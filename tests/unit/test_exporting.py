@@ -89,7 +89,7 @@ def test_svg_has_a_cell_for_each_weight_labels_and_a_legend(session):
     root = ET.fromstring(widget.to_svg())
     texts = [element.text for element in root.iter(f"{SVG}text")]
     weights = iw.attention_patterns(session, PROMPT).sel(layer=1, head=2).values
-    boxes = sum((path.get("d") or "").count("M") for path in root.iter(f"{SVG}path"))
+    boxes = sum((path.get("d") or "").count("M") for path in root.iterfind(f".//{SVG}path[@fill]"))
     assert boxes == len(PROMPT) * (len(PROMPT) + 1) // 2
     assert {"attention weight", f"{weights.max():.2f}", *map(str, PROMPT)} <= set(texts)
 

@@ -33,7 +33,7 @@ def heatmap(values, *, kept="farthest", text=None):
 
 
 def fills(svg):
-    return {path.get("fill") for path in ET.fromstring(svg).iter(f"{SVG}path")}
+    return {path.get("fill") for path in ET.fromstring(svg).iterfind(f".//{SVG}path[@fill]")}
 
 
 def texts(svg):

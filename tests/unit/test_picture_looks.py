@@ -31,10 +31,15 @@ def texts(svg):
 def boxes(svg):
     """Colours of cells by row and column, in pixels."""
     found = {}
-    for path in ET.fromstring(svg).iter(f"{SVG}path"):
+    for path in ET.fromstring(svg).iterfind(f".//{SVG}path[@fill]"):
         for left, top in re.findall(r"M([\d.]+) ([\d.]+)h", path.get("d")):
             found[float(top), float(left)] = path.get("fill")
     return found
+
+
+def dashes(svg):
+    """How many cells have a dash for what is below zero."""
+    return sum(path.get("d").count("M") for path in ET.fromstring(svg).iterfind(f".//{SVG}path[@stroke]"))
 
 
 def still(widget):
@@ -161,3 +166,18 @@ def test_a_head_and_a_map_of_a_long_prompt_are_binned_as_on_the_page(long_model)
         assert len(boxes(svg)) == session.engine.architecture.n_layers * (1 + -(-200 // 16))
         assert {"0–99", "100–115"} <= set(texts(svg))
         assert "columns of several: the largest in size of up to 100 positions" in texts(svg)
+
+
+def test_a_dash_says_that_a_cell_without_a_number_is_below_zero(session):
+    widget = iw.PatchingHeatmap(session, clean=PROMPT, corrupted=CORRUPTED, site="z", normalize=False)
+    widget.wait(30)
+    effects = widget.result["effect"].values
+    below = int((effects <= -0.05 * np.abs(effects).max()).sum())
+    assert below > 1
+    widget.value_labels = False
+    assert dashes(widget.to_svg()) == below
+    widget.value_labels = True
+    assert dashes(widget.to_svg()) == 0
+    attention = iw.AttentionPattern(session, PROMPT, value_labels=False)
+    attention.wait(30)
+    assert dashes(attention.to_svg()) == 0

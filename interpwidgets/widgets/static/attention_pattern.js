@@ -392,6 +392,7 @@ function render(host) {
         const written = [3, 2, 1].map((digits) => weight.toFixed(digits).replace(/^(-?)0\./, "$1.")).slice(bound < 0.1 ? 0 : 1).find((number) => number.length <= letters - Number(difference && weight > 0));
         return written && Number(written) ? written.replace("-", "−") : "";
       },
+      below: difference ? (row, col) => !isBlank(row, col) && value(row, col) <= -0.05 * bound : undefined,
       marks: [
         ...(overview?.cut ?? []).filter(([layer, head]) => layer === selected.layer && head === selected.head).map(([, , query, key]) => marked([query, key], "cross")),
         ...(head && model.get("edge")?.length ? [marked(model.get("edge"), "selected")] : []),

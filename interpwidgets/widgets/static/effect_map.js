@@ -51,6 +51,7 @@ export function effectCells(sweep, { colours, bound, share, chosen, rows, column
       const telling = Math.abs(value) >= 0.05 * bound && bound >= 0.1 && !hatchOf(sweep, rows[row], columns[col]);
       return telling ? writeShort(value, letters) : "";
     },
+    below: (row, col) => effect(row, col) <= -0.05 * bound,
   };
 }
 

@@ -14,7 +14,8 @@ import { elide } from "./tokens.js";
  *   `colour` in place of the kind's own; `span`: columns, 1 if not given
  * @typedef {{rows: number, cols: number, colour: (row: number, col: number) => Rgb | null, text?: (row: number, col: number, letters: number) => string,
  *   rowLabels: Label[], colLabels: Label[], rowTitle: string, colTitle: string, marks?: Mark[],
- *   narrow?: (col: number) => boolean, describe: (row: number, col: number) => string}} MatrixData `colour` null leaves a cell blank; `narrow`: a column that holds several;
+ *   below?: (row: number, col: number) => boolean, narrow?: (col: number) => boolean, describe: (row: number, col: number) => string}} MatrixData `colour` null leaves a cell
+ *   blank; `below`: whether a value is below zero by more than a trace, which a dash says where no number does, for hue alone must not; `narrow`: a column that holds several;
  *   `text` is told how many letters fit: longer text is elided, so a number that does not fit must be rounded or left out
  * @typedef {{signal: AbortSignal, palette: () => Palette, cellWidth: () => [min: number, max: number], cellHeight?: number | (() => number),
  *   upward?: boolean, labelsOnTop?: boolean, maxHeight?: number, maxLabel?: number | (() => number), onView?: (seen: Range) => void,
@@ -33,6 +34,8 @@ const TITLE_SIZE = 14;
 const NUMBER_SIZE = 9;
 /** Pixels of a cell from which on it shows its number. */
 export const NUMBERED = 22;
+/** Pixels of a cell from which on a dash says that its value is below zero. */
+const SIGNED = 8;
 /** Pixels of a narrow column: at least what its upright label needs. */
 const NARROW = [LABEL_SIZE + 1, 22];
 /** Cells up to which the whole matrix is painted at once: of larger ones only what is seen. */
@@ -190,8 +193,9 @@ export function createMatrix(spec) {
       for (let row = Math.max(1, seen.top); row < seen.bottom; row++) context.fillRect(plan.left, plan.top + row * plan.tall - 0.5, plan.starts[data.cols], 1);
     }
     spec.onView?.(seen);
-    const { text } = data;
-    if (!text || !colours.written || plan.cell < NUMBERED || plan.tall < 12) return;
+    const { text, below } = data;
+    const writes = text && colours.written && plan.cell >= NUMBERED && plan.tall >= 12;
+    if (!writes && !(below && Math.min(plan.cell, plan.tall) >= SIGNED)) return;
     const size = Math.min(11, Math.floor(plan.tall * 0.72));
     context.font = `${size}px ${colours.mono}`;
     context.textAlign = "center";
@@ -200,11 +204,13 @@ export function createMatrix(spec) {
     for (let drawn = seen.top; drawn < seen.bottom; drawn++) {
       const [row, y] = [drawnRow(drawn), plan.top + (drawn + 0.5) * plan.tall];
       for (let col = seen.left; col < seen.right; col++) {
-        const written = data.narrow?.(col) ? "" : text(row, col, letters);
-        const behind = written ? data.colour(row, col) : null;
+        const written = !writes || data.narrow?.(col) ? "" : text(row, col, letters);
+        const behind = written || below?.(row, col) ? data.colour(row, col) : null;
         if (!behind) continue;
         context.fillStyle = inkOn(behind);
-        context.fillText(elide(written, letters), (xOf(col) + xOf(col + 1)) / 2, y + 0.5);
+        const [x, dash] = [(xOf(col) + xOf(col + 1)) / 2, Math.min(8, (xOf(col + 1) - xOf(col)) / 2)];
+        if (written) context.fillText(elide(written, letters), x, y + 0.5);
+        else context.fillRect(x - dash / 2, y - 0.5, dash, 1);
       }
     }
   }
