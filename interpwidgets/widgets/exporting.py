@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +15,7 @@ import traitlets as t
 
 from .folding import folded, thinned
 from .heatmap import Heatmap
-from .page import Answer, Part, offline_page
+from .page import Answer, Part, Table, offline_page
 from .raster import png
 from .recording import Recording, Result, canonical
 from .static import drawing, image, resized
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..experiments import Experiments
 
 _LONGEST_TABLE = 200_000  # characters of the numbers that a page without a kernel carries along
+_CHOSEN = ("layer", "head", "normalize", "view")  # traits on which numbers may depend beside the question
 
 Column = Sequence[Any] | np.ndarray
 
@@ -88,10 +89,13 @@ class Exporting(anywidget.AnyWidget):
         """The requests, without their ids, by which a click makes this intervention, or takes it back."""
         return ()
 
-    def _answers(self) -> Iterable[Answer]:
+    def _answers(self) -> Iterator[Answer]:
         """Requests to which a page without a kernel has the answer, as long as it shows what is shown now."""
-        if self._heatmap() is not None and len(text := self._as_csv()) < _LONGEST_TABLE:
-            yield {"op": "to_csv"}, {"_saved": {"id": 0, **_file(self.title, "csv", text)}}
+        return iter(())
+
+    def _owners(self, name: str) -> Mapping[str, str]:
+        """Requests that are no methods of the widget, with what they are methods of, where it is called `name`."""
+        raise NotImplementedError
 
     def _only_in_a_page(self) -> dict[str, Any]:
         """Traits of a page without a kernel that otherwise travel once they are asked for."""
@@ -202,9 +206,16 @@ class Exporting(anywidget.AnyWidget):
         made = {repr(e.intervention): e.intervention for result in results for e in result.experiments}
         return Part(
             name=name, esm=str(self._esm), css=str(self._css), results=results, chooses=self.chooses,
-            answers=self._answers() if self._settled() else (),
+            answers=list(self._answers()) if self._settled() else [], owners=self._owners(name),
+            table=self._table() if self._settled() else None,
             makes={canonical(request): code for code, i in made.items() for request in self._requests_for(i)},
         )  # fmt: skip
+
+    def _table(self) -> Table | None:
+        """The numbers that are shown now, for a page without a kernel; None if there are none, or too many for it."""
+        if self._heatmap() is None or len(text := self._as_csv()) >= _LONGEST_TABLE:
+            return None
+        return Table(_file(self.title, "csv", text), {n: getattr(self, n) for n in _CHOSEN if self.has_trait(n)})
 
     def _record(self) -> None:
         """Keep what is on the screen, for a page without a kernel."""

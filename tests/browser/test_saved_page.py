@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import interpwidgets as iw
+from interpwidgets.widgets.answering import _OF_EXPERIMENTS
 from tests.browser.harness.mounting import SCREENSHOTS
 from tests.hostile import CORRUPTED, PROMPT, SHOWN, hostile_session
 from tests.models import random_ids, tiny
@@ -277,6 +279,111 @@ def test_pictures_and_numbers_are_saved_from_the_page_too(offline: Page, session
         assert Path(download.value.path()).read_bytes().startswith(start)
     assert Path(download.value.path()).read_text(encoding="utf-8") == widget.to_csv()
     expect(notice(page)).to_be_empty()
+
+
+def save(page: Page, item: str) -> None:
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("dialog", name="Save as").get_by_role("button", name=item, exact=True).click()
+
+
+def test_a_table_comes_once_and_never_of_what_is_not_shown(offline: Page, session: iw.Session, tmp_path: Path) -> None:
+    widget = iw.AttentionPattern(session, IDS, layer=1, head=2)
+    widget.wait(30)
+    widget.ablate(1, 2)
+    page = opened(offline, widget, tmp_path)
+    came: list[Any] = []
+    page.on("download", lambda download: came.append(download))
+    refused = re.compile(r"no kernel.*widget\.to_csv\(\)")
+    with page.expect_download():
+        save(page, "Numbers (CSV)")
+    save(page, "Page without a kernel (HTML)")
+    expect(notice(page)).to_contain_text("widget.to_html()")
+    page.get_by_label("recorded:").select_option(label="no experiments")
+    expect(notice(page)).to_be_empty()
+    save(page, "Numbers (CSV)")
+    expect(notice(page)).to_have_text(refused)
+    page.get_by_role("button", name="Undo").click()
+    expect(notice(page)).to_be_empty()
+    page.get_by_role("grid", name="All heads").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("grid", name="L2H2 attention pattern")).to_be_visible()
+    save(page, "Numbers (CSV)")
+    expect(notice(page)).to_have_text(refused)
+    page.get_by_role("grid", name="All heads").focus()
+    page.keyboard.press("ArrowLeft")
+    with page.expect_download() as last:
+        save(page, "Numbers (CSV)")
+    assert Path(last.value.path()).read_text(encoding="utf-8") == widget.to_csv()
+    assert len(came) == 2
+
+
+def test_the_table_of_a_map_is_of_its_scale_and_view(offline: Page, session: iw.Session, tmp_path: Path) -> None:
+    widget = iw.PatchingHeatmap(session, clean=IDS, corrupted=OTHER)
+    widget.wait(30)
+    session.interventions.append(iw.Ablate("z", layer=1, head=2))
+    page = opened(offline, widget, tmp_path)
+    for there, back in (("Raw", "Share of gap"), ("Difference from baseline", "Now")):
+        page.get_by_role("button", name=there, exact=True).click()
+        save(page, "Numbers (CSV)")
+        expect(notice(page)).to_contain_text("widget.to_csv()")
+        page.get_by_role("button", name=back, exact=True).click()
+        with page.expect_download():
+            save(page, "Numbers (CSV)")
+        expect(notice(page)).to_be_empty()
+
+
+# What a page asks of the list of experiments, in an order in which each has something to do.
+OF_EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "set_strength": {"index": 1, "value": 0.5},
+    "rename": {"index": 0, "name": 'a "name"'},
+    "move": {"index": 0, "to": 1},
+    "group": {"indices": [0, 1], "name": "both"},
+    "rename_group": {"group": "both", "name": "two"},
+    "pin": {},
+    "unpin": {},
+    "toggle_group": {"group": "two"},
+    "remove_group": {"group": "two"},
+}
+
+
+@pytest.mark.parametrize("kind", ["linked", "detached", "workbench"])
+def test_python_of_what_the_list_of_experiments_does_runs(
+    offline: Page, session: iw.Session, tmp_path: Path, kind: str
+) -> None:
+    assert set(OF_EXPERIMENTS) == set(_OF_EXPERIMENTS)
+    workbench = widget = iw.AttentionPattern(session, IDS, linked=kind != "detached")
+    if kind == "workbench":
+        workbench = iw.Workbench(session, IDS)
+        widget = workbench.attention
+    widget.experiments.extend([iw.Ablate("z", layer=1, head=2), iw.Scale("z", 2.0, layer=1, head=1)])
+    workbench.wait(60)
+    file = tmp_path / "page.html"
+    page = workbench.to_html(file)
+    (data,) = re.findall(r'id="iw-page-data">(.*?)</script>', page, re.S)
+    (script,) = re.findall(r'<script type="module">(.*?)openPage\(\);', page, re.S)
+    offline.goto(file.as_uri())
+    said = offline.evaluate(
+        """async ([script, data, requests]) => {
+          const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+          const { createOfflineModel } = await import(url);
+          const { values, widgets: [part] } = JSON.parse(data);
+          const said = [];
+          const model = createOfflineModel(part, values, (code) => said.push(code), () => {});
+          Object.entries(requests).forEach(([op, rest], id) => {
+            model.set("_request", { id: id + 1, op, ...rest });
+            model.save_changes();
+          });
+          return said;
+        }""",
+        [script, data, OF_EXPERIMENTS],
+    )
+    before = [(widget.experiments.entries, widget.experiments.baseline)]
+    for line in said:
+        exec(line, {"session": session, "widget": widget, "workbench": workbench})
+        before.append((widget.experiments.entries, widget.experiments.baseline))
+    assert len(said) == len(OF_EXPERIMENTS)
+    assert all(one != other for one, other in pairwise(before))
+    workbench.wait(60)
 
 
 def test_page_keeps_at_most_eight_results_and_shares_what_they_share(session: iw.Session) -> None:

@@ -163,7 +163,8 @@ def test_saved_page_is_one_file_with_nothing_to_fetch(session):
     assert not re.search(r"""(src|href)=["'](?!data:)""", page.split('id="iw-page-data"')[0])
     data = json.loads(re.search(r'id="iw-page-data">(.*?)</script>', page, re.S)[1])
     assert set(data) == {"values", "widgets"}
-    assert [set(part) for part in data["widgets"]] == [{"name", "esm", "results", "answers", "makes", "chooses"}]
+    (part,) = data["widgets"]
+    assert set(part) == {"name", "esm", "results", "answers", "makes", "chooses", "owners", "table"}
     assert "connect-src" not in page
     assert "default-src &#x27;none&#x27;" in page
 

@@ -4,9 +4,11 @@ import { h, fill, dropdown } from "./dom.js";
 /**
  * @typedef {{code: string, on: boolean}} Entry
  * @typedef {{question: Record<string, any>, label: string, experiments: Entry[], traits: Record<string, number>}} Result traits by their place in `values`
+ * @typedef {{file: Record<string, string>, of: Record<string, any>}} Table
  * @typedef {{name: string, esm: string, results: Result[], answers: Record<string, Record<string, number>>, makes: Record<string, string>,
- *   chooses: Record<string, string[]>}} Part as `page.py` describes it; the last result is shown first
+ *   chooses: Record<string, string[]>, owners: Record<string, string>, table: Table | null}} Part as `page.py` describes it; the last result is shown first
  * @typedef {{values: any[], widgets: Part[]}} PageData
+ * @typedef {{id: number, op: string} & Record<string, any>} Request
  * @typedef {ReturnType<typeof createOfflineModel>} OfflineModel
  */
 
@@ -66,7 +68,7 @@ const runOf = ({ experiments, question }) => canonical([experiments, question.ba
  * @param {(run: string) => void} moved is told of another run than the one that was shown
  */
 export function createOfflineModel(part, values, say, moved) {
-  const { name: own, results, answers, makes, chooses } = part;
+  const { name: own, results, answers, makes, chooses, owners, table } = part;
   /** @type {Map<string, Set<() => void>>} */
   const handlers = new Map();
   /** @type {Record<string, any>} `_offline` tells a view that what it waits for does not come */
@@ -104,26 +106,42 @@ export function createOfflineModel(part, values, say, moved) {
     future = [];
     load(next);
   }
-  /** @param {{id: number, op: string} & Record<string, any>} request */
-  function answer({ id, op, ...args }) {
+  /** @param {number} id @returns {boolean} whether the page has a table of what is shown: what it opened with, chosen as it was */
+  function handOver(id) {
+    if (!table || shown !== opening || Object.entries(table.of).some(([name, value]) => state[name] !== value)) return false;
+    // Taken back as Python does: it is not part of what is shown.
+    for (const file of [{ id, ...table.file }, {}]) {
+      state._saved = file;
+      fire("_saved");
+    }
+    return true;
+  }
+  /** @param {Request} request @returns {boolean} whether the page can do it */
+  function carryOut({ id, op, ...args }) {
+    if (op === "to_csv") return handOver(id);
     const back = op === "undo" ? past.pop() : op === "redo" ? future.pop() : null;
     if (back) {
       (op === "undo" ? future : past).push(shown);
       load(back);
-    } else {
-      const chosen = chooses[op] ?? [];
-      const ready = shown === opening ? answers[canonical({ op, ...args })] : undefined;
-      const next = recordedAnswer(results, shown, op, args, makes);
-      if (next) go(next);
-      else if (ready || (chosen.length && Object.entries(args).every(([name, value]) => chosen.includes(name) || state[name] === value)))
-        Object.assign(state, Object.fromEntries(Object.entries(args).filter(([name]) => chosen.includes(name))), ready && read(ready));
-      else {
-        settle(id);
-        return say(`${own}.${op}(${Object.entries(args).map(([name, value]) => `${name}=${asPython(value)}`).join(", ")})`);
-      }
+      return true;
     }
+    const next = recordedAnswer(results, shown, op, args, makes);
+    if (next) {
+      go(next);
+      return true;
+    }
+    const chosen = chooses[op] ?? [];
+    const ready = shown === opening ? answers[canonical({ op, ...args })] : undefined;
+    if (!ready && !(chosen.length && Object.entries(args).every(([name, value]) => chosen.includes(name) || state[name] === value))) return false;
+    Object.assign(state, Object.fromEntries(Object.entries(args).filter(([name]) => chosen.includes(name))), ready && read(ready));
+    return true;
+  }
+  /** @param {Request} request */
+  function answer(request) {
+    const done = carryOut(request);
+    const { id, op, ...args } = request;
     settle(id);
-    say(null);
+    say(done ? null : `${owners[op] ?? own}.${op}(${Object.entries(args).map(([name, value]) => `${name}=${asPython(value)}`).join(", ")})`);
   }
   /** A setting that Python would compute from. @param {string} name */
   function setAside(name) {
