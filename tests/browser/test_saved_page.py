@@ -210,6 +210,35 @@ def test_lens_colours_selects_and_shows_a_recorded_transplant(
     expect(notice(page)).to_contain_text("widget.transplant_cells(source=[")
 
 
+def test_a_metric_that_is_not_in_the_page_leaves_the_grid_as_it_is(
+    offline: Page, session: iw.Session, tmp_path: Path
+) -> None:
+    page = opened(offline, iw.LogitLens(session, IDS), tmp_path)
+    before = painted(page, "logit lens")
+    page.get_by_role("button", name="KL to last").click()
+    expect(notice(page)).to_contain_text('widget.compute(metric="kl")')
+    expect(page.get_by_role("button", name="probability", exact=True)).to_have_attribute("aria-pressed", "true")
+    page.mouse.move(0, 0)
+    assert painted(page, "logit lens") == before
+
+
+def test_a_recorded_result_without_the_metric_that_is_shown_has_another_one(
+    offline: Page, session: iw.Session, tmp_path: Path
+) -> None:
+    widget = iw.LogitLens(session, IDS)
+    widget.wait(30)
+    widget.transplant((0, 2), (1, 5))
+    widget.metric = "kl"
+    page = opened(offline, widget, tmp_path)
+    kl, probability = (page.get_by_role("button", name=name, exact=True) for name in ("KL to last", "probability"))
+    expect(kl).to_have_attribute("aria-pressed", "true")
+    page.get_by_label("recorded:").select_option(index=0)
+    expect(probability).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("img", name=re.compile("colour scale: probability")).first).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(kl).to_have_attribute("aria-pressed", "true")
+
+
 def test_heatmap_shows_recorded_sites_and_patches(offline: Page, session: iw.Session, tmp_path: Path) -> None:
     widget = iw.PatchingHeatmap(session, clean=IDS, corrupted=OTHER)
     widget.wait(30)

@@ -114,3 +114,24 @@ test("what is not the widget's own is written as that of whose it is", () => {
   ask(2, { op: "run", prompt: "x" });
   assert.deepEqual(said, ["session.interventions.pin()", 'workbench.lens.run(prompt="x")']);
 });
+
+test("what was set along with a request that is refused is set back, and nothing else", () => {
+  const { model, said, ask } = opened(part("lens", [result({ prompt: "a" }, [], { metric: 0, palette: 1 })]), ["probability", "blue"]);
+  model.set("palette", "cividis");
+  model.set("metric", "kl");
+  ask(1, { op: "compute", metric: "kl" });
+  assert.deepEqual(said, ['lens.compute(metric="kl")']);
+  assert.deepEqual([model.get("metric"), model.get("palette")], ["probability", "cividis"]);
+});
+
+test("a setting that leads to another result takes an older notice away", () => {
+  const results = [result({ stack: "encoder" }, [], { stack: 0 }), result({ stack: "cross" }, [], { stack: 1 })];
+  const { model, said, ask } = opened(part("widget", results), ["encoder", "cross"]);
+  ask(1, { op: "run", prompt: "x" });
+  model.set("stack", "encoder");
+  model.save_changes();
+  assert.deepEqual([model.get("stack"), model.shown()], ["encoder", 0]);
+  model.set("stack", "decoder");
+  model.save_changes();
+  assert.deepEqual(said, ['widget.run(prompt="x")', null, 'widget.stack = "decoder"']);
+});

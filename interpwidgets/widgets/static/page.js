@@ -81,8 +81,8 @@ export function createOfflineModel(part, values, say, moved) {
   let past = [];
   /** @type {Result[]} */
   let future = [];
-  /** @type {Set<string>} */
-  let pending = new Set();
+  /** @type {Map<string, any>} what was set since it was last saved, with what it was before */
+  let pending = new Map();
   const fire = (/** @type {string} */ name) => [...(handlers.get(`change:${name}`) ?? [])].forEach((handler) => handler());
 
   /** Answer the request: nothing shown may be older than it. @param {number} id */
@@ -136,20 +136,22 @@ export function createOfflineModel(part, values, say, moved) {
     Object.assign(state, Object.fromEntries(Object.entries(args).filter(([name]) => chosen.includes(name))), ready && read(ready));
     return true;
   }
-  /** @param {Request} request */
-  function answer(request) {
+  /** @param {Request} request @param {Map<string, any>} before what was set along with it, as it was */
+  function answer(request, before) {
     const done = carryOut(request);
     const { id, op, ...args } = request;
+    if (!done) for (const name of Object.keys(args)) if (before.has(name)) state[name] = before.get(name);
     settle(id);
     say(done ? null : `${owners[op] ?? own}.${op}(${Object.entries(args).map(([name, value]) => `${name}=${asPython(value)}`).join(", ")})`);
   }
   /** A setting that Python would compute from. @param {string} name */
   function setAside(name) {
     const next = recordedAnswer(results, shown, "set", { [name]: state[name] }, makes);
+    const refused = next ? null : `${own}.${name} = ${asPython(state[name])}`;
     if (next && next !== shown) go(next);
-    else if (!next) say(`${own}.${name} = ${asPython(state[name])}`);
     state[name] = shown.question[name];
     settle(Number(state._status.id));
+    say(refused);
   }
 
   load(opening);
@@ -157,15 +159,15 @@ export function createOfflineModel(part, values, say, moved) {
   return {
     get: (/** @type {string} */ name) => state[name],
     set(/** @type {string} */ name, /** @type {any} */ value) {
+      if (!pending.has(name)) pending.set(name, state[name]);
       state[name] = value;
-      pending.add(name);
       fire(name);
     },
     save_changes() {
       const changed = pending;
-      pending = new Set();
-      for (const name of changed) {
-        if (name === "_request") answer(state._request);
+      pending = new Map();
+      for (const name of changed.keys()) {
+        if (name === "_request") answer(state._request, changed);
         else if (name in shown.question) setAside(name);
       }
     },
