@@ -85,8 +85,11 @@ def abreast(parts: Sequence[Part]) -> list[Part]:
     return [ending(new, old) for new, old in zip(kept, parts, strict=True)]
 
 
-def offline_page(title: str, parts: Sequence[Part]) -> str:
-    """A page of these widgets; experiments that are chosen in one of them are shown in all."""
+def offline_page(title: str, parts: Sequence[Part], code: str | None = None) -> str:
+    """A page of these widgets; experiments that are chosen in one of them are shown in all.
+
+    `code` is that of all of them, as the page opens.
+    """
     values: dict[str, int] = {}  # what several results share stands in the page once
 
     def stored(traits: Mapping[str, Any]) -> dict[str, int]:
@@ -113,7 +116,8 @@ def offline_page(title: str, parts: Sequence[Part]) -> str:
         for part in parts
     ]  # fmt: skip
     # The values are JSON already: written by hand, so that they are not encoded twice.
-    text = f'{{"values":[{",".join(values)}],"widgets":{json.dumps(encodable(widgets), ensure_ascii=False)}}}'
+    rest = {"widgets": widgets, "code": code}
+    text = f'{{"values":[{",".join(values)}],{json.dumps(encodable(rest), ensure_ascii=False)[1:]}'
     script = minified("page.js") + "\nopenPage();\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (

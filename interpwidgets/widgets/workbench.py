@@ -242,10 +242,13 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
             part, asked = widget._part_of_a_page(f"workbench.{name}", **of), widget._depends_on()
             held = [r for r in part.results if all(r.question[p] == asked[p] for p in widget.prompt_names)]
             parts.append(replace(part, results=held))
-        parts = abreast(parts)
-        if not parts[0].results:
+        attention, *rest = abreast(parts)
+        if not attention.results:
             raise RuntimeError("there is nothing to save yet: no run of what is asked has finished in all three")
-        return offline_page(self.title, parts)
+        # The page that the header's button saves is that of all three, as is the code there.
+        headed = replace(attention, owners={**attention.owners, "to_html": "workbench"})
+        shown = all(widget._settled() for widget in self._widgets())
+        return offline_page(self.title, [headed, *rest], self.code() if shown else None)
 
     def _pictured(self) -> list[LiveWidget]:
         return self._widgets()

@@ -162,6 +162,39 @@ def test_the_three_of_a_workbench_go_to_the_same_run_and_look_alike(
     expect(notice(offline)).to_contain_text('workbench.heatmap.set(site="mlp_out")')
 
 
+def test_a_workbench_shows_the_code_of_all_three_of_what_the_page_opened_with(
+    offline: Page, session: iw.Session, tmp_path: Path
+) -> None:
+    workbench = iw.Workbench(session, IDS, OTHER)
+    workbench.wait(60)
+    workbench.attention.ablate(1, 2)
+    workbench.wait(60)
+    workbench.heatmap.site = "z"
+    file = tmp_path / "page.html"
+    workbench.to_html(file)
+    offline.goto(file.as_uri())
+    attention, heatmap = (offline.get_by_role("figure", name=w.title) for w in (workbench.attention, workbench.heatmap))
+    attention.get_by_role("button", name="Code", exact=True).click()
+    code, undo = attention.locator(".iw-code__text"), attention.get_by_role("button", name="Undo")
+    alone = re.compile(r"^# This is workbench\.attention alone.*AttentionPattern", re.DOTALL)
+    expect(code).to_have_text(workbench.code())
+    heatmap.get_by_role("button", name="resid_pre").click()
+    expect(code).to_have_text(alone)
+    expect(code).to_contain_text("Ablate")
+    heatmap.get_by_role("button", name="z", exact=True).click()
+    expect(code).to_have_text(workbench.code())
+    offline.get_by_label("recorded:").select_option(label="no experiments")
+    expect(code).to_have_text(alone)
+    expect(code).not_to_contain_text("Ablate")
+    undo.click()  # the heatmap follows to the map that is most like the one it shows
+    expect(code).to_contain_text("Ablate")
+    heatmap.get_by_role("button", name="z", exact=True).click()
+    expect(code).to_have_text(workbench.code())
+    attention.get_by_role("button", name="Save", exact=True).click()
+    attention.get_by_role("button", name="Page without a kernel (HTML)").click()
+    expect(notice(offline)).to_contain_text(" workbench.to_html()")
+
+
 def test_what_was_not_run_is_refused_with_its_python_and_the_picture_stays(
     offline: Page, session: iw.Session, tmp_path: Path
 ) -> None:

@@ -162,7 +162,7 @@ def test_saved_page_is_one_file_with_nothing_to_fetch(session):
     page = attention(session).to_html()
     assert not re.search(r"""(src|href)=["'](?!data:)""", page.split('id="iw-page-data"')[0])
     data = json.loads(re.search(r'id="iw-page-data">(.*?)</script>', page, re.S)[1])
-    assert set(data) == {"values", "widgets"}
+    assert set(data) == {"values", "widgets", "code"}
     (part,) = data["widgets"]
     assert set(part) == {"name", "esm", "results", "answers", "makes", "chooses", "owners", "table"}
     assert "connect-src" not in page

@@ -7,7 +7,7 @@ import { h, fill, dropdown } from "./dom.js";
  * @typedef {{file: Record<string, string>, of: Record<string, any>}} Table
  * @typedef {{name: string, esm: string, results: Result[], answers: Record<string, Record<string, number>>, makes: Record<string, string>,
  *   chooses: Record<string, string[]>, owners: Record<string, string>, table: Table | null}} Part as `page.py` describes it; the last result is shown first
- * @typedef {{values: any[], widgets: Part[]}} PageData
+ * @typedef {{values: any[], widgets: Part[], code: string | null}} PageData `code`: that of all widgets, as they are shown first
  * @typedef {{id: number, op: string} & Record<string, any>} Request
  * @typedef {ReturnType<typeof createOfflineModel>} OfflineModel
  */
@@ -175,6 +175,8 @@ export function createOfflineModel(part, values, say, moved) {
     on: (/** @type {string} */ event, /** @type {() => void} */ handler) => void handlers.set(event, (handlers.get(event) ?? new Set()).add(handler)),
     off: (/** @type {string} */ event, /** @type {() => void} */ handler) => void handlers.get(event)?.delete(handler),
     shown: () => results.indexOf(shown),
+    /** Whether it shows what it opened with. */
+    opens: () => shown === opening,
     /** @param {string} run shows what there is of it, as like what is shown as can be */
     follow(run) {
       const fits = results.filter((result) => runOf(result) === run);
@@ -200,7 +202,7 @@ const LOOKS = ["palette", "value_labels", "size", "figure_mode", "teaching"];
 /** Draw the page's widgets, and above them what the page holds. */
 export async function openPage() {
   /** @type {PageData} */
-  const { values, widgets } = JSON.parse(/** @type {HTMLElement} */ (document.getElementById("iw-page-data")).textContent ?? "");
+  const { values, widgets, code } = JSON.parse(/** @type {HTMLElement} */ (document.getElementById("iw-page-data")).textContent ?? "");
   const html = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   /** @type {"light" | "dark" | null} what the reader chose */
@@ -221,9 +223,17 @@ export async function openPage() {
     html.style.colorScheme = theme;
     fill(toggle, theme === "dark" ? "Light theme" : "Dark theme");
   }
-  const say = (/** @type {string | null} */ code) => {
-    fill(notice, ...(code === null ? [] : ["This page has no kernel: run the notebook to do this, or in Python ", h("code", { class: "iw-page__code" }, code)]));
-    picker.update(String(models[0].shown()));
+  const follow = () => {
+    const [first] = models;
+    picker.update(String(first.shown()));
+    if (code === null) return;
+    // Any mixture of recorded results may be shown, and of each there is its widget's own code.
+    first.set("_code_of_all", models.every((model) => model.opens()) ? code : `# This is ${widgets[0].name} alone: what the page opened with has the code of all.\n${first.get("_code")}`);
+    first.save_changes();
+  };
+  const say = (/** @type {string | null} */ python) => {
+    fill(notice, ...(python === null ? [] : ["This page has no kernel: run the notebook to do this, or in Python ", h("code", { class: "iw-page__code" }, python)]));
+    follow();
   };
   const models = widgets.map((part) => createOfflineModel(part, values, say, (run) => models.forEach((model) => model.follow(run))));
   for (const model of models) for (const name of LOOKS) model.on(`change:${name}`, () => {
@@ -231,7 +241,7 @@ export async function openPage() {
   });
   dark.addEventListener("change", paint);
   paint();
-  picker.update(String(models[0].shown()));
+  follow();
   const figures = h("div", { class: "iw-page__widgets" });
   main.append(bar, figures);
   document.body.append(main);
