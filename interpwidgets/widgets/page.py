@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -93,7 +94,7 @@ def offline_page(title: str, parts: Sequence[Part], code: str | None = None) -> 
     values: dict[str, int] = {}  # what several results share stands in the page once
 
     def stored(traits: Mapping[str, Any]) -> dict[str, int]:
-        texts = {name: json.dumps(_plain(value), ensure_ascii=False) for name, value in traits.items()}
+        texts = {name: json.dumps(_plain(value), ensure_ascii=False, allow_nan=False) for name, value in traits.items()}
         return {name: values.setdefault(text, len(values)) for name, text in texts.items()}
 
     widgets = [
@@ -155,9 +156,11 @@ def _written(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A trait's value as JSON has it: bytes as base64."""
+    """A trait's value as JSON has it: bytes as base64; what is not finite as text, as jupyter_client sends it."""
     if isinstance(value, memoryview):
         return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(float(value))
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else encodable(value)

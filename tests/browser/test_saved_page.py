@@ -294,6 +294,20 @@ def test_heatmap_shows_recorded_sites_and_patches(offline: Page, session: iw.Ses
     expect(page.get_by_role("grid", name="resid_pre patching effect, layer by position")).to_be_visible()
 
 
+@pytest.mark.parametrize(("answer", "foil"), [(13, 5), (5, 13), (13, 14)], ids=["-inf", "inf", "nan"])
+def test_a_page_opens_where_a_measured_token_is_forbidden(
+    offline: Page, session: iw.Session, tmp_path: Path, answer: int, foil: int
+) -> None:
+    def forbid(module: Any, args: Any, output: Any) -> None:
+        output[..., 13:15] = float("-inf")
+
+    session.model.lm_head.register_forward_hook(forbid)
+    widget = iw.PatchingHeatmap(session, clean=IDS, corrupted=OTHER, answer=answer, foil=foil)
+    page = opened(offline, widget, tmp_path)
+    expect(page.get_by_role("grid", name="resid_pre patching effect, layer by position")).to_be_visible()
+    expect(notice(page)).to_be_empty()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_theme_follows_the_reader_and_a_button_turns_it(
     offline: Page, session: iw.Session, tmp_path: Path, scheme: Any
