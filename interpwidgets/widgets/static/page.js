@@ -223,7 +223,7 @@ export async function openPage() {
     html.style.colorScheme = theme;
     fill(toggle, theme === "dark" ? "Light theme" : "Dark theme");
   }
-  const follow = () => {
+  const keepUp = () => {
     const [first] = models;
     picker.update(String(first.shown()));
     if (code === null) return;
@@ -233,7 +233,7 @@ export async function openPage() {
   };
   const say = (/** @type {string | null} */ python) => {
     fill(notice, ...(python === null ? [] : ["This page has no kernel: run the notebook to do this, or in Python ", h("code", { class: "iw-page__code" }, python)]));
-    follow();
+    keepUp();
   };
   const models = widgets.map((part) => createOfflineModel(part, values, say, (run) => models.forEach((model) => model.follow(run))));
   for (const model of models) for (const name of LOOKS) model.on(`change:${name}`, () => {
@@ -241,7 +241,7 @@ export async function openPage() {
   });
   dark.addEventListener("change", paint);
   paint();
-  follow();
+  keepUp();
   const figures = h("div", { class: "iw-page__widgets" });
   main.append(bar, figures);
   document.body.append(main);
