@@ -69,6 +69,9 @@ class Answering(Viewing):
         own = not name.startswith("_") or name in (*_FROM_PAGE, *self.from_page)
         return trait is not None and not trait.read_only and own
 
+    def _owners(self, name: str) -> dict[str, str]:
+        return dict.fromkeys(_OF_EXPERIMENTS, "session.interventions" if self.linked else f"{name}.experiments")
+
     def _on_message(self, _: Any, content: Any, __: Any) -> None:
         if isinstance(content, dict) and is_id(content.get("picture")):
             self._take_picture(content)

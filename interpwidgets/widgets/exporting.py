@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +16,7 @@ import traitlets as t
 
 from .folding import folded, thinned
 from .heatmap import Heatmap
-from .page import Answer, Part, offline_page
+from .page import Answer, Part, Table, offline_page
 from .raster import png
 from .recording import Recording, Result, canonical
 from .static import drawing, image, resized
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 
     from ..engine.interventions import Intervention
     from ..experiments import Experiments
+    from ..session import Session
 
 _LONGEST_TABLE = 200_000  # characters of the numbers that a page without a kernel carries along
+_CHOSEN = ("layer", "head", "normalize", "view")  # traits on which numbers may depend beside the question
 
 Column = Sequence[Any] | np.ndarray
 
@@ -49,6 +52,7 @@ class Exporting(anywidget.AnyWidget):
 
     _whole: Callable[[], Any] = staticmethod(lambda: None)
     """Gives the figure that its header is of, if that is of more than this widget."""
+    session: Session
     experiments: Experiments
     palette: t.Enum[str]
     value_labels: t.Bool[bool, bool]
@@ -58,6 +62,10 @@ class Exporting(anywidget.AnyWidget):
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until nothing is running."""
+        raise NotImplementedError
+
+    def _running(self) -> bool:
+        """Whether something is running."""
         raise NotImplementedError
 
     def _settled(self) -> bool:
@@ -88,10 +96,13 @@ class Exporting(anywidget.AnyWidget):
         """The requests, without their ids, by which a click makes this intervention, or takes it back."""
         return ()
 
-    def _answers(self) -> Iterable[Answer]:
+    def _answers(self) -> Iterator[Answer]:
         """Requests to which a page without a kernel has the answer, as long as it shows what is shown now."""
-        if self._heatmap() is not None and len(text := self._as_csv()) < _LONGEST_TABLE:
-            yield {"op": "to_csv"}, {"_saved": {"id": 0, **_file(self.title, "csv", text)}}
+        return iter(())
+
+    def _owners(self, name: str) -> Mapping[str, str]:
+        """Requests that are no methods of the widget, with what they are methods of, where it is called `name`."""
+        raise NotImplementedError
 
     def _only_in_a_page(self) -> dict[str, Any]:
         """Traits of a page without a kernel that otherwise travel once they are asked for."""
@@ -114,8 +125,9 @@ class Exporting(anywidget.AnyWidget):
         (at most 16 MB of arrays); whatever else is clicked, the page gives the line of Python that does it here. Waits
         until nothing is running.
         """
-        self._ready()
-        return written(self._as_html(), path)
+        with at_rest(self):
+            page = self._page()
+        return written(page(), path)
 
     def to_csv(self, path: str | Path | None = None) -> str:
         """The numbers on the screen in long form, one row a cell; written to `path` if it is given.
@@ -123,8 +135,9 @@ class Exporting(anywidget.AnyWidget):
         Floats are float32, written so that reading them as float32 gives the same number. Waits until nothing is
         running.
         """
-        self._ready()
-        return written(self._as_csv(), path)
+        with at_rest(self):
+            numbers = self._numbers()
+        return written(_as_csv(numbers), path)
 
     def figure(self) -> go.Figure:
         """The matrix on the screen as a plotly figure, in the colours of the page's light theme.
@@ -134,8 +147,9 @@ class Exporting(anywidget.AnyWidget):
         """
         from .figures import heatmap
 
-        self._ready()
-        return heatmap(self._matrix(whole=True))
+        with at_rest(self):
+            shown = self._matrix(whole=True)
+        return heatmap(shown)
 
     def to_svg(self, path: str | Path | None = None, *, width: float | None = None) -> str:
         """The matrix on the screen as a figure for a paper; written to `path` if it is given.
@@ -153,8 +167,9 @@ class Exporting(anywidget.AnyWidget):
         """
         if width is not None and not width > 0:
             raise ValueError(f"width={width!r}: a positive number of pixels is needed")
-        self._ready()
-        svg = drawing(folded(self._matrix()))
+        with at_rest(self):
+            shown = self._matrix()
+        svg = drawing(folded(shown))
         return written(svg if width is None else resized(svg, width), path)
 
     def to_png(self, path: str | Path | None = None, *, width: float | None = None, scale: float = 2.0) -> bytes:
@@ -187,11 +202,12 @@ class Exporting(anywidget.AnyWidget):
         tables, shown = self._tables(), self._in_its_looks(shown)
         return lambda: image(drawing(thinned(shown)), f"{shown.title}, {shown.unit}") + tables
 
-    def _as_html(self) -> str:
+    def _page(self) -> Callable[[], str]:
+        """What writes a page without a kernel of what is shown now."""
         part = self._part_of_a_page("widget")
         if not part.results:
             raise RuntimeError("there is nothing to save yet: no run has finished")
-        return offline_page(self.title, [part])
+        return lambda: offline_page(self.title, [part])
 
     def _part_of_a_page(self, name: str, **traits: Any) -> Part:
         """The widget as a page has it, with these traits in all its results."""
@@ -202,9 +218,20 @@ class Exporting(anywidget.AnyWidget):
         made = {repr(e.intervention): e.intervention for result in results for e in result.experiments}
         return Part(
             name=name, esm=str(self._esm), css=str(self._css), results=results, chooses=self.chooses,
-            answers=self._answers() if self._settled() else (),
+            answers=list(self._answers()) if self._settled() else [], owners=self._owners(name),
+            table=self._table() if self._settled() else None,
             makes={canonical(request): code for code, i in made.items() for request in self._requests_for(i)},
         )  # fmt: skip
+
+    def _table(self) -> Table | None:
+        """The numbers that are shown now, for a page without a kernel; None if there are none, or too many for it."""
+        if self._heatmap() is None:
+            return None
+        numbers = self._numbers()
+        # A value takes a character at least, its comma: what is far too long is not written to find that out.
+        if sum(map(len, numbers.values())) >= _LONGEST_TABLE or len(text := _as_csv(numbers)) >= _LONGEST_TABLE:
+            return None
+        return Table(_file(self.title, "csv", text), {n: getattr(self, n) for n in _CHOSEN if self.has_trait(n)})
 
     def _record(self) -> None:
         """Keep what is on the screen, for a page without a kernel."""
@@ -213,14 +240,6 @@ class Exporting(anywidget.AnyWidget):
         question = self._depends_on() | {"baseline": [repr(i) for i in self.experiments.baseline]}
         self._recording.add(Result(question, self.experiments.entries, traits))
 
-    def _as_csv(self) -> str:
-        columns = self._numbers()
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(map(_exact, row) for row in zip(*columns.values(), strict=True))
-        return str(encodable(file.getvalue()))
-
     # -- what the page asks for --------------------------------------------------------------------------------------
 
     def _save_for_page(self, operation: str, number: int, **nothing: Any) -> None:
@@ -228,12 +247,33 @@ class Exporting(anywidget.AnyWidget):
         if nothing:
             raise TypeError(f"{operation} takes nothing from a page, not {', '.join(nothing)}")
         if operation == "to_csv":
-            file = _file(self.title, "csv", self._as_csv())
+            file = _file(self.title, "csv", _as_csv(self._numbers()))
         else:
             shown = self._whole() or self
-            file = _file(shown.title, "html", shown._as_html())
+            file = _file(shown.title, "html", shown._page()())
         self._saved = {"id": number, **file}
         self._saved = {}
+
+
+@contextmanager
+def at_rest(*widgets: Exporting) -> Iterator[None]:
+    """Hold what is shown once nothing is running, or a click could come between two of its parts; for a moment only."""
+    while True:
+        # Not under the lock, without which no run can end.
+        for widget in widgets:
+            widget._ready()
+        with widgets[0].session.publishing:
+            if not any(widget._running() for widget in widgets):  # what has been asked for meanwhile
+                yield
+                return
+
+
+def _as_csv(columns: Mapping[str, Column]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(map(_exact, row) for row in zip(*columns.values(), strict=True))
+    return str(encodable(file.getvalue()))
 
 
 def _file(title: str, kind: str, text: str) -> dict[str, str]:

@@ -6,7 +6,8 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -39,6 +40,16 @@ _PAGE = """<!doctype html>
 
 
 @dataclass(frozen=True)
+class Table:
+    """A file of numbers."""
+
+    file: dict[str, str]
+    """Its name, type and text."""
+    of: dict[str, Any]
+    """Traits on which it depends beside the question, and what they are in it."""
+
+
+@dataclass(frozen=True)
 class Part:
     """A widget of a page, which opens on the last of its results and answers from all of them."""
 
@@ -47,12 +58,16 @@ class Part:
     esm: str
     css: str
     results: Sequence[Result]
-    answers: Iterable[Answer]
+    answers: Sequence[Answer]
     """Requests that change nothing but these traits of the last result."""
     makes: Mapping[str, str]
     """For requests that add an experiment, or take it back, in canonical JSON: the experiment's code."""
     chooses: Mapping[str, tuple[str, ...]]
     """Operations that only choose what is shown, with the traits that their arguments set."""
+    owners: Mapping[str, str]
+    """Operations that are no methods of the widget, with what they are methods of, in the Python that the page says."""
+    table: Table | None
+    """The numbers of the last result."""
 
 
 def abreast(parts: Sequence[Part]) -> list[Part]:
@@ -62,22 +77,24 @@ def abreast(parts: Sequence[Part]) -> list[Part]:
     if not common:
         return kept
     last = kept[0].results[-1].run()
-    # Answers that are there beside the results are to the last of them.
-    return [
-        replace(
-            new, results=sorted(new.results, key=lambda result: result.run() == last),
-            answers=old.answers if old.results[-1].run() == last else (),
-        )
-        for new, old in zip(kept, parts, strict=True)
-    ]  # fmt: skip
+
+    def ending(new: Part, old: Part) -> Part:
+        there = replace(new, results=sorted(new.results, key=lambda result: result.run() == last))
+        # What is there beside the results is of the last of them.
+        return there if old.results[-1].run() == last else replace(there, answers=(), table=None)
+
+    return [ending(new, old) for new, old in zip(kept, parts, strict=True)]
 
 
-def offline_page(title: str, parts: Sequence[Part]) -> str:
-    """A page of these widgets; experiments that are chosen in one of them are shown in all."""
+def offline_page(title: str, parts: Sequence[Part], code: str | None = None) -> str:
+    """A page of these widgets; experiments that are chosen in one of them are shown in all.
+
+    `code` is that of all of them, as the page opens.
+    """
     values: dict[str, int] = {}  # what several results share stands in the page once
 
     def stored(traits: Mapping[str, Any]) -> dict[str, int]:
-        texts = {name: json.dumps(_plain(value), ensure_ascii=False) for name, value in traits.items()}
+        texts = {name: json.dumps(_plain(value), ensure_ascii=False, allow_nan=False) for name, value in traits.items()}
         return {name: values.setdefault(text, len(values)) for name, text in texts.items()}
 
     widgets = [
@@ -94,11 +111,14 @@ def offline_page(title: str, parts: Sequence[Part]) -> str:
             "answers": {canonical(request): stored(traits) for request, traits in part.answers},
             "makes": dict(part.makes),
             "chooses": {op: list(names) for op, names in part.chooses.items()},
+            "owners": dict(part.owners),
+            "table": None if part.table is None else vars(part.table),
         }
         for part in parts
     ]  # fmt: skip
     # The values are JSON already: written by hand, so that they are not encoded twice.
-    text = f'{{"values":[{",".join(values)}],"widgets":{json.dumps(encodable(widgets), ensure_ascii=False)}}}'
+    rest = {"widgets": widgets, "code": code}
+    text = f'{{"values":[{",".join(values)}],{json.dumps(encodable(rest), ensure_ascii=False)[1:]}'
     script = minified("page.js") + "\nopenPage();\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -136,9 +156,11 @@ def _written(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A trait's value as JSON has it: bytes as base64."""
+    """A trait's value as JSON has it: bytes as base64; what is not finite as text, as jupyter_client sends it."""
     if isinstance(value, memoryview):
         return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(float(value))
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else encodable(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from .attention_pattern import AttentionPattern
 from .base import LiveWidget
 from .code import code_of_experiments, code_of_session
 from .displaying import Displayed, weakly
-from .exporting import written
+from .exporting import at_rest, written
 from .linking import Link, link
 from .logit_lens import LogitLens
 from .looks import Looks
@@ -186,9 +186,9 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
         prompts; one that is chosen in one of them is shown in all, as are looks and what is pointed at. What is
         selected is each widget's own. Waits until nothing is running; raises RuntimeError before the first run.
         """
-        for widget in self._widgets():
-            widget._ready()
-        return written(self._as_html(), path)
+        with at_rest(*self._widgets()):
+            page = self._page()
+        return written(page(), path)
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until nothing is running. Raises a run's error, or TimeoutError."""
@@ -235,17 +235,20 @@ class Workbench(Looks, Displayed, ipywidgets.Box):
     def _looks(self) -> dict[str, Any]:
         return {name: getattr(self.attention, name) for name in self.looks}
 
-    def _as_html(self) -> str:
+    def _page(self) -> Callable[[], str]:
         parts = []
         for name, widget in self._named().items():
             of = {"_embedded": widget is not self.attention, "_links": widget._links}
             part, asked = widget._part_of_a_page(f"workbench.{name}", **of), widget._depends_on()
             held = [r for r in part.results if all(r.question[p] == asked[p] for p in widget.prompt_names)]
             parts.append(replace(part, results=held))
-        parts = abreast(parts)
-        if not parts[0].results:
+        attention, *rest = abreast(parts)
+        if not attention.results:
             raise RuntimeError("there is nothing to save yet: no run of what is asked has finished in all three")
-        return offline_page(self.title, parts)
+        # The page that the header's button saves is that of all three, as is the code there.
+        headed = replace(attention, owners={**attention.owners, "to_html": "workbench"})
+        code = self.code() if all(widget._settled() for widget in self._widgets()) else None
+        return lambda: offline_page(self.title, [headed, *rest], code)
 
     def _pictured(self) -> list[LiveWidget]:
         return self._widgets()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import interpwidgets as iw
+from interpwidgets.widgets.answering import _OF_EXPERIMENTS
 from tests.browser.harness.mounting import SCREENSHOTS
 from tests.hostile import CORRUPTED, PROMPT, SHOWN, hostile_session
 from tests.models import random_ids, tiny
@@ -160,6 +162,39 @@ def test_the_three_of_a_workbench_go_to_the_same_run_and_look_alike(
     expect(notice(offline)).to_contain_text('workbench.heatmap.set(site="mlp_out")')
 
 
+def test_a_workbench_shows_the_code_of_all_three_of_what_the_page_opened_with(
+    offline: Page, session: iw.Session, tmp_path: Path
+) -> None:
+    workbench = iw.Workbench(session, IDS, OTHER)
+    workbench.wait(60)
+    workbench.attention.ablate(1, 2)
+    workbench.wait(60)
+    workbench.heatmap.site = "z"
+    file = tmp_path / "page.html"
+    workbench.to_html(file)
+    offline.goto(file.as_uri())
+    attention, heatmap = (offline.get_by_role("figure", name=w.title) for w in (workbench.attention, workbench.heatmap))
+    attention.get_by_role("button", name="Code", exact=True).click()
+    code, undo = attention.locator(".iw-code__text"), attention.get_by_role("button", name="Undo")
+    alone = re.compile(r"^# This is workbench\.attention alone.*AttentionPattern", re.DOTALL)
+    expect(code).to_have_text(workbench.code())
+    heatmap.get_by_role("button", name="resid_pre").click()
+    expect(code).to_have_text(alone)
+    expect(code).to_contain_text("Ablate")
+    heatmap.get_by_role("button", name="z", exact=True).click()
+    expect(code).to_have_text(workbench.code())
+    offline.get_by_label("recorded:").select_option(label="no experiments")
+    expect(code).to_have_text(alone)
+    expect(code).not_to_contain_text("Ablate")
+    undo.click()  # the heatmap follows to the map that is most like the one it shows
+    expect(code).to_contain_text("Ablate")
+    heatmap.get_by_role("button", name="z", exact=True).click()
+    expect(code).to_have_text(workbench.code())
+    attention.get_by_role("button", name="Save", exact=True).click()
+    attention.get_by_role("button", name="Page without a kernel (HTML)").click()
+    expect(notice(offline)).to_contain_text(" workbench.to_html()")
+
+
 def test_what_was_not_run_is_refused_with_its_python_and_the_picture_stays(
     offline: Page, session: iw.Session, tmp_path: Path
 ) -> None:
@@ -208,6 +243,35 @@ def test_lens_colours_selects_and_shows_a_recorded_transplant(
     expect(notice(page)).to_contain_text("widget.transplant_cells(source=[")
 
 
+def test_a_metric_that_is_not_in_the_page_leaves_the_grid_as_it_is(
+    offline: Page, session: iw.Session, tmp_path: Path
+) -> None:
+    page = opened(offline, iw.LogitLens(session, IDS), tmp_path)
+    before = painted(page, "logit lens")
+    page.get_by_role("button", name="KL to last").click()
+    expect(notice(page)).to_contain_text('widget.compute(metric="kl")')
+    expect(page.get_by_role("button", name="probability", exact=True)).to_have_attribute("aria-pressed", "true")
+    page.mouse.move(0, 0)
+    assert painted(page, "logit lens") == before
+
+
+def test_a_recorded_result_without_the_metric_that_is_shown_has_another_one(
+    offline: Page, session: iw.Session, tmp_path: Path
+) -> None:
+    widget = iw.LogitLens(session, IDS)
+    widget.wait(30)
+    widget.transplant((0, 2), (1, 5))
+    widget.metric = "kl"
+    page = opened(offline, widget, tmp_path)
+    kl, probability = (page.get_by_role("button", name=name, exact=True) for name in ("KL to last", "probability"))
+    expect(kl).to_have_attribute("aria-pressed", "true")
+    page.get_by_label("recorded:").select_option(index=0)
+    expect(probability).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("img", name=re.compile("colour scale: probability")).first).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(kl).to_have_attribute("aria-pressed", "true")
+
+
 def test_heatmap_shows_recorded_sites_and_patches(offline: Page, session: iw.Session, tmp_path: Path) -> None:
     widget = iw.PatchingHeatmap(session, clean=IDS, corrupted=OTHER)
     widget.wait(30)
@@ -228,6 +292,20 @@ def test_heatmap_shows_recorded_sites_and_patches(offline: Page, session: iw.Ses
     expect(page.get_by_text("with z L0H0 patched")).to_be_visible()
     page.get_by_label("recorded:").select_option(index=0)
     expect(page.get_by_role("grid", name="resid_pre patching effect, layer by position")).to_be_visible()
+
+
+@pytest.mark.parametrize(("answer", "foil"), [(13, 5), (5, 13), (13, 14)], ids=["-inf", "inf", "nan"])
+def test_a_page_opens_where_a_measured_token_is_forbidden(
+    offline: Page, session: iw.Session, tmp_path: Path, answer: int, foil: int
+) -> None:
+    def forbid(module: Any, args: Any, output: Any) -> None:
+        output[..., 13:15] = float("-inf")
+
+    session.model.lm_head.register_forward_hook(forbid)
+    widget = iw.PatchingHeatmap(session, clean=IDS, corrupted=OTHER, answer=answer, foil=foil)
+    page = opened(offline, widget, tmp_path)
+    expect(page.get_by_role("grid", name="resid_pre patching effect, layer by position")).to_be_visible()
+    expect(notice(page)).to_be_empty()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -277,6 +355,111 @@ def test_pictures_and_numbers_are_saved_from_the_page_too(offline: Page, session
         assert Path(download.value.path()).read_bytes().startswith(start)
     assert Path(download.value.path()).read_text(encoding="utf-8") == widget.to_csv()
     expect(notice(page)).to_be_empty()
+
+
+def save(page: Page, item: str) -> None:
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("dialog", name="Save as").get_by_role("button", name=item, exact=True).click()
+
+
+def test_a_table_comes_once_and_never_of_what_is_not_shown(offline: Page, session: iw.Session, tmp_path: Path) -> None:
+    widget = iw.AttentionPattern(session, IDS, layer=1, head=2)
+    widget.wait(30)
+    widget.ablate(1, 2)
+    page = opened(offline, widget, tmp_path)
+    came: list[Any] = []
+    page.on("download", lambda download: came.append(download))
+    refused = re.compile(r"no kernel.*widget\.to_csv\(\)")
+    with page.expect_download():
+        save(page, "Numbers (CSV)")
+    save(page, "Page without a kernel (HTML)")
+    expect(notice(page)).to_contain_text("widget.to_html()")
+    page.get_by_label("recorded:").select_option(label="no experiments")
+    expect(notice(page)).to_be_empty()
+    save(page, "Numbers (CSV)")
+    expect(notice(page)).to_have_text(refused)
+    page.get_by_role("button", name="Undo").click()
+    expect(notice(page)).to_be_empty()
+    page.get_by_role("grid", name="All heads").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("grid", name="L2H2 attention pattern")).to_be_visible()
+    save(page, "Numbers (CSV)")
+    expect(notice(page)).to_have_text(refused)
+    page.get_by_role("grid", name="All heads").focus()
+    page.keyboard.press("ArrowLeft")
+    with page.expect_download() as last:
+        save(page, "Numbers (CSV)")
+    assert Path(last.value.path()).read_text(encoding="utf-8") == widget.to_csv()
+    assert len(came) == 2
+
+
+def test_the_table_of_a_map_is_of_its_scale_and_view(offline: Page, session: iw.Session, tmp_path: Path) -> None:
+    widget = iw.PatchingHeatmap(session, clean=IDS, corrupted=OTHER)
+    widget.wait(30)
+    session.interventions.append(iw.Ablate("z", layer=1, head=2))
+    page = opened(offline, widget, tmp_path)
+    for there, back in (("Raw", "Share of gap"), ("Difference from baseline", "Now")):
+        page.get_by_role("button", name=there, exact=True).click()
+        save(page, "Numbers (CSV)")
+        expect(notice(page)).to_contain_text("widget.to_csv()")
+        page.get_by_role("button", name=back, exact=True).click()
+        with page.expect_download():
+            save(page, "Numbers (CSV)")
+        expect(notice(page)).to_be_empty()
+
+
+# What a page asks of the list of experiments, in an order in which each has something to do.
+OF_EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "set_strength": {"index": 1, "value": 0.5},
+    "rename": {"index": 0, "name": 'a "name"'},
+    "move": {"index": 0, "to": 1},
+    "group": {"indices": [0, 1], "name": "both"},
+    "rename_group": {"group": "both", "name": "two"},
+    "pin": {},
+    "unpin": {},
+    "toggle_group": {"group": "two"},
+    "remove_group": {"group": "two"},
+}
+
+
+@pytest.mark.parametrize("kind", ["linked", "detached", "workbench"])
+def test_python_of_what_the_list_of_experiments_does_runs(
+    offline: Page, session: iw.Session, tmp_path: Path, kind: str
+) -> None:
+    assert set(OF_EXPERIMENTS) == set(_OF_EXPERIMENTS)
+    workbench = widget = iw.AttentionPattern(session, IDS, linked=kind != "detached")
+    if kind == "workbench":
+        workbench = iw.Workbench(session, IDS)
+        widget = workbench.attention
+    widget.experiments.extend([iw.Ablate("z", layer=1, head=2), iw.Scale("z", 2.0, layer=1, head=1)])
+    workbench.wait(60)
+    file = tmp_path / "page.html"
+    page = workbench.to_html(file)
+    (data,) = re.findall(r'id="iw-page-data">(.*?)</script>', page, re.S)
+    (script,) = re.findall(r'<script type="module">(.*?)openPage\(\);', page, re.S)
+    offline.goto(file.as_uri())
+    said = offline.evaluate(
+        """async ([script, data, requests]) => {
+          const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+          const { createOfflineModel } = await import(url);
+          const { values, widgets: [part] } = JSON.parse(data);
+          const said = [];
+          const model = createOfflineModel(part, values, (code) => said.push(code), () => {});
+          Object.entries(requests).forEach(([op, rest], id) => {
+            model.set("_request", { id: id + 1, op, ...rest });
+            model.save_changes();
+          });
+          return said;
+        }""",
+        [script, data, OF_EXPERIMENTS],
+    )
+    before = [(widget.experiments.entries, widget.experiments.baseline)]
+    for line in said:
+        exec(line, {"session": session, "widget": widget, "workbench": workbench})
+        before.append((widget.experiments.entries, widget.experiments.baseline))
+    assert len(said) == len(OF_EXPERIMENTS)
+    assert all(one != other for one, other in pairwise(before))
+    workbench.wait(60)
 
 
 def test_page_keeps_at_most_eight_results_and_shares_what_they_share(session: iw.Session) -> None:

@@ -7,6 +7,18 @@ const ablation = { code: "iw.Ablate('z', layer=1, head=2)", on: true };
 const request = { op: "ablate", layer: 1, head: 2 };
 const makes = { [canonical(request)]: ablation.code };
 const result = (question, experiments = [], traits = {}) => ({ question, experiments, label: "", traits });
+const part = (name, results, rest = {}) => ({ name, esm: "", results, makes, answers: {}, chooses: {}, owners: {}, table: null, ...rest });
+/** A model of a page, with what it says, and the files that it hands over, in order. */
+function opened(of, values = []) {
+  const [said, files] = [[], []];
+  const model = createOfflineModel(of, values, (code) => said.push(code), () => {});
+  model.on("change:_saved", () => model.get("_saved").id !== undefined && files.push(model.get("_saved")));
+  const ask = (id, rest) => {
+    model.set("_request", { id, ...rest });
+    model.save_changes();
+  };
+  return { model, said, files, ask };
+}
 
 test("requests are compared whatever the order of their names", () => {
   assert.equal(canonical({ b: [1, { d: null, c: "é" }], a: true }), '{"a":true,"b":[1,{"c":"é","d":null}]}');
@@ -40,12 +52,7 @@ test("an empty list of cells is no cell at all", () => {
 test("an answer is never older than its request, and a refusal leaves the picture", () => {
   const values = [{ id: 7, picture: "one" }, { id: 9, picture: "two" }];
   const results = [result({}, [], { _picture: 0 }), result({}, [ablation], { _picture: 1 })];
-  const said = [];
-  const model = createOfflineModel({ name: "widget", esm: "", results, makes, answers: {}, chooses: { select: ["layer"] } }, values, (code) => said.push(code), () => {});
-  const ask = (id, rest) => {
-    model.set("_request", { id, ...rest });
-    model.save_changes();
-  };
+  const { model, said, ask } = opened(part("widget", results, { chooses: { select: ["layer"] } }), values);
   ask(100, request);
   assert.deepEqual(model.get("_picture"), { id: 100, picture: "one" });
   ask(101, { op: "run", prompt: "x" });
@@ -60,7 +67,6 @@ test("an answer is never older than its request, and a refusal leaves the pictur
 
 test("a page's other widgets follow to the run that is shown, each with as much of its own question as there is", () => {
   const values = ["one", "two", "three"];
-  const part = (name, results) => ({ name, esm: "", results, makes, answers: {}, chooses: {} });
   const told = [];
   const heatmap = part("heatmap", [
     result({ site: "k", baseline: [] }, [], { _picture: 0 }), result({ site: "z", baseline: [] }, [ablation], { _picture: 1 }), result({ site: "k", baseline: [] }, [ablation], { _picture: 2 }), result({ site: "z", baseline: [] }, [], { _picture: 0 }),
@@ -81,4 +87,51 @@ test("a page's other widgets follow to the run that is shown, each with as much 
   models[1].set("site", "q");
   models[1].save_changes();
   assert.deepEqual(told.slice(-1), ['heatmap.site = "q"']);
+});
+
+test("a table is handed over once, and only of what the page opened with", () => {
+  const table = { file: { name: "numbers.csv", text: "1" }, of: { head: 2 } };
+  const results = [result({ prompt: "a" }), result({ prompt: "b" }, [], { head: 0 })];
+  const { model, said, files, ask } = opened(part("widget", results, { table, chooses: { select: ["head"] } }), [2]);
+  ask(1, { op: "to_csv" });
+  assert.deepEqual(files, [{ id: 1, name: "numbers.csv", text: "1" }]);
+  ask(2, { op: "to_html" });
+  ask(3, { op: "select", head: 1 });
+  ask(4, { op: "to_csv" });
+  ask(5, { op: "select", head: 2 });
+  model.show(0);
+  ask(6, { op: "to_csv" });
+  assert.equal(files.length, 1);
+  assert.deepEqual(said.splice(0), [null, "widget.to_html()", null, "widget.to_csv()", null, null, "widget.to_csv()"]);
+  model.show(1);
+  ask(7, { op: "to_csv" });
+  assert.deepEqual(files.map(({ id }) => id), [1, 7]);
+});
+
+test("what is not the widget's own is written as that of whose it is", () => {
+  const { said, ask } = opened(part("workbench.lens", [result({})], { owners: { pin: "session.interventions" } }));
+  ask(1, { op: "pin" });
+  ask(2, { op: "run", prompt: "x" });
+  assert.deepEqual(said, ["session.interventions.pin()", 'workbench.lens.run(prompt="x")']);
+});
+
+test("what was set along with a request that is refused is set back, and nothing else", () => {
+  const { model, said, ask } = opened(part("lens", [result({ prompt: "a" }, [], { metric: 0, palette: 1 })]), ["probability", "blue"]);
+  model.set("palette", "cividis");
+  model.set("metric", "kl");
+  ask(1, { op: "compute", metric: "kl" });
+  assert.deepEqual(said, ['lens.compute(metric="kl")']);
+  assert.deepEqual([model.get("metric"), model.get("palette")], ["probability", "cividis"]);
+});
+
+test("a setting that leads to another result takes an older notice away", () => {
+  const results = [result({ stack: "encoder" }, [], { stack: 0 }), result({ stack: "cross" }, [], { stack: 1 })];
+  const { model, said, ask } = opened(part("widget", results), ["encoder", "cross"]);
+  ask(1, { op: "run", prompt: "x" });
+  model.set("stack", "encoder");
+  model.save_changes();
+  assert.deepEqual([model.get("stack"), model.shown()], ["encoder", 0]);
+  model.set("stack", "decoder");
+  model.save_changes();
+  assert.deepEqual(said, ['widget.run(prompt="x")', null, 'widget.stack = "decoder"']);
 });

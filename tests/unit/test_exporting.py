@@ -8,6 +8,7 @@ import json
 import re
 import struct
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -158,12 +159,79 @@ def test_a_page_may_ask_while_the_model_runs(session):
     widget.wait(30)
 
 
+class Watched(iw.AttentionPattern):
+    """Notes whether a click on another thread could be carried out while what is shown is read."""
+
+    def __init__(self, *args, **kwargs):
+        self.open_to_clicks = set()
+        super().__init__(*args, **kwargs)
+
+    def _note(self):
+        def click_on_another_thread():
+            taken = self.session.publishing.acquire(blocking=False)
+            if taken:
+                self.session.publishing.release()
+            return taken
+
+        with ThreadPoolExecutor(1) as others:
+            self.open_to_clicks.add(others.submit(click_on_another_thread).result())
+
+    def _depends_on(self):
+        self._note()
+        return super()._depends_on()
+
+    def _answers(self):
+        self._note()
+        return super()._answers()
+
+    def _numbers(self):
+        self._note()
+        return super()._numbers()
+
+    def _heatmap(self, *, whole=False):
+        self._note()
+        return super()._heatmap(whole=whole)
+
+
+@pytest.mark.parametrize("save", ["to_html", "to_csv", "to_svg", "figure"])
+def test_no_click_comes_between_the_parts_of_what_is_saved(session, save):
+    widget = Watched(session, PROMPT, layer=1, head=2)
+    widget.wait(30)
+    widget.open_to_clicks.clear()
+    getattr(widget, save)()
+    assert widget.open_to_clicks == {False}
+
+
+def test_what_is_asked_for_at_the_last_moment_is_waited_for(session):
+    class Late(iw.AttentionPattern):
+        clicked = True
+
+        def _ready(self):
+            super()._ready()
+            if not self.clicked:
+                self.clicked = True
+                self.cut(1, 2, 5, 3)
+
+    widget = Late(session, PROMPT, layer=1, head=2)
+    widget.clicked = False
+    assert "baseline,now" in widget.to_csv()
+
+
+def test_no_click_comes_between_the_three_of_a_workbench_that_is_saved(session):
+    workbench = iw.Workbench.of(Watched(session, PROMPT), iw.LogitLens(session, PROMPT))
+    workbench.wait(30)
+    workbench.attention.open_to_clicks.clear()
+    workbench.to_html()
+    assert workbench.attention.open_to_clicks == {False}
+
+
 def test_saved_page_is_one_file_with_nothing_to_fetch(session):
     page = attention(session).to_html()
     assert not re.search(r"""(src|href)=["'](?!data:)""", page.split('id="iw-page-data"')[0])
     data = json.loads(re.search(r'id="iw-page-data">(.*?)</script>', page, re.S)[1])
-    assert set(data) == {"values", "widgets"}
-    assert [set(part) for part in data["widgets"]] == [{"name", "esm", "results", "answers", "makes", "chooses"}]
+    assert set(data) == {"values", "widgets", "code"}
+    (part,) = data["widgets"]
+    assert set(part) == {"name", "esm", "results", "answers", "makes", "chooses", "owners", "table"}
     assert "connect-src" not in page
     assert "default-src &#x27;none&#x27;" in page
 

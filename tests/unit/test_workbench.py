@@ -151,6 +151,23 @@ def test_a_click_on_save_in_its_header_saves_the_page_of_all_three(session):
         assert len(results_of(sent[0]["text"])) == widgets
 
 
+def code_in(page):
+    return json.loads(re.search(r'id="iw-page-data">(.*?)</script>', page, re.S)[1])["code"]
+
+
+def test_its_page_has_the_code_of_all_three_if_it_opens_on_what_is_asked(session):
+    workbench = opened(session, PROMPT, CORRUPTED)
+    assert code_in(workbench.to_html()) == workbench.code()
+    assert code_in(workbench.lens.to_html()) is None
+    sent = []
+    workbench.attention.observe(lambda change: sent.append(change["new"]), names="_saved")
+    with session.publishing:  # the run cannot end
+        workbench.attention.ablate(1, 2)
+        click(workbench.attention, "to_html")
+    assert code_in(sent[0]["text"]) is None
+    workbench.wait(60)
+
+
 def test_before_all_three_have_shown_what_is_asked_there_is_no_page_to_save(session):
     workbench = opened(session, PROMPT, CORRUPTED)
     with session.publishing:  # the run cannot end

@@ -132,7 +132,11 @@ function render(host) {
 
   const tokens = () => /** @type {import("./tokens.js").Token[]} */ (model.get("_prompt")?.tokens ?? []);
   const word = (/** @type {number} */ position) => (tokens().length === cols() ? tokens()[position]?.text : undefined) ?? "";
-  const metric = () => /** @type {string} */ (model.get("metric") ?? "probability");
+  const metric = () => {
+    const chosen = /** @type {string} */ (model.get("metric") ?? "probability");
+    // On a page without a kernel, what a recorded result lacks does not come.
+    return model.get("_offline") && baseline && !(chosen in baseline.metrics) ? "probability" : chosen;
+  };
   /** The frame stands before the numbers come: its size is known from the header and the prompt. */
   const rows = () => baseline?.rows ?? (model.get("_header")?.layers ? ["emb", ...Array.from({ length: model.get("_header").layers }, (_, layer) => String(layer))] : []);
   const cols = () => baseline?.cols ?? tokens().length;

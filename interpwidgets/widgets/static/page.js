@@ -4,9 +4,11 @@ import { h, fill, dropdown } from "./dom.js";
 /**
  * @typedef {{code: string, on: boolean}} Entry
  * @typedef {{question: Record<string, any>, label: string, experiments: Entry[], traits: Record<string, number>}} Result traits by their place in `values`
+ * @typedef {{file: Record<string, string>, of: Record<string, any>}} Table
  * @typedef {{name: string, esm: string, results: Result[], answers: Record<string, Record<string, number>>, makes: Record<string, string>,
- *   chooses: Record<string, string[]>}} Part as `page.py` describes it; the last result is shown first
- * @typedef {{values: any[], widgets: Part[]}} PageData
+ *   chooses: Record<string, string[]>, owners: Record<string, string>, table: Table | null}} Part as `page.py` describes it; the last result is shown first
+ * @typedef {{values: any[], widgets: Part[], code: string | null}} PageData `code`: that of all widgets, as they are shown first
+ * @typedef {{id: number, op: string} & Record<string, any>} Request
  * @typedef {ReturnType<typeof createOfflineModel>} OfflineModel
  */
 
@@ -66,7 +68,7 @@ const runOf = ({ experiments, question }) => canonical([experiments, question.ba
  * @param {(run: string) => void} moved is told of another run than the one that was shown
  */
 export function createOfflineModel(part, values, say, moved) {
-  const { name: own, results, answers, makes, chooses } = part;
+  const { name: own, results, answers, makes, chooses, owners, table } = part;
   /** @type {Map<string, Set<() => void>>} */
   const handlers = new Map();
   /** @type {Record<string, any>} `_offline` tells a view that what it waits for does not come */
@@ -79,8 +81,8 @@ export function createOfflineModel(part, values, say, moved) {
   let past = [];
   /** @type {Result[]} */
   let future = [];
-  /** @type {Set<string>} */
-  let pending = new Set();
+  /** @type {Map<string, any>} what was set since it was last saved, with what it was before */
+  let pending = new Map();
   const fire = (/** @type {string} */ name) => [...(handlers.get(`change:${name}`) ?? [])].forEach((handler) => handler());
 
   /** Answer the request: nothing shown may be older than it. @param {number} id */
@@ -104,34 +106,52 @@ export function createOfflineModel(part, values, say, moved) {
     future = [];
     load(next);
   }
-  /** @param {{id: number, op: string} & Record<string, any>} request */
-  function answer({ id, op, ...args }) {
+  /** @param {number} id @returns {boolean} whether the page has a table of what is shown: what it opened with, chosen as it was */
+  function handOver(id) {
+    if (!table || shown !== opening || Object.entries(table.of).some(([name, value]) => state[name] !== value)) return false;
+    // Taken back as Python does: it is not part of what is shown.
+    for (const file of [{ id, ...table.file }, {}]) {
+      state._saved = file;
+      fire("_saved");
+    }
+    return true;
+  }
+  /** @param {Request} request @returns {boolean} whether the page can do it */
+  function carryOut({ id, op, ...args }) {
+    if (op === "to_csv") return handOver(id);
     const back = op === "undo" ? past.pop() : op === "redo" ? future.pop() : null;
     if (back) {
       (op === "undo" ? future : past).push(shown);
       load(back);
-    } else {
-      const chosen = chooses[op] ?? [];
-      const ready = shown === opening ? answers[canonical({ op, ...args })] : undefined;
-      const next = recordedAnswer(results, shown, op, args, makes);
-      if (next) go(next);
-      else if (ready || (chosen.length && Object.entries(args).every(([name, value]) => chosen.includes(name) || state[name] === value)))
-        Object.assign(state, Object.fromEntries(Object.entries(args).filter(([name]) => chosen.includes(name))), ready && read(ready));
-      else {
-        settle(id);
-        return say(`${own}.${op}(${Object.entries(args).map(([name, value]) => `${name}=${asPython(value)}`).join(", ")})`);
-      }
+      return true;
     }
+    const next = recordedAnswer(results, shown, op, args, makes);
+    if (next) {
+      go(next);
+      return true;
+    }
+    const chosen = chooses[op] ?? [];
+    const ready = shown === opening ? answers[canonical({ op, ...args })] : undefined;
+    if (!ready && !(chosen.length && Object.entries(args).every(([name, value]) => chosen.includes(name) || state[name] === value))) return false;
+    Object.assign(state, Object.fromEntries(Object.entries(args).filter(([name]) => chosen.includes(name))), ready && read(ready));
+    return true;
+  }
+  /** @param {Request} request @param {Map<string, any>} before what was set along with it, as it was */
+  function answer(request, before) {
+    const done = carryOut(request);
+    const { id, op, ...args } = request;
+    if (!done) for (const name of Object.keys(args)) if (before.has(name)) state[name] = before.get(name);
     settle(id);
-    say(null);
+    say(done ? null : `${owners[op] ?? own}.${op}(${Object.entries(args).map(([name, value]) => `${name}=${asPython(value)}`).join(", ")})`);
   }
   /** A setting that Python would compute from. @param {string} name */
   function setAside(name) {
     const next = recordedAnswer(results, shown, "set", { [name]: state[name] }, makes);
+    const refused = next ? null : `${own}.${name} = ${asPython(state[name])}`;
     if (next && next !== shown) go(next);
-    else if (!next) say(`${own}.${name} = ${asPython(state[name])}`);
     state[name] = shown.question[name];
     settle(Number(state._status.id));
+    say(refused);
   }
 
   load(opening);
@@ -139,15 +159,15 @@ export function createOfflineModel(part, values, say, moved) {
   return {
     get: (/** @type {string} */ name) => state[name],
     set(/** @type {string} */ name, /** @type {any} */ value) {
+      if (!pending.has(name)) pending.set(name, state[name]);
       state[name] = value;
-      pending.add(name);
       fire(name);
     },
     save_changes() {
       const changed = pending;
-      pending = new Set();
-      for (const name of changed) {
-        if (name === "_request") answer(state._request);
+      pending = new Map();
+      for (const name of changed.keys()) {
+        if (name === "_request") answer(state._request, changed);
         else if (name in shown.question) setAside(name);
       }
     },
@@ -155,6 +175,8 @@ export function createOfflineModel(part, values, say, moved) {
     on: (/** @type {string} */ event, /** @type {() => void} */ handler) => void handlers.set(event, (handlers.get(event) ?? new Set()).add(handler)),
     off: (/** @type {string} */ event, /** @type {() => void} */ handler) => void handlers.get(event)?.delete(handler),
     shown: () => results.indexOf(shown),
+    /** Whether it shows what it opened with. */
+    opens: () => shown === opening,
     /** @param {string} run shows what there is of it, as like what is shown as can be */
     follow(run) {
       const fits = results.filter((result) => runOf(result) === run);
@@ -180,7 +202,7 @@ const LOOKS = ["palette", "value_labels", "size", "figure_mode", "teaching"];
 /** Draw the page's widgets, and above them what the page holds. */
 export async function openPage() {
   /** @type {PageData} */
-  const { values, widgets } = JSON.parse(/** @type {HTMLElement} */ (document.getElementById("iw-page-data")).textContent ?? "");
+  const { values, widgets, code } = JSON.parse(/** @type {HTMLElement} */ (document.getElementById("iw-page-data")).textContent ?? "");
   const html = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   /** @type {"light" | "dark" | null} what the reader chose */
@@ -201,9 +223,17 @@ export async function openPage() {
     html.style.colorScheme = theme;
     fill(toggle, theme === "dark" ? "Light theme" : "Dark theme");
   }
-  const say = (/** @type {string | null} */ code) => {
-    fill(notice, ...(code === null ? [] : ["This page has no kernel: run the notebook to do this, or in Python ", h("code", { class: "iw-page__code" }, code)]));
-    picker.update(String(models[0].shown()));
+  const keepUp = () => {
+    const [first] = models;
+    picker.update(String(first.shown()));
+    if (code === null) return;
+    // Any mixture of recorded results may be shown, and of each there is its widget's own code.
+    first.set("_code_of_all", models.every((model) => model.opens()) ? code : `# This is ${widgets[0].name} alone: what the page opened with has the code of all.\n${first.get("_code")}`);
+    first.save_changes();
+  };
+  const say = (/** @type {string | null} */ python) => {
+    fill(notice, ...(python === null ? [] : ["This page has no kernel: run the notebook to do this, or in Python ", h("code", { class: "iw-page__code" }, python)]));
+    keepUp();
   };
   const models = widgets.map((part) => createOfflineModel(part, values, say, (run) => models.forEach((model) => model.follow(run))));
   for (const model of models) for (const name of LOOKS) model.on(`change:${name}`, () => {
@@ -211,7 +241,7 @@ export async function openPage() {
   });
   dark.addEventListener("change", paint);
   paint();
-  picker.update(String(models[0].shown()));
+  keepUp();
   const figures = h("div", { class: "iw-page__widgets" });
   main.append(bar, figures);
   document.body.append(main);
