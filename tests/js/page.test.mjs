@@ -32,7 +32,9 @@ test("a click that makes an experiment takes it back the second time", () => {
   const after = experimentsAfter([], "ablate", { head: 2, layer: 1 }, makes);
   assert.deepEqual(after, [ablation]);
   assert.deepEqual(experimentsAfter(after, "ablate", { layer: 1, head: 2 }, makes), []);
-  assert.deepEqual(experimentsAfter(after, "toggle", { index: 0 }, makes), [{ ...ablation, on: false }]);
+  const off = experimentsAfter(after, "toggle", { index: 0 }, makes);
+  assert.deepEqual(off, [{ ...ablation, on: false }]);
+  assert.deepEqual(experimentsAfter(off, "ablate", { layer: 1, head: 2 }, makes), after);
   assert.deepEqual(experimentsAfter(after, "remove", { index: 0 }, makes), []);
   assert.equal(experimentsAfter(after, "ablate", { layer: 9, head: 2 }, makes), null);
 });

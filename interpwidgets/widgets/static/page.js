@@ -39,7 +39,9 @@ export function experimentsAfter(entries, op, args, makes) {
   if (op === "remove") return entries.filter((_, index) => index !== args.index);
   const code = makes[canonical({ op, ...args })];
   if (code === undefined) return null;
-  return entries.some((entry) => entry.code === code) ? entries.filter((entry) => entry.code !== code) : [...entries, { code, on: true }];
+  const [acting, off] = [true, false].map((on) => entries.findIndex((entry) => entry.code === code && entry.on === on));
+  if (acting >= 0) return entries.filter((_, index) => index !== acting);
+  return off < 0 ? [...entries, { code, on: true }] : entries.map((entry, index) => (index === off ? { ...entry, on: true } : entry));
 }
 
 /**
