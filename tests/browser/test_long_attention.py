@@ -129,6 +129,35 @@ def test_keys_zoom_and_the_cells_that_come_are_exact(live: Live, exact: np.ndarr
     assert window(live) == []
 
 
+def test_exact_cells_are_those_of_the_prompt_that_is_shown(live: Live, session: iw.Session) -> None:
+    grid(live).focus()
+    for key in ("End", *["PageDown"] * 20, "+", "+", "+", "+"):
+        live.page.keyboard.press(key)
+        live.mounted.settle()
+    spoken = grid(live).get_by_role("gridcell")
+    live.until(lambda: "about" not in spoken.inner_text())
+    other = PROMPT[::-1]
+    live.widget.run(other)
+    live.carry()
+    live.until(lambda: "about" not in spoken.inner_text())
+    query, key = (int(number) for number in re.findall(r"(?:query|key) (\d+)", spoken.inner_text()))
+    weight = iw.attention_patterns(session, other).values[1, 2, query, key]
+    assert f"{weight:.4f}" in spoken.inner_text()
+    assert key <= query
+
+
+def test_thumbnails_of_bins_say_that_their_difference_is_that_of_the_largest(live: Live, session: iw.Session) -> None:
+    live.widget.ablate(0, 1)
+    live.carry()
+    live.page.get_by_role("button", name="Difference from baseline").click()
+    live.carry()
+    heads = live.page.get_by_role("region", name="All heads")
+    expect(heads).to_contain_text("largest now − largest in the baseline, of each")
+    live.page.get_by_role("grid", name="All heads").focus()
+    expect(live.page.get_by_role("grid", name="All heads").get_by_role("gridcell")).to_contain_text("differ by at most")
+    session.interventions.clear()
+
+
 def test_dragging_pans_and_cuts_nothing(live: Live) -> None:
     live.page.get_by_role("button", name="Cells").click()
     live.page.locator(".iw-minimap canvas").click(position={"x": 30, "y": 80})

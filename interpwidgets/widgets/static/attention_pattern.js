@@ -306,7 +306,8 @@ function render(host) {
     /** @type {import("./weights.js").Read} */
     const value = difference ? (layer, head, query, key) => now(layer, head, query, key) - baseline(layer, head, query, key) : shown === "baseline" ? baseline : now;
     const change = (/** @type {number} */ layer, /** @type {number} */ head) => changed?.data[layer * count + head] ?? 0;
-    const binning = bins < queries() || keyBins < keys() ? `, largest of each ${together(queries(), bins)} × ${together(keys(), keyBins)} positions` : "";
+    const small = bins < queries() || keyBins < keys();
+    const binning = !small ? "" : `, ${difference ? "largest now − largest in the baseline," : "largest"} of each ${together(queries(), bins)} × ${together(keys(), keyBins)} positions`;
     heads.update({
       version: `${version} ${shown} ${frame.root.dataset.iwTheme} ${frame.root.dataset.iwPalette}`,
       layers, heads: count, bins, keyBins, causal: causal(), present, skip, bound, value, selected, changed: change,
@@ -317,7 +318,7 @@ function render(host) {
         let most = 0;
         for (let query = skip; query < bins; query++) for (let key = skip; key < keyBins && !masked(query, key); key++) most = Math.max(most, Math.abs(value(layer, head, query, key)));
         const by = change(layer, head) ? ` · changed by ${overview?.exact ? "up to" : "at least"} ${change(layer, head).toFixed(2)}` : "";
-        return `L${layer} H${head} · ${difference ? "largest difference" : "max"} ${most.toFixed(2)}${by}`;
+        return `L${layer} H${head} · ${!difference ? "max" : small ? "largest weights differ by at most" : "largest difference"} ${most.toFixed(2)}${by}`;
       },
     });
     attribute(frame.root, "data-shape", layers <= 16 ? "compact" : "wide");
