@@ -16,7 +16,7 @@ _DIFFERING = 12
 
 def attention_pattern(session: iw.Session, *, long: bool = False) -> LiveWidget:
     """A head is ablated, and one that it acts on is looked at."""
-    prompt = _long("attention_pattern")[0] if long else preset_named("Indirect object").clean
+    prompt = long_pair("attention_pattern")[0] if long else preset_named("Indirect object").clean
     widget = iw.AttentionPattern(session, prompt, linked=False, view="difference" if long else "now")
     widget.ablate(20, 0)
     widget.select(24, 4)
@@ -25,7 +25,7 @@ def attention_pattern(session: iw.Session, *, long: bool = False) -> LiveWidget:
 
 def logit_lens(session: iw.Session, *, long: bool = False) -> LiveWidget:
     """Two tokens are followed, a cell is selected, and a state is transplanted."""
-    prompt = _long("logit_lens")[0] if long else preset_named("Fact recall").clean
+    prompt = long_pair("logit_lens")[0] if long else preset_named("Fact recall").clean
     widget = iw.LogitLens(
         session, prompt, linked=False, tracked=[session.token_id(" Paris"), session.token_id(" Rome")]
     )
@@ -39,7 +39,7 @@ def logit_lens(session: iw.Session, *, long: bool = False) -> LiveWidget:
 def patching_heatmap(session: iw.Session, *, long: bool = False) -> LiveWidget:
     """Two cells are patched together."""
     preset = preset_named("Indirect object")
-    clean, corrupted = _long("patching_heatmap") if long else (preset.clean, preset.corrupted)
+    clean, corrupted = long_pair("patching_heatmap") if long else (preset.clean, preset.corrupted)
     widget = iw.PatchingHeatmap(session, clean=clean, corrupted=corrupted, linked=False)
     widget.wait(300)
     last = widget.result.sizes["position"] - 1
@@ -55,6 +55,7 @@ SCENES: dict[str, Callable[..., LiveWidget]] = {
 """By the name of the widget's module."""
 
 
-def _long(name: str) -> tuple[list[int], list[int]]:
+def long_pair(name: str) -> tuple[list[int], list[int]]:
+    """A clean and a corrupted prompt of as many tokens as the widget's long one."""
     pair = DemoPrompts().long(LONG[name], _DIFFERING)
     return list(pair.clean), list(pair.corrupted)
