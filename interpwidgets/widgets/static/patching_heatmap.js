@@ -231,6 +231,7 @@ function render(host) {
   function choose(cells) {
     chosen = cells;
     asked = wire.request("patch", { cells });
+    frame.announce(cells.length ? `chosen: ${cells.map(cellName).join(", ")}` : "no cell chosen");
     redraw();
   }
   /** What was chosen is no cell of another map. */
