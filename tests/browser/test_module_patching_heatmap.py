@@ -124,7 +124,7 @@ def test_patched_predictions_stand_beside_clean_and_corrupted(page: Page) -> Non
     expect(table.get_by_role("columnheader")).to_have_text(["token", "clean", "corrupted", "patched"])
     expect(table.get_by_role("row", name="␣John")).to_contain_text("84.0%0.7%67.7%")
     expect(page.get_by_text("with resid_pre L0 · position 0 patched")).to_be_visible()
-    expect(page.get_by_text("logit difference −0.101 logits: 0.512 of the gap restored")).to_be_visible()
+    expect(page.get_by_text("logit difference −0.101 logits: 0.512 of the gap restored", exact=True)).to_be_visible()
 
 
 def test_a_late_answer_to_an_earlier_click_leaves_the_newer_choice(page: Page) -> None:
