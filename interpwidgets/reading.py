@@ -13,7 +13,7 @@ from .engine.limits import Context
 from .engine.prompts import SourceTarget
 from .engine.sites import resolve
 from .run import NOTHING_MASKED
-from .tokens import Tokens, bare_ids, display, one_token, tokenize, tokenize_pair, written_ids
+from .tokens import Tokens, bare_ids, display, one_token, tokenize, tokenize_pair, typed_ids, written_ids
 
 
 class Reader:
@@ -59,8 +59,11 @@ class Reader:
         return tokenize(self.tokenizer, prompt, self.prepend_bos, n_vocab)
 
     def text_ids(self, text: str) -> list[int]:
-        """The ids of a piece of text, without special tokens; without a tokenizer, of ids written out."""
-        return written_ids(text) if self.tokenizer is None else bare_ids(self.tokenizer, text)
+        """The ids of a piece of text, without special tokens; without a tokenizer, of ids written out.
+
+        Of WordPiece's tokenizers, a continuation may be written as it is shown, "##ing".
+        """
+        return written_ids(text) if self.tokenizer is None else typed_ids(self.tokenizer, text)
 
     def tokenize_ids(self, ids: Sequence[int], source: Tokens | None = None) -> Tokens:
         """Token ids as a prompt; with their text, if that text would give the same ids again.

@@ -148,9 +148,20 @@ def bare_ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def typed_ids(tokenizer: Any, text: str) -> list[int]:
+    """As `bare_ids`, but WordPiece's continuation of a word, ##ing, which no text alone gives, is typed as it is shown.
+
+    Of another tokenizer, or where there is no such token, ##ing is text.
+    """
+    ids = bare_ids(tokenizer, text)
+    own = tokenizer.convert_tokens_to_ids(text) if text.startswith("##") else None
+    # What the vocabulary does not have is the token for what is unknown.
+    return ids if own is None or tokenizer.convert_ids_to_tokens(own) != text else [own]
+
+
 def one_token(tokenizer: Any, text: str) -> int:
     """The id of a text that is one token. Raises ValueError, showing its tokens and what would be one, if it is not."""
-    ids = bare_ids(tokenizer, text)
+    ids = typed_ids(tokenizer, text)
     if len(ids) == 1:
         return ids[0]
     if not ids:

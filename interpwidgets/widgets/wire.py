@@ -49,7 +49,7 @@ def prompt_to_wire(tokens: Tokens, session: Session) -> Wire:
 
 
 def parse_prompt(session: Session, prompt: Any, shown: Tokens | None = None) -> Any:
-    """A prompt as typed: text, or ids separated by commas or spaces where the session has no tokenizer.
+    """A prompt as typed: text, or token ids, as a list or, where the session has no tokenizer, separated as written.
 
     The page may type one text of a pair, {"source": text} or {"target": text}; the other stays as it is `shown`.
     """
@@ -87,6 +87,7 @@ def header_to_wire(session: Session) -> Wire:
         "heads": max(a.n_heads),
         "kv_heads": max(a.n_kv_heads),
         "causal": session.causal,
+        "tokenizer": session.tokenizer is not None,
         "mask": getattr(session.tokenizer, "mask_token", None),
         "note": session.note,
         "check": {

@@ -159,7 +159,8 @@ def test_the_prompts_tokens_are_one_stop_of_tab_and_arrows_go_from_one_to_the_ne
 
 def test_without_a_tokenizer_a_token_id_is_typed(page: Page) -> None:
     state = lens(3)
-    widget = mount(page, "logit_lens.js", state | {"_prompt": state["_prompt"] | {"text": None}})
+    asked_by_id = {"_prompt": state["_prompt"] | {"text": None}, "_header": state["_header"] | {"tokenizer": False}}
+    widget = mount(page, "logit_lens.js", state | asked_by_id)
     page.get_by_role("list", name="prompt tokens").get_by_role("button").nth(0).click()
     typed = page.get_by_role("dialog").get_by_role("textbox")
     expect(typed).to_have_value("1")
@@ -170,6 +171,17 @@ def test_without_a_tokenizer_a_token_id_is_typed(page: Page) -> None:
     typed.fill("17")
     typed.press("Enter")
     assert asked(widget)[-1] == {"op": "replace", "position": 0, "token": 17}
+
+
+def test_a_prompt_of_ids_has_its_tokens_replaced_by_text_where_there_is_a_tokenizer(page: Page) -> None:
+    state = lens(3)
+    widget = mount(page, "logit_lens.js", state | {"_prompt": state["_prompt"] | {"text": None}})
+    page.get_by_role("list", name="prompt tokens").get_by_role("button").nth(1).click()
+    typed = page.get_by_role("dialog").get_by_role("textbox")
+    expect(typed).to_have_value("When")
+    typed.fill("17")
+    typed.press("Enter")
+    assert asked(widget)[-1] == {"op": "replace", "position": 1, "text": "17"}
 
 
 def test_hidden_state_is_transplanted_by_mouse(page: Page) -> None:

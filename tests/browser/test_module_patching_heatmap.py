@@ -124,7 +124,7 @@ def test_patched_predictions_stand_beside_clean_and_corrupted(page: Page) -> Non
     expect(table.get_by_role("columnheader")).to_have_text(["token", "clean", "corrupted", "patched"])
     expect(table.get_by_role("row", name="␣John")).to_contain_text("84.0%0.7%67.7%")
     expect(page.get_by_text("with resid_pre L0 · position 0 patched")).to_be_visible()
-    expect(page.get_by_text("logit difference −0.101 logits: 0.512 of the gap restored")).to_be_visible()
+    expect(page.get_by_text("logit difference −0.101 logits: 0.512 of the gap restored", exact=True)).to_be_visible()
 
 
 def test_a_late_answer_to_an_earlier_click_leaves_the_newer_choice(page: Page) -> None:
@@ -193,12 +193,39 @@ def test_answer_is_edited_in_place_with_its_space_visible(page: Page) -> None:
 
 def test_answer_is_an_id_in_a_session_without_tokenizer(page: Page) -> None:
     state = patching()
-    for side in ("clean", "corrupted"):
-        state["_prompts"][side]["text"] = None
+    state["_header"]["tokenizer"] = False
     mounted = mount(page, ENTRY, state)
     page.get_by_label("Answer token").fill("17")
     page.keyboard.press("Enter")
     assert asked(mounted) == [{"op": "set", "answer": 17}]
+
+
+def test_prompts_of_ids_stay_ids_where_there_is_a_tokenizer_and_answers_are_text(page: Page) -> None:
+    state = patching(4)
+    for side in ("clean", "corrupted"):
+        state["_prompts"][side]["text"] = None
+    ids = {side: [token["id"] for token in state["_prompts"][side]["tokens"]] for side in ("clean", "corrupted")}
+    mounted = mount(page, ENTRY, state)
+    page.get_by_label("Answer token").fill("8")
+    page.keyboard.press("Enter")
+    assert asked(mounted)[-1] == {"op": "set", "answer": "8"}
+    page.get_by_role("button", name="Edit clean").click()
+    page.get_by_role("textbox", name="clean").fill("7, 8")
+    page.keyboard.press("Enter")
+    assert asked(mounted)[-1] == {"op": "run", "clean": [7, 8], "corrupted": ids["corrupted"]}
+    mounted.answer("error", error={"title": "Different lengths", "text": "2 and 4 tokens", "hint": ""})
+    expect(page.get_by_text("Edit corrupted to go on: the edited clean prompt is kept")).to_be_visible()
+    page.get_by_role("button", name="Edit clean").click()
+    expect(page.get_by_role("textbox", name="clean")).to_have_value("7, 8")
+    page.get_by_role("textbox", name="clean").fill(", ".join(map(str, ids["clean"])))
+    page.keyboard.press("Enter")
+    assert asked(mounted)[-1] == {"op": "run", **ids}
+    mounted.answer()
+    expect(page.get_by_text("to go on: the edited")).to_be_hidden()
+    page.get_by_role("button", name="Edit corrupted").click()
+    page.get_by_role("textbox", name="corrupted").fill("now text")
+    page.keyboard.press("Enter")
+    assert asked(mounted)[-1] == {"op": "run", "clean": ids["clean"], "corrupted": "now text"}
 
 
 def test_only_the_tokens_that_a_metric_needs_are_asked_for(page: Page) -> None:

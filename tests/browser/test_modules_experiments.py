@@ -54,6 +54,48 @@ def test_a_strength_is_typed_in_place_and_survives_other_changes(page: Page) -> 
     assert asked(mounted) == {"op": "set_strength", "index": 3, "value": -1.25}
 
 
+def test_a_strength_being_typed_outlives_changes_of_the_list_and_goes_to_its_experiment(page: Page) -> None:
+    mounted = show(page)
+    number = page.get_by_role("spinbutton", name="strength of mlp_out L0 × 0.5")
+    number.press("Control+A")
+    page.keyboard.type("-1.2")
+    mounted.push(_experiments=ALL[1:])  # an earlier one is removed elsewhere
+    page.keyboard.type("5")
+    expect(number).to_have_value("-1.25")
+    number.press("Enter")
+    assert asked(mounted) == {"op": "set_strength", "index": 2, "value": -1.25}
+    expect(strip(page).get_by_role("button", name="z L9H6 → 0", exact=True)).to_have_count(0)
+    before = len(mounted.requests())
+    number.press("Control+A")
+    page.keyboard.type("3")
+    mounted.push(_experiments=ALL[:2])  # its own one is removed elsewhere
+    number.press("Shift+Tab")
+    expect(number).to_have_count(0)
+    assert len(mounted.requests()) == before
+    expect(strip(page).get_by_role("button", name="z L9H9 → 0", exact=True)).to_be_focused()
+
+
+@pytest.mark.parametrize("leaves", ["Enter", "Tab"])
+def test_a_name_being_typed_outlives_changes_of_the_list_and_goes_to_its_experiment(page: Page, leaves: str) -> None:
+    mounted = show(page)
+    strip(page).get_by_role("button", name="z L9H9 → 0", exact=True).focus()
+    page.keyboard.press("F2")
+    page.keyboard.type("half a ")
+    mounted.push(_experiments=[ALL[1] | {"note": "changed nothing here"}, *ALL[2:]])
+    page.keyboard.type("name")
+    assert mounted.requests() == []
+    page.keyboard.press(leaves)
+    assert asked(mounted) == {"op": "rename", "index": 0, "name": "half a name"}
+    expect(strip(page)).to_contain_text("changed nothing here")
+    strip(page).get_by_role("button", name="z L9H9 → 0", exact=True).focus()
+    page.keyboard.press("F2")
+    page.keyboard.type("of nothing")
+    mounted.push(_experiments=ALL[2:])
+    page.keyboard.press(leaves)
+    expect(page.get_by_role("textbox", name="name of z L9H9 → 0")).to_have_count(0)
+    assert len(mounted.requests()) == 1
+
+
 def test_an_experiment_is_renamed_by_f2_and_escape_keeps_the_name(page: Page) -> None:
     mounted = show(page)
     chip = strip(page).get_by_role("button", name="z L9H6 → 0", exact=True)
@@ -99,6 +141,49 @@ def test_chips_are_moved_by_keys_and_by_dragging(page: Page) -> None:
     chip.focus()
     page.keyboard.press("Delete")
     assert asked(mounted) == {"op": "remove", "index": 0}
+
+
+def test_the_keyboard_goes_with_the_experiment_that_it_moves(page: Page) -> None:
+    mounted = show(page)
+    chip = strip(page).get_by_role("button", name="z L9H6 → 0", exact=True)
+    chip.focus()
+    page.keyboard.press("Shift+ArrowRight")
+    mounted.push(_experiments=[ALL[1], ALL[0] | {"group": "name movers"}, *ALL[2:]])
+    expect(chip).to_be_focused()
+    page.keyboard.press("Shift+ArrowRight")
+    assert asked(mounted) == {"op": "move", "index": 1, "to": 2}
+    page.keyboard.press("Shift+ArrowRight")  # before Python has answered: on from where it is to go
+    assert asked(mounted) == {"op": "move", "index": 2, "to": 3}
+    mounted.push(_experiments=[*ALL[1:4], ALL[0], ALL[4]])
+    mounted.answer()
+    expect(chip).to_be_focused()
+    page.keyboard.press("Space")
+    assert asked(mounted) == {"op": "toggle", "index": 3}
+    mounted.push(_experiments=[*ALL[1:4], ALL[0] | {"on": False}, ALL[4]])
+    expect(chip).to_be_focused()  # changed, and still the one
+    more = strip(page).get_by_role("button", name="More for z L9H6 → 0", exact=True)
+    more.click()
+    page.get_by_role("menuitem", name="Move earlier").click()
+    mounted.push(_experiments=[*ALL[1:3], ALL[0] | {"on": False}, *ALL[3:]])
+    expect(more).to_be_focused()
+    mounted.push(_experiments=[*ALL[1:3], *ALL[3:]])  # removed elsewhere: its place is kept
+    expect(strip(page).get_by_role("button", name="More for mlp_out L0 × 0.5", exact=True)).to_be_focused()
+
+
+def test_a_move_that_was_refused_is_not_gone_on_from(page: Page) -> None:
+    mounted = show(page)
+    strip(page).get_by_role("button", name="z L9H6 → 0", exact=True).focus()
+    for _ in range(2):
+        page.keyboard.press("Shift+ArrowRight")
+        assert asked(mounted) == {"op": "move", "index": 0, "to": 1}
+        mounted.answer()
+
+
+def test_an_open_menu_stays_with_its_experiment(page: Page) -> None:
+    mounted = show(page)
+    strip(page).get_by_role("button", name="More for mlp_out L0 × 0.5", exact=True).click()
+    mounted.push(_experiments=ALL[1:])
+    expect(page.get_by_role("menu", name="mlp_out L0 × 0.5")).to_be_visible()
 
 
 @pytest.mark.parametrize(

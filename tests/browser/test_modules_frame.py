@@ -50,11 +50,17 @@ def test_escape_cancels_the_edit_and_a_click_on_a_token_starts_it(page: Page) ->
     assert mounted.requests() == []
 
 
-def test_without_a_tokenizer_the_prompt_is_edited_as_ids(page: Page) -> None:
+def test_a_prompt_that_was_given_as_ids_is_edited_as_ids_or_replaced_by_text(page: Page) -> None:
     tokens = [{"id": i, "text": str(i), "raw": "", "special": False} for i in (5, 7, 9)]
-    show(page, _prompt={"text": None, "bos": "no BOS", "tokens": tokens})
-    page.get_by_role("button", name="Edit prompt").click()
-    expect(page.get_by_role("textbox", name="prompt")).to_have_value("5, 7, 9")
+    mounted = show(page, _prompt={"text": None, "bos": "no BOS", "tokens": tokens})
+    editor = page.get_by_role("textbox", name="prompt")
+    for typed, sent in ((None, [5, 7, 9]), ("5, 17", [5, 17]), ("5 to 17", "5 to 17")):
+        page.get_by_role("button", name="Edit prompt").click()
+        expect(editor).to_have_value("5, 7, 9")
+        if typed is not None:
+            editor.fill(typed)
+        editor.press("Enter")
+        assert mounted.requests()[-1]["prompt"] == sent
 
 
 def test_experiments_toggle_and_go_without_losing_the_keyboard(page: Page) -> None:

@@ -8,7 +8,7 @@ const { ramp, rgba, inkOn, colourAt, rootTicks } = await from("color.js");
 const { elide, isolated, tokenTitle } = await from("tokens.js");
 const { stepInGrid } = await from("surface.js");
 const { percent } = await from("predictions.js");
-const { editableText } = await from("prompt.js");
+const { editableText, readTyped } = await from("prompt.js");
 
 const numbers = new Float32Array([0.5, -1, 3.25, 1e-7]);
 const bytes = new Uint8Array(numbers.buffer);
@@ -91,6 +91,15 @@ test("probabilities are written so that small is never zero and missing is never
 test("the editor starts from the text as it is, or from ids where there is no tokenizer", () => {
   assert.equal(editableText({ text: " to ", bos: "", tokens: [] }), " to ");
   assert.equal(editableText({ text: null, bos: "", tokens: [{ id: 3, text: "3" }, { id: 5, text: "5" }] }), "3, 5");
+});
+
+test("what is typed is ids where ids stood and nothing but ids is typed, and text otherwise", () => {
+  const [ids, text] = [{ text: null, bos: "", tokens: [{ id: 3, text: "3" }] }, { text: "3", bos: "", tokens: [{ id: 9, text: "3" }] }];
+  assert.deepEqual(readTyped(ids, " 5, 17 3"), [5, 17, 3]);
+  assert.deepEqual(readTyped({ ...ids, text: [5, 17] }, "8"), [8]);
+  for (const typed of ["5, x", "-5", "The 5", "", " , "]) assert.equal(readTyped(ids, typed), typed);
+  assert.equal(readTyped(text, "5, 17"), "5, 17");
+  assert.equal(editableText({ ...ids, text: [5, 17] }), "5, 17");
 });
 
 test("a token that runs from right to left is isolated, and a part stays behind its character", () => {

@@ -8,7 +8,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 import interpwidgets as iw
-from tests.tiny_tokenizers import word_piece
+from tests.models import tiny
+from tests.tiny_tokenizers import VOCABULARY, byte_level, word_piece
 
 SIZES = {
     "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
@@ -172,6 +173,27 @@ def test_a_replaced_token_leaves_text_to_edit(bert):
     replaced = bert.tokenize_ids(ids)
     assert replaced.ids == tuple(ids)
     assert bert.tokenize(replaced.text).ids == tuple(ids)
+
+
+def test_a_continuation_is_typed_as_it_is_shown_and_other_text_with_its_mark_is_text(bert):
+    continuation = bert.tokenizer.convert_tokens_to_ids("##ing")
+    lens = iw.LogitLens(bert, "the cats sat", linked=False)
+    at = [token["text"] for token in lens._prompt["tokens"]].index("##s")
+    lens.replace(at, text="##ing")
+    lens.wait(30)
+    assert [token["text"] for token in lens._prompt["tokens"]] == ["[CLS]", "the", "cat", "##ing", "sat", "[SEP]"]
+    assert lens._prompt["tokens"][at]["id"] == continuation == bert.token_id("##ing")
+    unknown = bert.tokenizer.unk_token_id
+    assert bert.text_ids("##ed") == bert.text_ids("##s ##s")[:3] == [unknown] * 3  # two marks and a word
+    assert bert.text_ids("cats") == bert.text_ids("cat") + bert.text_ids("##s")
+
+
+@pytest.mark.parametrize("add_bos", [True, False])
+def test_the_mark_of_a_continuation_is_text_where_tokens_are_bytes(add_bos):
+    with iw.Session(tiny("llama", vocab_size=VOCABULARY), byte_level(add_bos=add_bos)) as session:
+        assert session.text_ids("##s") == session.tokenizer.convert_tokens_to_ids(["#", "#", "s"])
+        with pytest.raises(ValueError, match="'##s' is 3 tokens"):
+            session.token_id("##s")
 
 
 def test_pictures_show_the_whole_matrix(bert):

@@ -30,6 +30,33 @@ def test_errors_are_drawn_with_what_would_be_right_and_the_picture_stays(attenti
     assert [t["id"] for t in attention._prompt["tokens"]] == [5, 17, 3]
 
 
+def test_prompts_that_the_page_sends_as_ids_are_ids_and_what_it_sends_as_text_is_text():
+    with iw.load() as demo:
+        asked = demo.tokenize("The cat sat").ids
+        attention = iw.AttentionPattern(demo, list(asked))
+        assert attention._header["tokenizer"] is True
+        assert attention._prompt["text"] is None
+        click(attention, "run", prompt=[*asked, 17])
+        attention.wait(60)
+        assert [token["id"] for token in attention._prompt["tokens"]] == [*asked, 17]
+        click(attention, "run", prompt="5, 17")
+        attention.wait(60)
+        assert attention._prompt["text"] == "5, 17"
+        heatmap = iw.PatchingHeatmap(demo, clean=list(asked), corrupted=list(asked))
+        heatmap.wait(120)
+        click(heatmap, "run", clean=list(asked), corrupted=[*asked[:-1], 17])
+        heatmap.wait(120)
+        assert heatmap._status["error"] is None
+        assert [token["id"] for token in heatmap._prompts["corrupted"]["tokens"]] == [*asked[:-1], 17]
+        for wrong in ([], [5.5], [-1], ["5"], [10**400]):
+            click(attention, "run", prompt=wrong)
+            assert attention._status["state"] == "error"
+
+
+def test_a_session_without_a_tokenizer_says_so(attention):
+    assert attention._header["tokenizer"] is False
+
+
 def test_requests_that_a_busy_kernel_missed_are_carried_out_once_and_in_order(session, attention):
     first = {"id": 2001, "op": "ablate", "layer": 0, "head": 1}
     click(attention, **first)

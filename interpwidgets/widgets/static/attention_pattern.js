@@ -181,7 +181,7 @@ function render(host) {
   function select(head) {
     if (head.layer === selected.layer && head.head === selected.head) return;
     selected = head;
-    heads.select(head);
+    frame.announce(heads.select(head));
     asked = wire.request("select", { ...head, stack: stack() });
     redraw();
   }

@@ -142,12 +142,14 @@ export function dropdown({ label, options, onChoose, hidden = false }) {
  * "kind index", or to the one whose key its own begins with, as a menu's button, or to the last of its kind.
  * @param {Element} container
  * @param {() => void} rebuild
+ * @param {(key: string) => string} [follow] what has become of a `data-key`
  */
-export function keepFocus(container, rebuild) {
+export function keepFocus(container, rebuild, follow = (key) => key) {
   const root = /** @type {Document | ShadowRoot} */ (container.getRootNode());
-  const held = container.contains(root.activeElement) ? root.activeElement?.getAttribute("data-key") : null;
+  const key = container.contains(root.activeElement) ? root.activeElement?.getAttribute("data-key") : null;
   rebuild();
-  if (!held) return;
+  if (!key) return;
+  const held = follow(key);
   const keyed = /** @type {HTMLElement[]} */ ([...container.querySelectorAll("[data-key]")]);
   const kind = held.split(" ")[0];
   const alike = keyed.filter((element) => element.dataset.key?.split(" ")[0] === kind);

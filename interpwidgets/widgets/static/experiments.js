@@ -45,6 +45,20 @@ export function joined(all, index) {
 }
 
 /**
+ * Where an experiment of an earlier list stands in a later one; what was changed in its place is still the same one.
+ * @param {Experiment[]} later
+ * @param {Experiment[]} earlier
+ * @param {number} index
+ * @returns {number} -1 if it is gone
+ */
+export function indexIn(later, earlier, index) {
+  const identity = (/** @type {Experiment} */ { code, name, on }) => JSON.stringify([code, name, on]);
+  const [before, after] = [earlier.map(identity), later.map(identity)];
+  const at = after[index] === before[index] ? index : after.indexOf(before[index]);
+  return at < 0 && after.length === before.length && !before.includes(after[index]) ? index : at;
+}
+
+/**
  * @param {import("./wire.js").Wire} wire
  * @param {AbortSignal} signal
  */
@@ -57,8 +71,14 @@ export function createExperiments(wire, signal) {
   let editing = null;
   /** @type {string | null} the chip or group whose menu is open */
   let open = null;
+  /** @type {Experiment[]} as they are drawn: what chips say and ask for is of these */
+  let drawn = [];
+  /** @type {{id: number, index: number, to: number} | null} the last step that was asked for, while Python has not answered: the next goes on from `to` */
+  let step = null;
   /** @returns {Experiment[]} */
   const all = () => wire.model.get("_experiments") ?? [];
+  /** @param {number} index of one that is drawn */
+  const now = (index) => indexIn(all(), drawn, index);
 
   closeFromOutside(list, signal, () => {
     open = null;
@@ -72,13 +92,14 @@ export function createExperiments(wire, signal) {
   /** @param {string} name */
   function commit(name) {
     const what = editing;
+    const index = what?.kind === "name" ? now(what.index) : -1;
     editing = null;
     draw(true);
     if (what?.kind === "name") {
-      const shown = all()[what.index];
+      const shown = all()[index];
       const given = name === shown?.label ? "" : name; // a label changes with the strength, and is no name
-      if (shown && given !== shown.name) wire.request("rename", { index: what.index, name: given });
-    } else if (what && name) wire.request("rename_group", { group: what.group, name });
+      if (shown && given !== shown.name) wire.request("rename", { index, name: given });
+    } else if (what && name && all().some(({ group }) => group === what.group)) wire.request("rename_group", { group: what.group, name });
   }
   /** @param {string} value @param {string} label @param {string} key */
   function nameInput(value, label, key) {
@@ -109,15 +130,21 @@ export function createExperiments(wire, signal) {
   }
   /** @param {number} index @param {number} to */
   function move(index, to) {
-    if (to >= 0 && to < all().length && to !== index) wire.request("move", { index, to });
+    return to >= 0 && to < all().length && to !== index ? wire.request("move", { index, to }) : 0;
+  }
+  /** @param {number} index @param {number} by */
+  function moveBy(index, by) {
+    const from = step?.index === index ? step.to : index;
+    const id = move(from, from + by);
+    if (id) step = { id, index, to: from + by };
   }
   /** @param {KeyboardEvent} event @param {number} index */
   function keyOnChip(event, index) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "F2") rename(index);
     else if (event.key === "Delete") wire.request("remove", { index });
-    else if (event.shiftKey && event.key === "ArrowLeft") move(index, index - 1);
-    else if (event.shiftKey && event.key === "ArrowRight") move(index, index + 1);
+    else if (event.shiftKey && event.key === "ArrowLeft") moveBy(index, -1);
+    else if (event.shiftKey && event.key === "ArrowRight") moveBy(index, 1);
     else return;
     event.preventDefault();
   }
@@ -164,8 +191,12 @@ export function createExperiments(wire, signal) {
     const wasDragged = draggable(name, index);
     name.onclick = () => wasDragged() || wire.request("toggle", { index });
     const number = strength && h("input", { type: "number", step: "any", class: "iw-chip__strength", value: strength.value, "aria-label": `strength of ${called}`,
-      "data-key": `strength ${index}`, style: `width: ${Math.max(4, String(strength.value).length + 3)}ch`, onchange: () => {
-        if (number && Number.isFinite(number.valueAsNumber)) wire.request("set_strength", { index, value: number.valueAsNumber });
+      "data-key": `strength ${index}`, style: `width: ${Math.max(4, String(strength.value).length + 3)}ch`, onblur: () => setTimeout(draw), onchange: () => {
+        if (!number) return;
+        number.defaultValue = number.value; // nothing more is being typed
+        const at = now(index);
+        if (at >= 0 && Number.isFinite(number.valueAsNumber)) wire.request("set_strength", { index: at, value: number.valueAsNumber });
+        setTimeout(draw); // when the focus is where it goes
       } });
     return h("span", { class: "iw-chip", role: "listitem", "data-on": experiment.on ? "true" : "false", "data-index": index },
       editing?.kind === "name" && editing.index === index ? nameInput(experiment.name || label, `name of ${label}`, `toggle ${index}`) : name,
@@ -181,8 +212,8 @@ export function createExperiments(wire, signal) {
     /** @type {[string, () => void, unknown][]} */
     const every = [
       ["Rename", () => rename(index), true],
-      ["Move earlier", () => move(index, index - 1), index > 0],
-      ["Move later", () => move(index, index + 1), index < count - 1],
+      ["Move earlier", () => moveBy(index, -1), index > 0],
+      ["Move later", () => moveBy(index, 1), index < count - 1],
       ["Group with the one before", () => wire.request("group", joined(all(), index)), index > 0 && (!experiment.group || all()[index - 1].group !== experiment.group)],
       ["Take out of its group", () => wire.request("group", { indices: [index], name: "" }), experiment.group],
     ];
@@ -211,9 +242,19 @@ export function createExperiments(wire, signal) {
     const apart = wire.model.get("linked") === false;
     const { labels, differs } = pinnedIn(wire.model);
     const key = JSON.stringify([experiments, apart, labels, differs]);
-    // What has not changed stays: somebody may be typing in it.
-    if (key === shown && !anew) return;
+    if (step && wire.status().id >= step.id) step = null;
+    // What has not changed stays, and so does what somebody is typing in, until that is done.
+    const typed = list.querySelector("input:focus");
+    if (!anew && (key === shown || editing || (typed instanceof HTMLInputElement && typed.value !== typed.defaultValue))) return;
     shown = key;
+    const earlier = drawn;
+    drawn = experiments;
+    const follow = (/** @type {string} */ held) => held.replace(/^(toggle|strength|menu|remove) (\d+)/, (same, kind, index) => {
+      const at = indexIn(experiments, earlier, Number(index));
+      return at < 0 ? same : `${kind} ${at}`;
+    });
+    open &&= follow(open);
+    if (step) step.index = indexIn(experiments, earlier, step.index);
     keepFocus(el, () => {
       drawPinned(labels, differs);
       fill(list,
@@ -223,7 +264,7 @@ export function createExperiments(wire, signal) {
           onclick: () => wire.request("pin") }, "Pin as baseline") : null,
         experiments.length ? null : h("span", { class: "iw-hint" }, "none: this is the model as it is"),
         apart ? h("span", { class: "iw-hint" }, `${experiments.length ? "" : "· "}detached: other widgets' experiments do not act here`) : null);
-    });
+    }, follow);
     const opened = list.querySelector(".iw-menu__list");
     if (opened) attribute(opened, "data-side", opened.getBoundingClientRect().right > list.getBoundingClientRect().right ? "end" : null);
     const input = editing && list.querySelector(".iw-chip__input");

@@ -39,7 +39,17 @@ export function createFrame(host, { name, onTheme, picture, onHover }) {
   });
   const past = createHistory(wire, picture);
   const parts = [header(wire, help, looks, past, saving.el), help.sheet, help.teaching, prompts, createExperiments(wire, signal), alerts(wire)];
-  const foot = statusLine(wire, (text) => fill(live, text));
+  /** What is to be said: of what is selected or has come of a run, and of the run. They come in any order. */
+  let saying = ["", ""];
+  const say = coalesce(() => {
+    fill(live, saying.filter(Boolean).join(" · "));
+    saying = ["", ""];
+  }, signal);
+  const announce = (/** @type {string} */ text, at = 0) => {
+    saying[at] = text;
+    say();
+  };
+  const foot = statusLine(wire, (text) => announce(text, 1));
   const root = h("div", { class: `iw-root iw-${name}`, role: "figure" },
     ...parts.map((part) => ("el" in part ? part.el : part)), body, foot.el, looks.leave, live);
   // A still picture stands in an output of its own, for the day when there is no kernel; it shows when this does not.
@@ -115,7 +125,7 @@ export function createFrame(host, { name, onTheme, picture, onHover }) {
     /** Tells linked widgets what is pointed at here. */
     hover: followHover(wire.model, signal, onHover),
     /** @param {string} text says it to a screen reader, once it is quiet */
-    announce: (text) => fill(live, text),
+    announce: (text) => announce(text),
     dispose: () => ending.abort(),
   };
 }
@@ -229,6 +239,8 @@ function statusLine(wire, announce) {
   const text = h("span", { class: "iw-status__text" });
   const stop = h("button", { type: "button", class: "iw-button iw-status__stop", onclick: () => wire.request("stop") }, "Stop");
   let waited = false;
+  /** What the last run came to: an answer that took none, as to a selection, leaves it there. */
+  let [last, about] = ["", ""];
   return {
     el: h("div", { class: "iw-status" }, text, bar, stop),
     update() {
@@ -243,14 +255,16 @@ function statusLine(wire, announce) {
       bar.style.setProperty("--iw-share", counted ? String(status.done / status.total) : "");
       attribute(bar, "data-counted", counted ? "true" : "false");
       const time = status.ms > 0 ? `ran in ${status.ms < 10 ? status.ms.toFixed(1) : Math.round(status.ms)} ms` : "";
+      const ran = [time, status.message].filter(Boolean).join(" · ");
       const words = gone ? "no answer"
         : running ? [status.state === "queued" ? "queued" : "running", counted ? `${status.done} of ${status.total}` : "", wire.silent() ? "no word from the kernel for 30 s: it computes, or what it says does not arrive here" : status.message].filter(Boolean).join(" · ")
         : status.error ? "failed: the picture is from the run before"
         : status.state === "cancelled" ? `stopped: ${status.message || "the picture is from the run before"}`
-        : [time, status.message].filter(Boolean).join(" · ");
-      fill(text, words);
-      attribute(text, "title", status.detail || null);
-      if (waited && !pending) announce(words);
+        : ran;
+      if (ran && words === ran) [last, about] = [ran, status.detail ?? ""];
+      fill(text, words || last);
+      attribute(text, "title", (words ? status.detail : about) || null);
+      if (waited && !pending && words) announce(words);
       waited = pending;
     },
   };

@@ -199,12 +199,13 @@ export function createHeadGrid({ signal, palette, maxHeight, onPoint, onActivate
       elsewhere = place;
       surface.repaint();
     },
-    /** @param {{layer: number, head: number}} selected */
+    /** @param {{layer: number, head: number}} selected @returns {string} what it is */
     select(selected) {
-      if (!data) return;
+      if (!data) return "";
       data.selected = selected;
       surface.moveTo({ row: selected.head, col: selected.layer });
       surface.repaint();
+      return data.describe(selected.layer, selected.head);
     },
   };
 }

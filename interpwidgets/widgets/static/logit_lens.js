@@ -70,7 +70,7 @@ function render(host) {
   const prompt = promptPair({
     run: (text) => wire.request("run", { prompt: text }),
     onToken(position, anchor) {
-      const open = () => replace.open({ position, anchor, token: tokens()[position], byId: model.get("_prompt")?.text === null, alternatives: alternatives(position) });
+      const open = () => replace.open({ position, anchor, token: tokens()[position], byId: model.get("_header")?.tokenizer === false, alternatives: alternatives(position) });
       open();
       const before = causal() ? position - 1 : position;
       if (before < 0 || !baseline?.folded || isKnown(before)) return;

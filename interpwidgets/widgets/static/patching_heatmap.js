@@ -9,7 +9,7 @@ import { effectCells, emptySweep, wholeSweep } from "./effect_map.js";
 import { createFrame } from "./frame.js";
 import { createMatrix } from "./matrix.js";
 import { answerCaption, predictionTable } from "./predictions.js";
-import { editableText, promptRow } from "./prompt.js";
+import { promptRow, questionOf } from "./prompt.js";
 import { taskControls } from "./task.js";
 import { isolated } from "./tokens.js";
 
@@ -52,7 +52,7 @@ function render(host) {
   let everyLayer = false;
   /** @type {Record<string, any>} settings asked for and not answered yet: a button shows at once that it was pressed */
   let wanted = {};
-  /** @type {Partial<Record<Side, string>>} prompts that were asked for and have not run: a pair of another length is edited one by one */
+  /** @type {Partial<Record<Side, import("./prompt.js").Question>>} prompts that were asked for and have not run: a pair of another length is edited one by one */
   let drafts = {};
   const redraw = coalesce(draw, signal);
   const redrawMaps = coalesce(drawMaps, signal);
@@ -60,10 +60,11 @@ function render(host) {
 
   const prompts = Object.fromEntries(SIDES.map((side) => [side, promptRow({
     label: side,
-    onSubmit(text) {
-      drafts = { ...drafts, [side]: text };
-      const [clean, corrupted] = SIDES.map((each) => drafts[each] ?? editableText(prompt(each)));
+    onSubmit(typed) {
+      drafts = { ...drafts, [side]: typed };
+      const [clean, corrupted] = SIDES.map((each) => drafts[each] ?? questionOf(prompt(each)));
       wire.request("run", { clean, corrupted });
+      redraw(); // the editor opens on what was typed last
     },
     onHover(position) {
       showHover({ layer: null, head: null, position });
@@ -71,7 +72,7 @@ function render(host) {
     },
   })]));
   const drafted = h("p", { class: "iw-hint iw-patching__draft" });
-  const task = taskControls({ onSet: set, byId: () => prompt("clean").text === null });
+  const task = taskControls({ onSet: set, byId: () => model.get("_header")?.tokenizer === false });
   const look = { signal, palette: frame.palette };
   /** @param {Sweep} grid @returns {[number, number]} */
   const widths = (grid) => (folded(grid) ? [26, 46] : [12, Math.max(12, Math.min(64, Math.floor(natural() / grid.values.shape[1])))]);
@@ -230,6 +231,7 @@ function render(host) {
   function choose(cells) {
     chosen = cells;
     asked = wire.request("patch", { cells });
+    frame.announce(cells.length ? `chosen: ${cells.map(cellName).join(", ")}` : "no cell chosen");
     redraw();
   }
   /** What was chosen is no cell of another map. */
@@ -333,7 +335,7 @@ function render(host) {
       site: setting("site") ?? "resid_pre", sites: model.get("_sites") ?? [], metric: setting("metric") ?? "logit_diff", direction: setting("direction") ?? "denoise",
       normalize: setting("normalize") !== false, answer: wanted.answer ?? known?.answer.text ?? "", foil: wanted.foil ?? known?.foil.text ?? "", task: known,
     });
-    const apart = SIDES.filter((side) => drafts[side] !== undefined && drafts[side] !== editableText(prompt(side)));
+    const apart = SIDES.filter((side) => drafts[side] !== undefined && String(drafts[side]) !== String(questionOf(prompt(side))));
     drafted.hidden = running || !apart.length;
     fill(drafted, `The tokens above are still those of the run before. Edit ${apart.length === 1 ? SIDES.find((side) => side !== apart[0]) : "either prompt"} to go on: the edited ${apart.join(" and ")} prompt is kept.`);
     descend.hidden = !BY_HEAD.includes(shown().site) || view() !== "now";

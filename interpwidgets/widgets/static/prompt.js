@@ -3,20 +3,31 @@ import { h, fill, attribute } from "./dom.js";
 import { tokenStrip } from "./tokens.js";
 
 /**
- * @typedef {{text: string | null, bos: string, tokens: import("./tokens.js").Token[], source?: Prompt | null}} Prompt `text` null: no tokenizer, the
- *   prompt is written as token ids separated by commas; `source`: what an encoder reads, where the model has one
+ * @typedef {string | number[]} Question a prompt as it is asked for: text, or token ids
+ * @typedef {{text: Question | null, bos: string, tokens: import("./tokens.js").Token[], source?: Prompt | null}} Prompt `text` null: it was given as
+ *   token ids, and is written as these; `source`: what an encoder reads, where the model has one
  */
+
+/** @param {Prompt} prompt @returns {Question} */
+export function questionOf({ text, tokens }) {
+  return text ?? tokens.map(({ id }) => id);
+}
 
 /**
  * @param {Prompt} prompt
  * @returns {string} what the editor starts from
  */
 export function editableText(prompt) {
-  return prompt.text ?? prompt.tokens.map((token) => token.id).join(", ");
+  return [questionOf(prompt)].flat().join(", ");
+}
+
+/** @param {Prompt} prompt that was edited @param {string} typed @returns {Question} ids where ids stood, if it is nothing else */
+export function readTyped({ text }, typed) {
+  return typeof text !== "string" && /^[\d\s,]*$/.test(typed) ? typed.match(/\d+/g)?.map(Number) ?? typed : typed;
 }
 
 /**
- * @param {{label: string, onSubmit: (text: string) => void, onToken?: (position: number, element: HTMLElement) => void,
+ * @param {{label: string, onSubmit: (typed: Question) => void, onToken?: (position: number, element: HTMLElement) => void,
  *   onHover?: (position: number | null) => void}} spec without `onToken` a click on a token opens the editor
  */
 export function promptRow({ label, onSubmit, onToken, onHover }) {
@@ -40,7 +51,7 @@ export function promptRow({ label, onSubmit, onToken, onHover }) {
   };
   function open() {
     input.value = editableText(prompt);
-    fill(hint, prompt.text === null ? "token ids, separated by commas" : "Enter runs · Shift+Enter new line · Esc cancels");
+    fill(hint, typeof prompt.text !== "string" ? "token ids, separated by commas" : "Enter runs · Shift+Enter new line · Esc cancels");
     shown.hidden = true;
     editor.hidden = false;
     grow();
@@ -53,7 +64,7 @@ export function promptRow({ label, onSubmit, onToken, onHover }) {
     edit.focus({ preventScroll: true });
   }
   function submit() {
-    onSubmit(input.value);
+    onSubmit(readTyped(prompt, input.value));
     close();
   }
   input.oninput = grow;
@@ -97,8 +108,8 @@ export function promptRow({ label, onSubmit, onToken, onHover }) {
 
 /**
  * A prompt, and above it the text that an encoder reads, where the model has one.
- * @param {{run: (prompt: string | {source: string} | {target: string}) => void, onToken?: (position: number, element: HTMLElement) => void,
- *   onHover?: (position: number | null) => void, onHoverSource?: (position: number | null) => void}} spec `run` is given the text that was edited
+ * @param {{run: (prompt: Question | {source: Question} | {target: Question}) => void, onToken?: (position: number, element: HTMLElement) => void,
+ *   onHover?: (position: number | null) => void, onHoverSource?: (position: number | null) => void}} spec `run` is given what was edited
  */
 export function promptPair({ run, onToken, onHover, onHoverSource }) {
   let pair = false;

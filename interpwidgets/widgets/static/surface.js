@@ -53,8 +53,9 @@ export function createSurface(spec) {
   const canvas = h("canvas", { class: "iw-surface__canvas", "aria-hidden": "true" });
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   const sizer = h("div", { class: "iw-surface__sizer", role: "presentation" }, canvas);
-  const spoken = h("span", { role: "gridcell", class: "iw-hidden", id: `iw-cell-${crypto.getRandomValues(new Uint32Array(2)).join("-")}` });
-  const scroller = h("div", { class: "iw-surface__scroller", role: "grid", tabindex: "0", "aria-readonly": "true", "aria-activedescendant": spoken.id },
+  const name = `iw-cell-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+  let spoken = h("span");
+  const scroller = h("div", { class: "iw-surface__scroller", role: "grid", tabindex: "0", "aria-readonly": "true" },
     sizer, h("div", { role: "row", class: "iw-hidden" }, spoken));
   // The probe's height never depends on ours, so that sizing the canvas cannot call the observer again.
   const probe = h("div", { class: "iw-surface__probe", "aria-hidden": "true" });
@@ -104,9 +105,17 @@ export function createSurface(spec) {
     const cell = active() ?? cursor;
     attribute(scroller, "aria-rowcount", rows);
     attribute(scroller, "aria-colcount", cols);
+    const id = `${name}-${cell.row}-${cell.col}`;
+    if (spoken.id !== id) {
+      const before = spoken;
+      // Of an element that only changes its words many screen readers say nothing.
+      spoken = h("span", { role: "gridcell", class: "iw-hidden", id });
+      before.replaceWith(spoken);
+    }
     attribute(spoken, "aria-rowindex", cell.row + 1);
     attribute(spoken, "aria-colindex", cell.col + 1);
     spoken.textContent = rows && cols ? spec.describe(cell) : "";
+    attribute(scroller, "aria-activedescendant", id);
   };
   /** A cell can be scrolled into view only once there is a layout to scroll. */
   const show = () => {

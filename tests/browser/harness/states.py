@@ -101,7 +101,8 @@ def detail(
 
 def experiment(label: str, code: str = "", **changes: Any) -> dict[str, Any]:
     """One experiment as it travels."""
-    return {"label": label, "code": code, "on": True, "note": "", "name": "", "group": "", "strength": None} | changes
+    written = {"label": label, "code": code or f"# {label}"}
+    return written | {"on": True, "note": "", "name": "", "group": "", "strength": None} | changes
 
 
 def attention(
