@@ -11,7 +11,7 @@ import { isTouched, topToken, wordOf } from "./lens_reading.js";
  * @typedef {import("./color.js").Rgb} Rgb
  * @typedef {import("./matrix.js").Mark} Mark
  * @typedef {{rows: number[], columns: import("./bands.js").Span[]}} Drawn the reading's rows and positions that the picture's stand for
- * @typedef {{colour: (row: number, col: number) => Rgb | null, text: (row: number, col: number) => string, marks: Mark[],
+ * @typedef {{colour: (row: number, col: number) => Rgb | null, text: (row: number, col: number) => string, below?: (row: number, col: number) => boolean, marks: Mark[],
  *   legend: {kind: "seq" | "div", ticks: {at: number, text: string}[], unit: string, note?: string}}} Picture
  */
 
@@ -83,6 +83,7 @@ export function changePicture(before, after, { metric, palette, drawn }) {
   return {
     colour,
     text: (row, col) => (reached(row, col) ? wordAt(after, cellOf(drawn, row, col)) : ""),
+    below: (row, col) => reached(row, col) && changes[row * drawn.columns.length + col] <= -0.05 * bound,
     marks: places.flatMap((place) => (reached(place.row, place.col) ? marksOf(after, before, cellOf(drawn, place.row, place.col), place, colour)
       : [{ ...place, kind: "hatch", colour: palette.line }])),
     legend: { kind: "div", ...changeLegend(metric, bound), note: bandNote(drawn, after.folded && "farthest") },

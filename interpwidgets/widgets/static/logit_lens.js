@@ -416,8 +416,8 @@ function render(host) {
    * @param {import("./lens_picture.js").Picture} picture
    * @returns {import("./matrix.js").MatrixData}
    */
-  function filled({ colour, text, marks }) {
-    return { ...axes(), colour, text, marks, narrow: fold.isBand, describe };
+  function filled({ colour, text, below, marks }) {
+    return { ...axes(), colour, text, below, marks, narrow: fold.isBand, describe };
   }
   function drawGrid() {
     const pinned = pinnedIn(model).labels.length ? `: ${baselineWords(model)}` : "";
