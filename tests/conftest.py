@@ -1,4 +1,7 @@
-"""`--full` tries all combinations of the slow matrices; without it, each value of each parameter at least once."""
+"""`--full` tries all combinations of the slow matrices; without it, each value of each parameter at least once.
+
+Of JupyterLab's three kernels a test then has the first, and one of the others in turn.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +42,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if isinstance(item, pytest.Function) and item.get_closest_marker("sampled"):
             matrices.setdefault(item.nodeid.partition("[")[0], []).append(item)
     kept = {item for matrix in matrices.values() for item in _sample(matrix)}
-    left_out = [item for matrix in matrices.values() for item in matrix if item not in kept]
+    left_out = {item for matrix in matrices.values() for item in matrix if item not in kept} | _other_kernels(items)
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
 
 
 def _sample(matrix: list[pytest.Function]) -> list[pytest.Function]:
@@ -56,6 +59,23 @@ def _sample(matrix: list[pytest.Function]) -> list[pytest.Function]:
         kept.append(best)
         missing -= cases[best]
     return kept
+
+
+def _other_kernels(items: list[pytest.Item]) -> set[pytest.Item]:
+    """The cases that are left out of tests that have a case for each kernel."""
+    by_test: dict[str, dict[pytest.Item, str]] = {}
+    for item in items:
+        kernel = getattr(getattr(item, "callspec", None), "params", {}).get("live_notebook")
+        if kernel is not None:
+            by_test.setdefault(item.nodeid.partition("[")[0], {})[item] = kernel
+    first, *others = KERNELS
+    of_all = [cases for cases in by_test.values() if set(cases.values()) == set(KERNELS)]
+    return {
+        item
+        for turn, cases in enumerate(of_all)
+        for item, kernel in cases.items()
+        if kernel not in (first, others[turn % len(others)])
+    }
 
 
 def _values(item: pytest.Function) -> Case:

@@ -19,6 +19,21 @@ def test_matrix(entry, tokens, dark, width):
 @pytest.mark.parametrize("dark", [False, True])
 def test_all(dark, width):
     pass
+
+kernels = pytest.mark.parametrize("live_notebook", ["subshells", "main-thread", "ipykernel-6"])
+
+@kernels
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_lab_one(live_notebook, kind):
+    pass
+
+@kernels
+def test_lab_two(live_notebook):
+    pass
+
+@pytest.mark.parametrize("live_notebook", ["ipykernel-6"])
+def test_lab_three(live_notebook):
+    pass
 """
 
 
@@ -44,6 +59,14 @@ def test_a_sampled_matrix_has_each_value_of_each_parameter(collected):
     assert len([name for name in names if name.startswith("test_all")]) == 4
 
 
+def test_of_jupyterlabs_kernels_a_test_has_the_first_and_another_in_turn(collected):
+    assert sorted(name for name in collected() if name.startswith("test_lab")) == [
+        "test_lab_one[png-main-thread]", "test_lab_one[png-subshells]", "test_lab_one[svg-main-thread]",
+        "test_lab_one[svg-subshells]", "test_lab_three[ipykernel-6]", "test_lab_two[ipykernel-6]",
+        "test_lab_two[subshells]",
+    ]  # fmt: skip
+
+
 def test_full_and_a_case_asked_for_by_name_leave_nothing_out(collected):
-    assert len(collected("--full")) == 16
+    assert len(collected("--full")) == 26
     assert len(collected(part="::test_matrix")) == 12
