@@ -98,6 +98,17 @@ def test_clicking_a_listed_token_tracks_it_and_again_stops(page: Page) -> None:
     assert widget.requests()[-1]["op"] == "untrack"
 
 
+def test_a_listed_token_stays_in_place_while_it_is_pressed_although_the_grid_loses_the_keyboard(page: Page) -> None:
+    widget = show(page, cell=[30, 5])
+    page.get_by_role("grid", name="logit lens").focus()
+    widget.settle()
+    row_of(page).get_by_role("button").hover()
+    page.mouse.down()
+    widget.settle()
+    page.mouse.up()
+    assert [request["op"] for request in asked(widget)] == ["track"]
+
+
 def test_tracked_tokens_are_drawn_over_the_layers_and_can_be_dropped(page: Page) -> None:
     widget = show(page, **tracks(15, 30))
     region = page.get_by_role("region", name="Tracked tokens over layers")

@@ -47,10 +47,16 @@ export function predictionTable({ label, size = 10, onRow }) {
   const note = h("p", { class: "iw-note" });
   const el = h("div", { class: "iw-predictions" },
     h("table", { class: "iw-table", "aria-label": label }, h("thead", {}, head), body), note);
+  let shown = "";
   return {
     el,
     /** @param {Row[]} rows @param {Column[]} columns @param {string | Node} [remark] @param {string} [of] what is predicted */
     update(rows, columns, remark = "", of = "next token") {
+      fill(note, remark);
+      const next = JSON.stringify([rows, columns, of]);
+      // A button that is rebuilt between press and release is not clicked.
+      if (next === shown) return;
+      shown = next;
       const most = Math.max(1e-9, ...rows.flatMap((row) => columns.map((column) => row[column.key] ?? 0)));
       fill(head, h("th", { scope: "col" }, of), ...columns.map((column) => h("th", { scope: "col", title: column.title }, column.label)));
       // A column of which nothing is known says so in its head, once.
@@ -69,7 +75,6 @@ export function predictionTable({ label, size = 10, onRow }) {
       const blank = () => h("span", { class: `iw-table__token${onRow ? " iw-table__token--target" : ""}` }, "\u00a0");
       while (lines.length < size) lines.push(h("tr", { "aria-hidden": "true" }, h("th", {}, blank()), ...columns.map(() => h("td"))));
       fill(body, ...lines);
-      fill(note, remark);
     },
   };
 }
