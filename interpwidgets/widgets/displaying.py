@@ -75,10 +75,11 @@ class Displayed(ipywidgets.DOMWidget):
         if bundle is None:
             return
         data, metadata = bundle
-        # An output of its own: of one with a widget, JupyterLab shows nothing else once the kernel has ended.
-        display(encodable(data), metadata=metadata, raw=True)
+        # An output of its own: of one with a widget, JupyterLab shows nothing else once the kernel has ended. Where no
+        # kernel runs, its words would stand above the picture.
+        display(encodable({**data, "text/plain": ""}), metadata=metadata, raw=True)
         if self._picture is None:
-            self._picture = Still(self._still_id(), weakref.WeakMethod(self._frame_of_a_page))
+            self._picture = Still(self._still_id(), repr(self), weakref.WeakMethod(self._frame_of_a_page))
             self._follow()
         self._picture.display(self.static_frame())
 

@@ -29,9 +29,12 @@ _one_by_one = threading.Lock()
 class Still:
     """An output with the picture of a widget, and those of its further displays."""
 
-    def __init__(self, name: str, frame: weakref.WeakMethod[Callable[[], str | None]]) -> None:
-        """`name` is the id of the element, which the page hides; `frame` gives the picture, None if it stays."""
-        self._name = name
+    def __init__(self, name: str, words: str, frame: weakref.WeakMethod[Callable[[], str | None]]) -> None:
+        """`name` is the id of the element, which the page hides; `frame` gives the picture, None if it stays.
+
+        `words` stand for it where there are no pictures.
+        """
+        self._name, self._words = name, words
         self._frame = frame
         self._shown = ""
         self._publisher: Any = None
@@ -79,7 +82,7 @@ class Still:
                 _log.exception("the picture that the notebook keeps was not renewed")
 
     def _data(self, frame: str) -> Any:
-        return encodable({"text/html": f'<div id="{self._name}">{frame}</div>', "text/plain": ""})
+        return encodable({"text/html": f'<div id="{self._name}">{frame}</div>', "text/plain": self._words})
 
 
 def live_again(code: str) -> str:

@@ -1,4 +1,4 @@
-"""A saved notebook where no kernel runs: after GitHub's sanitiser, through nbconvert, and printed to PDF."""
+"""A saved notebook where no kernel runs: after GitHub's sanitiser, in nbconvert and nbviewer, and printed to PDF."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 import bleach
 import nbformat
 import pytest
+from nbclient import NotebookClient
 from nbconvert import HTMLExporter
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 import interpwidgets as iw
 from tests.browser.harness.mounting import SCREENSHOTS
@@ -114,12 +115,30 @@ def test_words_and_numbers_stay_where_the_picture_is_taken_out_too(frames: dict[
     assert any(re.fullmatch(r"[\d.]+%|[+-]\d\.\d{3}", text) for text in said), said
 
 
-def exported(frames: dict[str, str], folder: Path) -> Path:
-    """The page that nbconvert makes of a notebook with all three widgets."""
-    outputs = [nbformat.v4.new_output("display_data", data={"text/html": frame}) for frame in frames.values()]
-    cells = [nbformat.v4.new_code_cell("widget", outputs=[output]) for output in outputs]
+@pytest.fixture(scope="module")
+def notebook() -> nbformat.NotebookNode:
+    """A notebook with all three widgets, as Jupyter has run and saved it, without the widgets' state."""
+    sources = [
+        "import interpwidgets as iw\nfrom tests.models import tiny\nsession = iw.Session(tiny('llama'))",
+        f"widget = iw.AttentionPattern(session, {IDS}, layer=1, head=2)\nwidget.wait(60)\nwidget",
+        f"widget = iw.LogitLens(session, {IDS})\nwidget.wait(60)\nwidget",
+        f"widget = iw.PatchingHeatmap(session, clean={IDS}, corrupted={OTHER})\nwidget.wait(60)\nwidget",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    notebook.metadata.pop("widgets")
+    return notebook
+
+
+# nbconvert's own page, and the older one that nbviewer's extends.
+TEMPLATES = pytest.mark.parametrize("template", ["lab", "classic"], ids=["nbconvert", "nbviewer"])
+
+
+def exported(notebook: nbformat.NotebookNode, folder: Path, template: str) -> Path:
+    """The page that nbconvert makes of a notebook."""
     file = folder / "notebook.html"
-    file.write_text(HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=cells))[0], encoding="utf-8")
+    page, _ = HTMLExporter(template_name=template).from_notebook_node(notebook)
+    file.write_text(page, encoding="utf-8")
     return file
 
 
@@ -135,20 +154,24 @@ def fills(pdf: bytes) -> int:
     return count
 
 
-def test_nbconvert_shows_all_pictures_and_chromium_prints_them_to_pdf(
-    browser: Browser, frames: dict[str, str], tmp_path: Path
+@TEMPLATES
+def test_each_widgets_picture_is_shown_once_and_chromium_prints_it_to_pdf(
+    browser: Browser, notebook: nbformat.NotebookNode, tmp_path: Path, template: str
 ) -> None:
     page = browser.new_page()
-    # nbconvert's own page asks a CDN for its scripts.
+    # The page asks a CDN for its scripts.
     page.route(re.compile("^https?://"), lambda route: route.fulfill(body=""))
-    page.goto(exported(frames, tmp_path).as_uri())
-    pictures = page.locator(".jp-OutputArea-output img")
-    assert pictures.count() == len(frames)
-    assert pictures.evaluate_all(
-        "(images) => Promise.all(images.map((image) => image.decode().then(() => image.naturalWidth > 200)))"
-    ) == [True] * len(frames)
+    page.goto(exported(notebook, tmp_path, template).as_uri())
+    for said in SAYS.values():
+        picture = page.get_by_role("img", name=said)
+        expect(picture).to_have_count(1)
+        expect(picture).to_be_visible()
+        assert picture.evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 200
+    shown = page.inner_text("body")
+    assert not re.search(r"(AttentionPattern|LogitLens|PatchingHeatmap)\(\w+ForCausalLM\)|model_id", shown)
+    page.screenshot(path=SCREENSHOTS / f"exported-{template}.png", full_page=True)
     with_pictures = fills(page.pdf())
-    pictures.evaluate_all("(images) => images.forEach((image) => image.remove())")
+    page.get_by_role("img").evaluate_all("(images) => images.forEach((image) => image.remove())")
     without = fills(page.pdf())
     page.close()
     assert with_pictures > without + 30
