@@ -22,8 +22,7 @@ def cut_of(entries: Iterable[Experiment], stack: StackName, layer: int, head: in
 
 def switch_on(experiments: Experiments, intervention: Intervention) -> None:
     """Add the intervention; one that is there, switched off, is switched on again."""
-    entries = experiments.entries
-    there = next((n for n, e in enumerate(entries) if e.intervention == intervention and not e.on), None)
+    there = _first(experiments.entries, lambda i: i == intervention, on=False)
     if there is None:
         experiments.append(intervention)
     else:
@@ -72,5 +71,5 @@ def _cut(intervention: Intervention) -> tuple[StackName, int, int, int, int] | N
     return None
 
 
-def _first(entries: Iterable[Experiment], fits: Callable[[Intervention], bool]) -> int | None:
-    return next((n for n, e in enumerate(entries) if e.on and fits(e.intervention)), None)
+def _first(entries: Iterable[Experiment], fits: Callable[[Intervention], bool], *, on: bool = True) -> int | None:
+    return next((n for n, e in enumerate(entries) if e.on == on and fits(e.intervention)), None)

@@ -46,12 +46,13 @@ def session() -> Iterator[iw.Session]:
 
 
 def opened(page: Page, widget: Any, folder: Path) -> Page:
-    """The widget's page, once its picture is there."""
-    widget.wait(30)
+    """The page of a widget or a workbench, once its pictures are there."""
+    widget.wait(60)
     file = folder / "page.html"
     assert widget.to_html(file) == file.read_text(encoding="utf-8")
     page.goto(file.as_uri())
-    expect(page.get_by_role("figure")).to_have_attribute("data-state", "fresh")
+    for shown in widget._pictured():
+        expect(page.get_by_role("figure", name=shown.title)).to_have_attribute("data-state", "fresh")
     return page
 
 
@@ -132,13 +133,8 @@ def test_the_three_of_a_workbench_go_to_the_same_run_and_look_alike(
     workbench.wait(60)
     workbench.attention.select(1, 2)
     workbench.attention.ablate(1, 2)
-    workbench.wait(60)
-    file = tmp_path / "page.html"
-    workbench.to_html(file)
-    offline.goto(file.as_uri())
+    opened(offline, workbench, tmp_path)
     attention, lens, heatmap = (offline.get_by_role("figure", name=w.title) for w in workbench._widgets())
-    for figure in (attention, lens, heatmap):
-        expect(figure).to_have_attribute("data-state", "fresh")
     under_experiments = (
         attention.get_by_role("button", name="Restore L1H2"),
         lens.get_by_role("button", name="Change"),
@@ -170,9 +166,7 @@ def test_a_workbench_shows_the_code_of_all_three_of_what_the_page_opened_with(
     workbench.attention.ablate(1, 2)
     workbench.wait(60)
     workbench.heatmap.site = "z"
-    file = tmp_path / "page.html"
-    workbench.to_html(file)
-    offline.goto(file.as_uri())
+    opened(offline, workbench, tmp_path)
     attention, heatmap = (offline.get_by_role("figure", name=w.title) for w in (workbench.attention, workbench.heatmap))
     attention.get_by_role("button", name="Code", exact=True).click()
     code, undo = attention.locator(".iw-code__text"), attention.get_by_role("button", name="Undo")
